@@ -1,0 +1,30 @@
+"""CLIP's real 49,408-token tokenizer as transformers files, from the merges that open_clip ships."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+from open_clip.tokenizer import bytes_to_unicode, default_bpe
+from transformers import CLIPTokenizer
+
+
+def write_clip_tokenizer(folder: Path, context_length: int) -> CLIPTokenizer:
+    """Write vocab.json and merges.txt into `folder` and return the tokenizer they make.
+
+    Args:
+        context_length: tokens of a prompt, start and end included.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with gzip.open(default_bpe(), "rt", encoding="utf-8") as file:
+        lines = file.read().split("\n")
+    merges = lines[1 : 49152 - 256 - 2 + 1]
+    symbols = list(bytes_to_unicode().values())
+    tokens = symbols + [s + "</w>" for s in symbols] + ["".join(m.split()) for m in merges]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    merges_text = "\n".join(["#version: 0.2", *merges]) + "\n"
+    (folder / "merges.txt").write_text(merges_text, encoding="utf-8")
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=context_length)

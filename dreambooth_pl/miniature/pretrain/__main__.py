@@ -1,0 +1,153 @@
+"""Command line of the pretraining: runs the stages asked for, in order, each resumable."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+
+from dreambooth_pl.miniature.pretrain import clip, dino, pictures, text_to_image, vae
+from dreambooth_pl.miniature.pretrain.assemble import assemble
+from dreambooth_pl.miniature.pretrain.loop import Limits
+
+STAGES = ("world", "vae", "clip", "dino", "text-to-image")
+WORK = Path.home() / ".cache" / "dreambooth_pl" / "pretrain"
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dreambooth_pl.miniature.pretrain", description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("stages", nargs="*", default=list(STAGES), metavar="STAGE",
+                        help="any of: " + " ".join(STAGES))  # fmt: skip
+    parser.add_argument("--pictures", type=int, default=50_000, help="drawn training pictures")
+    parser.add_argument("--vae-steps", type=int, default=2_000, help="steps of 16 pictures")
+    parser.add_argument("--clip-steps", type=int, default=1_200, help="steps of 256 pictures")
+    parser.add_argument("--dino-steps", type=int, default=1_500, help="steps of 32 pictures")
+    parser.add_argument("--steps", type=int, default=6_000,
+                        help="steps of 64 pictures of text-to-image")  # fmt: skip
+    parser.add_argument("--photos", type=Path, action="append", default=[],
+                        help="folder of natural photos for the VAE; may be repeated")  # fmt: skip
+    parser.add_argument("--minutes", type=float, default=math.inf,
+                        help="pause a stage after so long; the same command goes on")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="of everything random")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu",
+                        help="cpu or cuda")  # fmt: skip
+    parser.add_argument("--work", type=Path, default=WORK, help="pictures and states between calls")
+    parser.add_argument("--out", type=Path, default=Path("data/miniature"),
+                        help="where the base is written after text-to-image")  # fmt: skip
+    args = parser.parse_args(argv)
+    unknown = [s for s in args.stages if s not in STAGES]
+    if unknown:
+        parser.error(f"unknown stage {unknown[0]!r}; the stages are: {' '.join(STAGES)}")
+    return args
+
+
+class Pretraining:
+    """The stages, each a method; what one needs of an earlier one it reads from the work folder."""
+
+    def __init__(self, args: argparse.Namespace, report: Callable[[str], None]) -> None:
+        self.args, self.report = args, report
+        self.limits = Limits(args.work, torch.device(args.device), args.minutes)
+        args.work.mkdir(parents=True, exist_ok=True)
+
+    def run(self, stage: str) -> bool:
+        """Run one stage; False when it paused before its end."""
+        return getattr(self, stage.replace("-", "_"))()
+
+    def world(self) -> bool:
+        """Draw the pictures."""
+        for done in pictures.render(
+            self.args.work / "world", self.args.pictures, self.args.seed, os.cpu_count() or 1
+        ):
+            self.report(f"world: {done}/{self.args.pictures} pictures")
+        return True
+
+    def vae(self) -> bool:
+        """Train the autoencoder and encode all pictures with it."""
+        drawn = self._pictures()
+        photos = vae.load_photos(self.args.photos)
+        self.report(f"vae: {len(drawn)} pictures, {len(photos)} natural photos")
+        model = vae.fit(
+            drawn, photos, self.args.vae_steps, self.args.seed, self.limits, self.report
+        )
+        if model is None:
+            return False
+        model.eval().save_pretrained(self.args.work / "vae")
+        np.save(self.args.work / "latents.npy", vae.encode(model, drawn, self.report))
+        return True
+
+    def clip(self) -> bool:
+        """Train the CLIP."""
+        model = clip.fit(
+            self._pictures(), self.args.clip_steps, self.args.seed, self.limits, self.report
+        )
+        return self._keep(model, "clip")
+
+    def dino(self) -> bool:
+        """Train the DINO."""
+        model = dino.fit(
+            self._pictures(), self.args.dino_steps, self.args.seed, self.limits, self.report
+        )
+        return self._keep(model, "dino")
+
+    def text_to_image(self) -> bool:
+        """Train the UNet and write the whole base."""
+        latents = np.load(self.args.work / "latents.npy")
+        std = float(latents[:2000].astype(np.float32).std())
+        clip_model = self._kept(clip.build(), "clip")
+        unet = text_to_image.fit(
+            (latents / std).astype(np.float16), self._pictures(), clip.text_encoder(clip_model),
+            self.args.steps, self.args.seed, self.limits, self.report,
+        )  # fmt: skip
+        if unet is None:
+            return False
+        autoencoder = AutoencoderKL.from_pretrained(self.args.work / "vae")
+        backbone = self._kept(dino.Student().backbone, "dino")
+        assemble(self.args.out, autoencoder, unet.eval(), clip_model, backbone, std)
+        self.report(f"text-to-image: the base is in {self.args.out}")
+        return True
+
+    def _pictures(self) -> pictures.Pictures:
+        return pictures.load(self.args.work / "world", self.args.pictures)
+
+    def _keep(self, model: nn.Module | None, name: str) -> bool:
+        if model is not None:
+            torch.save(model.state_dict(), self.args.work / f"{name}-final.pt")
+        return model is not None
+
+    def _kept(self, model: nn.Module, name: str) -> nn.Module:
+        path = self.args.work / f"{name}-final.pt"
+        if not path.exists():
+            raise SystemExit(f"{path} is missing: run the stage `{name}` first")
+        model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+        return model.eval()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the stages; exit status 0 when all are done, 3 when one paused."""
+    args = parse(argv)
+    began = time.monotonic()
+
+    def report(text: str) -> None:
+        print(f"[{(time.monotonic() - began) / 60:6.1f} min] {text}", flush=True)
+
+    pretraining = Pretraining(args, report)
+    for stage in STAGES:
+        if stage in args.stages and not pretraining.run(stage):
+            return 3
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,39 @@
+"""Puts the trained parts together as an ordinary diffusers folder with its metric encoders."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from torch import nn
+
+from dreambooth_pl.miniature.clip_tokenizer import write_clip_tokenizer
+from dreambooth_pl.miniature.pretrain import clip, dino, text_to_image
+
+
+def assemble(
+    folder: Path,
+    vae: AutoencoderKL,
+    unet: UNet2DConditionModel,
+    clip_model: nn.Module,
+    dino_backbone: nn.Module,
+    latent_std: float,
+) -> None:
+    """Write the base (fp16 safetensors), `clip/` and `dino/` into `folder`.
+
+    Args:
+        latent_std: of the VAE's latents; its inverse becomes the scaling factor.
+    """
+    vae.register_to_config(scaling_factor=round(1 / latent_std, 5))
+    with tempfile.TemporaryDirectory() as temporary:
+        tokenizer = write_clip_tokenizer(Path(temporary), clip.CONTEXT)
+        pipeline = StableDiffusionPipeline(
+            vae=vae, unet=unet, text_encoder=clip.text_encoder(clip_model), tokenizer=tokenizer,
+            scheduler=text_to_image.scheduler(), safety_checker=None, feature_extractor=None,
+            requires_safety_checker=False,
+        )  # fmt: skip
+        pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    clip.save(clip_model, folder / "clip")
+    dino.save(dino_backbone, folder / "dino")

@@ -1,0 +1,123 @@
+"""The training loop that all stages share: resumable, timed, with an average of the weights."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+SAVE_EVERY_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast a stage trains."""
+
+    steps: int
+    learning_rate: float
+    warmup: int = 200
+    weight_decay: float = 0.01
+    ema_decay: float = 0.998
+    log_every: int = 100
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a stage keeps its state and when it pauses."""
+
+    folder: Path
+    device: torch.device
+    minutes: float = math.inf
+    """Pause after so long; the next call goes on."""
+
+
+def learning_rate(plan: Plan, step: int) -> float:
+    """Linear warm-up, then half a cosine down to 2 % of the peak."""
+    if step < plan.warmup:
+        return plan.learning_rate * (step + 1) / plan.warmup
+    share = (step - plan.warmup) / max(plan.steps - plan.warmup, 1)
+    return plan.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
+
+
+def train(
+    name: str,
+    model: nn.Module,
+    loss: Callable[[int], tuple[Tensor, dict[str, float]]],
+    plan: Plan,
+    limits: Limits,
+    report: Callable[[str], None],
+) -> nn.Module | None:
+    """Minimise `loss(step)` over the model's trainable parameters; resumes where it was left.
+
+    Args:
+        name: of the stage; its state is `folder/<name>.pt`.
+        loss: the step's loss and figures to report; it must draw all randomness from `step`.
+
+    Returns:
+        The averaged model when the plan is fulfilled, None when the time was up before.
+    """
+    device = limits.device
+    model.to(device)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay,
+        fused=True,
+    )  # fmt: skip
+    average = AveragedModel(
+        model, multi_avg_fn=get_ema_multi_avg_fn(plan.ema_decay), use_buffers=False
+    )
+    path = limits.folder / f"{name}.pt"
+    start = 0
+    if path.exists():
+        state = torch.load(path, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        start = state["step"]
+        report(f"{name}: goes on at step {start}")
+    began = saved = time.monotonic()
+    for step in range(start, plan.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(plan, step)
+        value, figures = loss(step)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if step >= plan.warmup:
+            average.update_parameters(model)
+        done, now = step + 1, time.monotonic()
+        if done % plan.log_every == 0 or done == plan.steps:
+            pace = (now - began) / (done - start)
+            shown = "  ".join(f"{k} {v:.4f}" for k, v in figures.items())
+            report(
+                f"{name}: {done}/{plan.steps}  loss {value.item():.4f}  {shown}  "
+                f"{pace:.3f} s/step  {(plan.steps - done) * pace / 60:.0f} min left"
+            )
+        timed_out = (now - began) / 60 > limits.minutes
+        if now - saved > SAVE_EVERY_SECONDS or timed_out or done == plan.steps:
+            _save(path, model, average, optimizer, done)
+            saved = now
+        if timed_out and done < plan.steps:
+            report(f"{name}: paused at step {done}")
+            return None
+    return average.module
+
+
+def _save(
+    path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, step: int
+) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save(
+        {
+            "model": model.state_dict(), "average": average.state_dict(),
+            "optimizer": optimizer.state_dict(), "step": step,
+        }, partial,
+    )  # fmt: skip
+    partial.replace(path)

@@ -1,0 +1,91 @@
+"""Stage `world`: the drawn training pictures and their captions, rendered once to disk."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dreambooth_pl.miniature import world
+from dreambooth_pl.miniature.captions import caption
+from dreambooth_pl.randomness import stable_hash
+
+SIZE = 128
+"""Side of the drawn pictures, pixels."""
+CAPTIONS_PER_PICTURE = 4
+CHUNK = 2_000
+
+NOUNS = (
+    ("dog",) * 9 + ("cat",) * 4 + ("backpack", "teapot", "vase", "sneaker", "can", "candle")
+)  # fmt: skip
+"""What the pictures show, repeated by weight. A part of the world's classes, for now."""
+SETTINGS = (
+    "forest", "jungle", "snow", "beach", "city", "mountain", "sunflowers", "wooden_floor",
+    "plain_wall", "living_room", "pink_fabric", "water", "eiffel_tower", "garden",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Rendered pictures, memory-mapped."""
+
+    images: np.ndarray
+    """[N, 128, 128, 3] uint8."""
+    captions: list[list[str]]
+    """`CAPTIONS_PER_PICTURE` true captions of each picture."""
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+
+def scene(seed: int, index: int) -> tuple[world.Scene, random.Random]:
+    """Scene `index` of the world with this seed, and the generator its captions go on with."""
+    rng = random.Random(stable_hash(seed, "picture", index))
+    return world.sample_scene(rng, NOUNS, SETTINGS), rng
+
+
+def _chunk(job: tuple[Path, int, int]) -> Path:
+    folder, seed, start = job
+    path = folder / f"{start:07d}.npy"
+    if path.exists() and path.with_suffix(".json").exists():
+        return path
+    images = np.empty((CHUNK, SIZE, SIZE, 3), np.uint8)
+    captions = []
+    for i in range(CHUNK):
+        drawn, rng = scene(seed, start + i)
+        images[i] = np.asarray(world.draw(drawn, SIZE))
+        captions.append([caption(drawn, rng) for _ in range(CAPTIONS_PER_PICTURE)])
+    path.with_suffix(".json").write_text(json.dumps(captions))
+    partial = path.with_suffix(".partial.npy")
+    np.save(partial, images)
+    partial.rename(path)
+    return path
+
+
+def render(folder: Path, count: int, seed: int, processes: int) -> Iterator[int]:
+    """Draw `count` pictures (rounded up to whole chunks) into `folder`; yields how many are done.
+
+    Chunks that are already there are kept, so an interrupted rendering goes on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [(folder, seed, start) for start in range(0, count, CHUNK)]
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for done, _ in enumerate(pool.imap_unordered(_chunk, jobs), 1):
+            yield done * CHUNK
+
+
+def load(folder: Path, count: int | None = None) -> Pictures:
+    """The rendered pictures, memory-mapped chunk by chunk and joined in order."""
+    chunks = sorted(p for p in folder.glob("*.npy") if "partial" not in p.name)
+    if count is not None:
+        chunks = chunks[: -(-count // CHUNK)]
+    if not chunks:
+        raise FileNotFoundError(f"{folder} holds no pictures; run the stage `world` first")
+    images = np.concatenate([np.load(p, mmap_mode="r") for p in chunks])
+    captions = [c for p in chunks for c in json.loads(p.with_suffix(".json").read_text())]
+    return Pictures(images, captions)

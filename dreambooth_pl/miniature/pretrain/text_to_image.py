@@ -1,0 +1,89 @@
+"""Stage `text-to-image`: the UNet, conditioned on the frozen CLIP text encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextModel
+
+from dreambooth_pl import diffusion
+from dreambooth_pl.miniature.pretrain.clip import MODEL, tokenizer
+from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, train
+from dreambooth_pl.miniature.pretrain.pictures import Pictures
+from dreambooth_pl.randomness import stable_hash
+
+BATCH = 64
+CAPTION_DROPOUT = 0.1
+MIN_SNR_GAMMA = 5.0
+PAD = 49407
+"""Stable Diffusion 1 pads prompts with CLIP's end-of-text token."""
+
+
+def build() -> UNet2DConditionModel:
+    """4 x 16 x 16 latents, Stable Diffusion's block types; few, wide heads are fast on a CPU."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(64, 128, 160),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=1,
+        cross_attention_dim=MODEL["text_cfg"]["width"],
+    )
+
+
+def scheduler() -> DDPMScheduler:
+    """Stable Diffusion's noise schedule: scaled linear betas, epsilon prediction."""
+    return DDPMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
+        prediction_type="epsilon", steps_offset=1,
+    )  # fmt: skip
+
+
+def fit(
+    latents: np.ndarray,
+    pictures: Pictures,
+    text_encoder: CLIPTextModel,
+    steps: int,
+    seed: int,
+    limits: Limits,
+    report: Callable[[str], None],
+) -> UNet2DConditionModel | None:
+    """Train on scaled latents [N, 4, 16, 16] with min-SNR weights (2303.09556)."""
+    torch.manual_seed(stable_hash(seed, "text-to-image", "init"))
+    model = build()
+    text_encoder = text_encoder.to(limits.device).eval().requires_grad_(False)
+    tokens = tokenizer()([c for texts in pictures.captions for c in texts] + [""])
+    tokens = torch.where(tokens == 0, PAD, tokens)
+    unconditional, tokens = tokens[-1], tokens[:-1].view(len(pictures), -1, tokens.shape[-1])
+    alphas = scheduler().alphas_cumprod.to(limits.device)
+    data = torch.from_numpy(latents)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        rng = np.random.default_rng(stable_hash(seed, "text-to-image", step))
+        generator = torch.Generator().manual_seed(stable_hash(seed, "text-to-image", "noise", step))
+        index = torch.from_numpy(rng.integers(len(data), size=BATCH))
+        clean = data[index].float().to(limits.device)
+        which = torch.from_numpy(rng.integers(tokens.shape[1], size=BATCH))
+        words = tokens[index, which]
+        dropped = torch.from_numpy(rng.random(BATCH) < CAPTION_DROPOUT)
+        words = torch.where(dropped[:, None], unconditional, words).to(limits.device)
+        noise = torch.randn(clean.shape, generator=generator).to(limits.device)
+        timesteps = torch.randint(0, len(alphas), (BATCH,), generator=generator)
+        timesteps = timesteps.to(limits.device)
+        noisy = diffusion.add_noise(clean, noise, timesteps, alphas)
+        with torch.autocast(limits.device.type, torch.bfloat16):
+            with torch.no_grad():
+                context = text_encoder(words).last_hidden_state
+            predicted = model(noisy, timesteps, context).sample
+        error = (predicted.float() - noise).pow(2).mean((1, 2, 3))
+        snr = diffusion.snr(timesteps, alphas)
+        weight = snr.clamp(max=MIN_SNR_GAMMA) / snr
+        return (weight * error).mean(), {"mse": float(error.detach().mean())}
+
+    plan = Plan(steps, 1e-3, warmup=500, weight_decay=0.01, ema_decay=0.999)
+    return train("text-to-image", model, loss, plan, limits, report)

@@ -1,0 +1,120 @@
+"""Stage `vae`: an `AutoencoderKL` on drawn pictures and crops of natural photos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, train
+from dreambooth_pl.miniature.pretrain.pictures import Pictures
+from dreambooth_pl.randomness import stable_hash
+
+BATCH = 16
+PHOTO_SHARE = 0.2
+KL_WEIGHT = 1e-6
+EDGE_WEIGHT = 0.5
+
+
+def build() -> AutoencoderKL:
+    """3 x 128 x 128 -> 4 x 16 x 16, with Stable Diffusion's block types at quarter width."""
+    return AutoencoderKL(
+        block_out_channels=(16, 32, 64, 128),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        sample_size=128,
+    )
+
+
+def load_photos(folders: Sequence[Path], longest: int = 640) -> list[np.ndarray]:
+    """Natural photos below the folders, upright, RGB, [H, W, 3] uint8, shrunk to `longest`."""
+    photos = []
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.suffix.lower() in {".jpg", ".jpeg", ".png"}:
+                image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+                image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+                if min(image.size) >= 128:
+                    photos.append(np.asarray(image))
+    return photos
+
+
+def photo_crop(photos: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """A 128 px view of a random photo: random scale, place and mirroring."""
+    photo = photos[rng.integers(len(photos))]
+    height, width = photo.shape[:2]
+    side = int(rng.integers(128, min(height, width) + 1))
+    y, x = rng.integers(height - side + 1), rng.integers(width - side + 1)
+    crop = Image.fromarray(photo[y : y + side, x : x + side])
+    crop = crop.resize((128, 128), Image.Resampling.LANCZOS)
+    return np.asarray(ImageOps.mirror(crop) if rng.random() < 0.5 else crop)
+
+
+def edges(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Differences of neighbouring pixels, horizontally and vertically."""
+    return images[..., 1:] - images[..., :-1], images[..., 1:, :] - images[..., :-1, :]
+
+
+def fit(
+    pictures: Pictures,
+    photos: Sequence[np.ndarray],
+    steps: int,
+    seed: int,
+    limits: Limits,
+    report: Callable[[str], None],
+) -> AutoencoderKL | None:
+    """Train the autoencoder: L1 + L2 + edges + a faint KL, as in latent diffusion (2112.10752)."""
+    torch.manual_seed(stable_hash(seed, "vae", "init"))
+    model = build()
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        rng = np.random.default_rng(stable_hash(seed, "vae", step))
+        batch = [pictures.images[i] for i in np.sort(rng.integers(len(pictures), size=BATCH))]
+        if photos:
+            for i in range(int(BATCH * PHOTO_SHARE)):
+                batch[i] = photo_crop(photos, rng)
+        pixels = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).to(limits.device)
+        pixels = (pixels.float() / 127.5 - 1).contiguous()
+        noise = torch.Generator().manual_seed(stable_hash(seed, "vae", "noise", step))
+        with torch.autocast(limits.device.type, torch.bfloat16):
+            posterior = model.encode(pixels).latent_dist
+            mean, std = posterior.mean.float(), posterior.std.float()
+            latents = mean + std * torch.randn(mean.shape, generator=noise).to(mean.device)
+            decoded = model.decode(latents).sample
+        decoded = decoded.float()
+        mse = F.mse_loss(decoded, pixels)
+        edge = sum(
+            F.l1_loss(a, b) for a, b in zip(edges(decoded), edges(pixels), strict=True)
+        )
+        kl = 0.5 * (mean**2 + std**2 - 1 - 2 * std.log()).mean()
+        total = F.l1_loss(decoded, pixels) + mse + EDGE_WEIGHT * edge + KL_WEIGHT * kl
+        return total, {"psnr": float(10 * torch.log10(4 / mse.detach()))}
+
+    return train("vae", model, loss, Plan(steps, 1e-3, weight_decay=0.0), limits, report)
+
+
+@torch.no_grad()
+def encode(
+    model: AutoencoderKL, pictures: Pictures, report: Callable[[str], None], batch: int = 64
+) -> np.ndarray:
+    """Latent means of all pictures, unscaled, [N, 4, 16, 16] float16."""
+    device = next(model.parameters()).device
+    latents = np.empty((len(pictures), 4, 16, 16), np.float16)
+    for start in range(0, len(pictures), batch):
+        pixels = torch.from_numpy(np.ascontiguousarray(pictures.images[start : start + batch]))
+        pixels = pixels.permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
+        with torch.autocast(device.type, torch.bfloat16):
+            mean = model.encode(pixels).latent_dist.mean
+        latents[start : start + batch] = mean.float().cpu().numpy()
+        if start // batch % 100 == 0:
+            report(f"latents: {start}/{len(pictures)}")
+    return latents

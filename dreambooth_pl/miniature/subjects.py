@@ -1,0 +1,69 @@
+"""The miniature's subjects, named and classed as DreamBench's are, and their photos.
+
+`python -m dreambooth_pl.miniature.subjects OUT [NAME...]` draws them into `OUT/<name>/NN.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from dataclasses import replace
+from pathlib import Path
+
+from dreambooth_pl.miniature import world
+from dreambooth_pl.miniature.look import Pose
+from dreambooth_pl.prompts import SUBJECTS
+from dreambooth_pl.randomness import stable_hash
+
+DEFAULT_SUBJECT = "sks_dog"
+"""The dog of `data/sks_dog`, on top of DreamBench's thirty subjects."""
+SETTINGS = (
+    "plain_wall", "living_room", "garden", "wooden_floor", "beach", "snow", "city", "mountain",
+)  # fmt: skip
+"""Where the photos are taken: everyday places, none of them asked for by the seed's probes."""
+
+
+def photos(name: str, count: int = 5) -> list[world.Scene]:
+    """The scenes of a subject's photos: one look; poses, views, places and light differ.
+
+    Subjects are drawn from a seed range of their own, so that no training picture shows one.
+    """
+    noun = "dog" if name == DEFAULT_SUBJECT else SUBJECTS[name]
+    subject_class = world.CLASSES[noun]
+    rng = random.Random(stable_hash("held-out subject", name))
+    look = subject_class.sample_look(rng)
+    poses = [p for p in subject_class.poses if p != "running"]
+    rng.shuffle(poses)
+    places = rng.sample(SETTINGS, count)
+    scenes = []
+    for i in range(count):
+        scene = world.Scene(noun, look, Pose(poses[0]), places[i])
+        viewed = world.sample_view(rng, scene)
+        pose = replace(viewed.pose, name=poses[i % len(poses)])
+        portrait = pose.name == "portrait"
+        scenes.append(replace(viewed, pose=pose, y=1.0 if portrait else min(viewed.y, 0.93)))
+    return scenes
+
+
+def write(name: str, folder: Path, size: int = 128) -> list[Path]:
+    """Draw a subject's photos as `folder/NN.png`; returns the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for i, scene in enumerate(photos(name)):
+        paths.append(folder / f"{i:02d}.png")
+        world.draw(scene, size).save(paths[-1])
+    return paths
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path, help="folder to draw into, one folder a subject")
+    parser.add_argument("names", nargs="*", default=[DEFAULT_SUBJECT, *SUBJECTS], help="subjects")
+    args = parser.parse_args()
+    for name in args.names:
+        print(f"{name}: {len(write(name, args.out / name))} photos")
+
+
+if __name__ == "__main__":
+    main()
