@@ -1,1 +1,1 @@
-"""The miniature: a picture-book world drawn with Pillow, and a small Stable Diffusion trained on it."""
+"""The miniature: a drawn picture-book world, and a small Stable Diffusion trained on it."""

@@ -1,4 +1,4 @@
-"""A Pillow canvas with movable local frames; everything in the picture-book world is drawn on it."""
+"""A Pillow canvas with movable local frames; the whole picture-book world is drawn on it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,12 @@ class Canvas:
         self._unit = math.sqrt(abs(a * e - b * d))
 
     def frame(
-        self, x: float, y: float, scale: float = 1.0, angle: float = 0.0, flip: bool = False,
+        self,
+        x: float,
+        y: float,
+        scale: float = 1.0,
+        angle: float = 0.0,
+        flip: bool = False,
         stretch: float = 1.0,
     ) -> Canvas:
         """A canvas whose origin lies at (x, y) of this one.
@@ -47,9 +52,13 @@ class Canvas:
         sx = (-1.0 if flip else 1.0) * stretch
         la, lb, ld, le = cos * sx, -sin, sin * sx, cos
         matrix = (
-            a * la + b * ld, a * lb + b * le, a * x + b * y + c,
-            d * la + e * ld, d * lb + e * le, d * x + e * y + f,
-        )  # fmt: skip
+            a * la + b * ld,
+            a * lb + b * le,
+            a * x + b * y + c,
+            d * la + e * ld,
+            d * lb + e * le,
+            d * x + e * y + f,
+        )
         return Canvas(self.image, matrix)
 
     def place(self, points: Sequence[Point]) -> list[Point]:
@@ -83,15 +92,19 @@ class Canvas:
             return
         radius = min(radius, (x1 - x0) / 2, (y1 - y0) / 2)
         corners = (
-            (x1 - radius, y1 - radius, 0), (x0 + radius, y1 - radius, 90),
-            (x0 + radius, y0 + radius, 180), (x1 - radius, y0 + radius, 270),
-        )  # fmt: skip
+            (x1 - radius, y1 - radius, 0),
+            (x0 + radius, y1 - radius, 90),
+            (x0 + radius, y0 + radius, 180),
+            (x1 - radius, y0 + radius, 270),
+        )
         points = [
-            (cx + radius * math.cos(math.radians(start + s)),
-             cy + radius * math.sin(math.radians(start + s)))
+            (
+                cx + radius * math.cos(math.radians(start + s)),
+                cy + radius * math.sin(math.radians(start + s)),
+            )
             for cx, cy, start in corners
             for s in (0, 30, 60, 90)
-        ]  # fmt: skip
+        ]
         self.polygon(points, fill)
 
     def blob(self, points: Sequence[Point], fill: Colour) -> None:
@@ -144,11 +157,16 @@ def smooth(points: Sequence[Point], closed: bool, steps: int = 6) -> list[Point]
             t = s / steps
             result.append(
                 tuple(  # type: ignore[arg-type]
-                    0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t * t
-                           + (3 * b - a - 3 * c + d) * t * t * t)
+                    0.5
+                    * (
+                        2 * b
+                        + (c - a) * t
+                        + (2 * a - 5 * b + 4 * c - d) * t * t
+                        + (3 * b - a - 3 * c + d) * t * t * t
+                    )
                     for a, b, c, d in zip(p0, p1, p2, p3, strict=True)
                 )
-            )  # fmt: skip
+            )
     if not closed:
         result.append(points[-1])
     return result

@@ -1,4 +1,4 @@
-"""CLIP's real 49,408-token tokenizer as transformers files, from the merges that open_clip ships."""
+"""CLIP's real 49,408-token tokenizer as transformers files, from open_clip's merges."""
 
 from __future__ import annotations
 

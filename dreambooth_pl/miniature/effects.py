@@ -1,4 +1,4 @@
-"""What happens to a whole picture or subject: painting style, shine, water, cubes, the car, light."""
+"""What happens to a whole picture or subject: style, shine, water, cubes, the car, light."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def shadow(image: Image.Image, x: float, y: float, half: float) -> None:
     canvas.ellipse(x, y, half * 0.75, half * 0.09, (20, 20, 30, 60))
 
 
-def shiny(image: Image.Image, mask: Image.Image, box: tuple[float, ...], rng: random.Random) -> None:
+def shiny(
+    image: Image.Image, mask: Image.Image, box: tuple[float, ...], rng: random.Random
+) -> None:
     """Bright streaks on the subject and sparkles around it."""
     layer = image.copy()
     canvas = Canvas(layer)
@@ -32,9 +34,14 @@ def shiny(image: Image.Image, mask: Image.Image, box: tuple[float, ...], rng: ra
     for t, width in ((rng.uniform(0.2, 0.34), 0.12), (rng.uniform(0.56, 0.7), 0.07)):
         x = x0 + t * w
         canvas.polygon(
-            [(x + slant, y0), (x + slant + width * w, y0), (x - slant + width * w, y1), (x - slant, y1)],
+            [
+                (x + slant, y0),
+                (x + slant + width * w, y0),
+                (x - slant + width * w, y1),
+                (x - slant, y1),
+            ],
             (255, 255, 255, 190),
-        )  # fmt: skip
+        )
     image.paste(layer, mask=mask)
     canvas = Canvas(image)
     for _ in range(4):
@@ -63,14 +70,19 @@ def wet(image: Image.Image, mask: Image.Image, box: tuple[float, ...], rng: rand
         r = rng.uniform(0.016, 0.026)
         drop = (190, 228, 255)
         canvas.ellipse(x, y, r, r, drop)
-        canvas.polygon([(x - r * 0.9, y - r * 0.3), (x, y - r * 2.6), (x + r * 0.9, y - r * 0.3)], drop)
+        canvas.polygon(
+            [(x - r * 0.9, y - r * 0.3), (x, y - r * 2.6), (x + r * 0.9, y - r * 0.3)], drop
+        )
         canvas.ellipse(x - r * 0.3, y, r * 0.35, r * 0.35, (255, 255, 255))
 
 
 def cube(
-    image: Image.Image, subject: Image.Image, mask: Image.Image, colour: Colour,
+    image: Image.Image,
+    subject: Image.Image,
+    mask: Image.Image,
+    colour: Colour,
     box: tuple[float, float, float, float],
-) -> None:  # fmt: skip
+) -> None:
     """A cube in the subject's colour that shows the subject on its front, top and side.
 
     Args:
@@ -94,13 +106,23 @@ def cube(
     pen = ImageDraw.Draw(image)
     top = bottom - edge
     pen.polygon(
-        [(left, top), (left + depth, top - depth), (left + edge + depth, top - depth), (left + edge, top)],
+        [
+            (left, top),
+            (left + depth, top - depth),
+            (left + edge + depth, top - depth),
+            (left + edge, top),
+        ],
         fill=shade(colour, 1.3),
-    )  # fmt: skip
+    )
     pen.polygon(
-        [(left + edge, top), (left + edge + depth, top - depth),
-         (left + edge + depth, bottom - depth), (left + edge, bottom)], fill=shade(colour, 0.66),
-    )  # fmt: skip
+        [
+            (left + edge, top),
+            (left + edge + depth, top - depth),
+            (left + edge + depth, bottom - depth),
+            (left + edge, bottom),
+        ],
+        fill=shade(colour, 0.66),
+    )
     image.paste(face, (round(left), round(top)))
     outline = shade(colour, 0.45)
     pen.line([(left, top), (left + edge, top), (left + edge, bottom)], fill=outline, width=3)
@@ -108,7 +130,7 @@ def cube(
 
 
 def car(image: Image.Image, rng: random.Random, behind: bool, colour: Colour, y: float) -> None:
-    """An open car seen from the side; `behind` draws what lies behind the driver, else the front."""
+    """An open car from the side: what lies behind the driver, or what lies in front."""
     c = Canvas(image).frame(0.5, y, 1.0)
     if behind:
         c.polygon([(-0.34, -0.3), (-0.27, -0.5), (-0.21, -0.5), (-0.22, -0.25)], shade(colour, 0.7))
@@ -117,9 +139,19 @@ def car(image: Image.Image, rng: random.Random, behind: bool, colour: Colour, y:
     c.polygon([(0.2, -0.32), (0.27, -0.58), (0.31, -0.58), (0.29, -0.3)], (190, 226, 244))
     c.line([(0.29, -0.3), (0.31, -0.58)], shade(colour, 0.6), 0.026)
     c.blob(
-        [(-0.48, -0.14), (-0.44, -0.31), (-0.22, -0.31), (0.1, -0.29), (0.36, -0.27), (0.47, -0.18),
-         (0.48, -0.08), (0.0, -0.06), (-0.46, -0.07)], colour,
-    )  # fmt: skip
+        [
+            (-0.48, -0.14),
+            (-0.44, -0.31),
+            (-0.22, -0.31),
+            (0.1, -0.29),
+            (0.36, -0.27),
+            (0.47, -0.18),
+            (0.48, -0.08),
+            (0.0, -0.06),
+            (-0.46, -0.07),
+        ],
+        colour,
+    )
     c.rectangle(-0.46, -0.13, 0.47, -0.09, shade(colour, 0.62), 0.02)
     c.ellipse(0.43, -0.2, 0.035, 0.045, (255, 244, 170))
     c.ellipse(-0.45, -0.2, 0.025, 0.04, (250, 90, 60))
@@ -141,25 +173,33 @@ def van_gogh(image: Image.Image, rng: random.Random) -> Image.Image:
     phase = rng.uniform(0, math.tau)
     step = size / 21
     rows = [(r + 0.5) * step for r in range(21)]
-    cells = [(x + rng.uniform(-0.4, 0.4) * step, y + rng.uniform(-0.4, 0.4) * step)
-             for y in rows for x in rows]  # fmt: skip
+    cells = [
+        (x + rng.uniform(-0.4, 0.4) * step, y + rng.uniform(-0.4, 0.4) * step)
+        for y in rows
+        for x in rows
+    ]
     rng.shuffle(cells)
     width = max(2, round(size / 40))
     for x, y in cells:
         px, py = min(max(int(x), 0), size - 1), min(max(int(y), 0), size - 1)
         r, g, b = pixels[px, py]
-        angle = math.atan2(y - cy, x - cx) + math.pi / 2 + 0.5 * math.sin(phase + 9 * (x + y) / size)
+        angle = (
+            math.atan2(y - cy, x - cx) + math.pi / 2 + 0.5 * math.sin(phase + 9 * (x + y) / size)
+        )
         dx, dy = math.cos(angle) * step * 0.75, math.sin(angle) * step * 0.75
         light = rng.choice((-20, -6, 6, 20))
         warm = 0.299 * r + 0.587 * g + 0.114 * b > 130
         tint = (light + 14, light + 8, light - 26) if warm else (light - 12, light - 2, light + 26)
         pen.line(
             (x - dx, y - dy, x + dx, y + dy),
-            fill=(_clip(r + tint[0]), _clip(g + tint[1]), _clip(b + tint[2])), width=width,
-        )  # fmt: skip
+            fill=(_clip(r + tint[0]), _clip(g + tint[1]), _clip(b + tint[2])),
+            width=width,
+        )
     for _ in range(3):
         x, y = rng.uniform(0.05, 0.95) * size, rng.uniform(0.04, 0.22) * size
-        for i, colour in enumerate(((70, 110, 190), (250, 214, 80), (60, 90, 170), (255, 244, 170))):
+        for i, colour in enumerate(
+            ((70, 110, 190), (250, 214, 80), (60, 90, 170), (255, 244, 170))
+        ):
             radius = size * (0.085 - 0.022 * i)
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
     return Image.blend(image, pen_image, 0.6)

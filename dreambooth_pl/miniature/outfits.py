@@ -73,7 +73,9 @@ def red_hat(c: Canvas, anchors: Anchors) -> None:
 def santa_hat(c: Canvas, anchors: Anchors) -> None:
     """A red pointed cap with white fur and a bobble."""
     h = _on_head(c, anchors)
-    h.blob([(-0.72, 0.02), (-0.3, -0.7), (0.35, -1.0), (0.95, -0.55), (0.6, -0.5), (0.72, 0.02)], RED)
+    h.blob(
+        [(-0.72, 0.02), (-0.3, -0.7), (0.35, -1.0), (0.95, -0.55), (0.6, -0.5), (0.72, 0.02)], RED
+    )
     h.rectangle(-0.84, -0.14, 0.84, 0.18, _WHITE, 0.16)
     h.ellipse(0.98, -0.5, 0.22, 0.22, _WHITE)
 
@@ -87,9 +89,12 @@ def rainbow_scarf(c: Canvas, anchors: Anchors) -> None:
         c.ellipse(x, y + half * (0.02 + 0.12 * (i - 2)), half, half * 0.26, colour)
     for i, colour in enumerate(bands):
         c.rectangle(
-            x + half * 0.2, y + half * (0.2 + 0.2 * i), x + half * 0.66, y + half * (0.42 + 0.2 * i),
+            x + half * 0.2,
+            y + half * (0.2 + 0.2 * i),
+            x + half * 0.66,
+            y + half * (0.42 + 0.2 * i),
             colour,
-        )  # fmt: skip
+        )
 
 
 def top_hat_and_monocle(c: Canvas, anchors: Anchors) -> None:
@@ -102,8 +107,11 @@ def top_hat_and_monocle(c: Canvas, anchors: Anchors) -> None:
     r = anchors.sizes["eyes"]
     c.ellipse(x + r * 0.42, y, r * 0.34, r * 0.34, _GOLD)
     c.ellipse(x + r * 0.42, y, r * 0.25, r * 0.25, (222, 240, 250, 150))
-    c.curve([(x + r * 0.7, y + r * 0.1), (x + r * 0.86, y + r * 0.5), (x + r * 0.8, y + r * 0.9)],
-            _GOLD, r * 0.07)  # fmt: skip
+    c.curve(
+        [(x + r * 0.7, y + r * 0.1), (x + r * 0.86, y + r * 0.5), (x + r * 0.8, y + r * 0.9)],
+        _GOLD,
+        r * 0.07,
+    )
 
 
 def chef(c: Canvas, anchors: Anchors) -> None:
@@ -139,8 +147,10 @@ def police(c: Canvas, anchors: Anchors) -> None:
     half = anchors.sizes["chest"]
     c.ellipse(x, y, half * 0.26, half * 0.26, _GOLD)
     h = _on_head(c, anchors)
-    h.blob([(-0.86, -0.3), (-0.5, -0.72), (0.5, -0.72), (0.86, -0.3), (0.6, -0.12), (-0.6, -0.12)],
-           blue)  # fmt: skip
+    h.blob(
+        [(-0.86, -0.3), (-0.5, -0.72), (0.5, -0.72), (0.86, -0.3), (0.6, -0.12), (-0.6, -0.12)],
+        blue,
+    )
     h.rectangle(-0.62, -0.22, 0.62, 0.02, shade(blue, 0.6))
     h.ellipse(0, 0.06, 0.66, 0.14, _BLACK)
     h.ellipse(0, -0.4, 0.15, 0.15, _GOLD)

@@ -18,8 +18,15 @@ from dreambooth_pl.randomness import stable_hash
 DEFAULT_SUBJECT = "sks_dog"
 """The dog of `data/sks_dog`, on top of DreamBench's thirty subjects."""
 SETTINGS = (
-    "plain_wall", "living_room", "garden", "wooden_floor", "beach", "snow", "city", "mountain",
-)  # fmt: skip
+    "plain_wall",
+    "living_room",
+    "garden",
+    "wooden_floor",
+    "beach",
+    "snow",
+    "city",
+    "mountain",
+)
 """Where the photos are taken: everyday places, none of them asked for by the seed's probes."""
 
 

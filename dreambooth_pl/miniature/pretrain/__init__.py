@@ -1,1 +1,1 @@
-"""Trains the embedded base from nothing but drawn pictures: `python -m dreambooth_pl.miniature.pretrain`."""
+"""Trains the embedded base on drawn pictures: `python -m dreambooth_pl.miniature.pretrain`."""

@@ -25,27 +25,48 @@ WORK = Path.home() / ".cache" / "dreambooth_pl" / "pretrain"
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m dreambooth_pl.miniature.pretrain", description=__doc__,
+        prog="python -m dreambooth_pl.miniature.pretrain",
+        description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("stages", nargs="*", default=list(STAGES), metavar="STAGE",
-                        help="any of: " + " ".join(STAGES))  # fmt: skip
+    )
+    parser.add_argument(
+        "stages",
+        nargs="*",
+        default=list(STAGES),
+        metavar="STAGE",
+        help="any of: " + " ".join(STAGES),
+    )
     parser.add_argument("--pictures", type=int, default=50_000, help="drawn training pictures")
     parser.add_argument("--vae-steps", type=int, default=2_000, help="steps of 16 pictures")
     parser.add_argument("--clip-steps", type=int, default=1_200, help="steps of 256 pictures")
     parser.add_argument("--dino-steps", type=int, default=1_500, help="steps of 32 pictures")
-    parser.add_argument("--steps", type=int, default=6_000,
-                        help="steps of 64 pictures of text-to-image")  # fmt: skip
-    parser.add_argument("--photos", type=Path, action="append", default=[],
-                        help="folder of natural photos for the VAE; may be repeated")  # fmt: skip
-    parser.add_argument("--minutes", type=float, default=math.inf,
-                        help="pause a stage after so long; the same command goes on")  # fmt: skip
+    parser.add_argument(
+        "--steps", type=int, default=6_000, help="steps of 64 pictures of text-to-image"
+    )
+    parser.add_argument(
+        "--photos",
+        type=Path,
+        action="append",
+        default=[],
+        help="folder of natural photos for the VAE; may be repeated",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="pause a stage after so long; the same command goes on",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of everything random")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu",
-                        help="cpu or cuda")  # fmt: skip
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda"
+    )
     parser.add_argument("--work", type=Path, default=WORK, help="pictures and states between calls")
-    parser.add_argument("--out", type=Path, default=Path("data/miniature"),
-                        help="where the base is written after text-to-image")  # fmt: skip
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("data/miniature"),
+        help="where the base is written after text-to-image",
+    )
     args = parser.parse_args(argv)
     unknown = [s for s in args.stages if s not in STAGES]
     if unknown:
@@ -107,9 +128,14 @@ class Pretraining:
         std = float(latents[:2000].astype(np.float32).std())
         clip_model = self._kept(clip.build(), "clip")
         unet = text_to_image.fit(
-            (latents / std).astype(np.float16), self._pictures(), clip.text_encoder(clip_model),
-            self.args.steps, self.args.seed, self.limits, self.report,
-        )  # fmt: skip
+            (latents / std).astype(np.float16),
+            self._pictures(),
+            clip.text_encoder(clip_model),
+            self.args.steps,
+            self.args.seed,
+            self.limits,
+            self.report,
+        )
         if unet is None:
             return False
         autoencoder = AutoencoderKL.from_pretrained(self.args.work / "vae")

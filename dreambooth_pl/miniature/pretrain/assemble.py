@@ -30,10 +30,15 @@ def assemble(
     with tempfile.TemporaryDirectory() as temporary:
         tokenizer = write_clip_tokenizer(Path(temporary), clip.CONTEXT)
         pipeline = StableDiffusionPipeline(
-            vae=vae, unet=unet, text_encoder=clip.text_encoder(clip_model), tokenizer=tokenizer,
-            scheduler=text_to_image.scheduler(), safety_checker=None, feature_extractor=None,
+            vae=vae,
+            unet=unet,
+            text_encoder=clip.text_encoder(clip_model),
+            tokenizer=tokenizer,
+            scheduler=text_to_image.scheduler(),
+            safety_checker=None,
+            feature_extractor=None,
             requires_safety_checker=False,
-        )  # fmt: skip
+        )
         pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     clip.save(clip_model, folder / "clip")
     dino.save(dino_backbone, folder / "dino")

@@ -26,12 +26,20 @@ MODEL: dict = {
     "embed_dim": 128,
     "quick_gelu": True,
     "vision_cfg": {
-        "image_size": 128, "layers": 5, "width": 192, "head_width": 64, "patch_size": 16,
+        "image_size": 128,
+        "layers": 5,
+        "width": 192,
+        "head_width": 64,
+        "patch_size": 16,
     },
     "text_cfg": {
-        "context_length": CONTEXT, "vocab_size": 49408, "width": 128, "heads": 2, "layers": 4,
+        "context_length": CONTEXT,
+        "vocab_size": 49408,
+        "width": 128,
+        "heads": 2,
+        "layers": 4,
     },
-}  # fmt: skip
+}
 """In open_clip's terms."""
 
 
@@ -94,10 +102,13 @@ def save(model: nn.Module, folder: Path) -> None:
     config = {
         "model_cfg": MODEL,
         "preprocess_cfg": {
-            "size": [128, 128], "mean": MEAN, "std": STD, "interpolation": "bicubic",
+            "size": [128, 128],
+            "mean": MEAN,
+            "std": STD,
+            "interpolation": "bicubic",
             "resize_mode": "shortest",
         },
-    }  # fmt: skip
+    }
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     state = {
         k: v.to(torch.float16 if v.is_floating_point() else v.dtype).contiguous()
@@ -111,12 +122,18 @@ def text_encoder(model: nn.Module) -> CLIPTextModel:
     """The text tower as the `CLIPTextModel` that diffusers pipelines use."""
     text = MODEL["text_cfg"]
     config = CLIPTextConfig(
-        vocab_size=text["vocab_size"], hidden_size=text["width"],
-        intermediate_size=4 * text["width"], projection_dim=MODEL["embed_dim"],
-        num_hidden_layers=text["layers"], num_attention_heads=text["heads"],
-        max_position_embeddings=CONTEXT, hidden_act="quick_gelu",
-        bos_token_id=49406, eos_token_id=49407, pad_token_id=49407,
-    )  # fmt: skip
+        vocab_size=text["vocab_size"],
+        hidden_size=text["width"],
+        intermediate_size=4 * text["width"],
+        projection_dim=MODEL["embed_dim"],
+        num_hidden_layers=text["layers"],
+        num_attention_heads=text["heads"],
+        max_position_embeddings=CONTEXT,
+        hidden_act="quick_gelu",
+        bos_token_id=49406,
+        eos_token_id=49407,
+        pad_token_id=49407,
+    )
     encoder = CLIPTextModel(config).eval()
     source = model.state_dict()
     target: dict[str, Tensor] = {
@@ -141,5 +158,6 @@ def text_encoder(model: nn.Module) -> CLIPTextModel:
     missing, unexpected = encoder.load_state_dict(
         {prefix + k: v for k, v in target.items()}, strict=False
     )
-    assert not unexpected and all(k.endswith("position_ids") for k in missing), (missing, unexpected)
+    assert not unexpected, unexpected
+    assert all(k.endswith("position_ids") for k in missing), missing
     return encoder

@@ -144,10 +144,15 @@ def save(backbone: nn.Module, folder: Path) -> None:
         "global_pool": "token",
         "model_args": MODEL_ARGS,
         "pretrained_cfg": {
-            "input_size": [3, 128, 128], "crop_pct": 1.0, "interpolation": "bicubic",
-            "mean": MEAN, "std": STD, "num_classes": 0, "fixed_input_size": True,
+            "input_size": [3, 128, 128],
+            "crop_pct": 1.0,
+            "interpolation": "bicubic",
+            "mean": MEAN,
+            "std": STD,
+            "num_classes": 0,
+            "fixed_input_size": True,
         },
-    }  # fmt: skip
+    }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     state = {k: v.to(torch.float16).contiguous() for k, v in backbone.state_dict().items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})

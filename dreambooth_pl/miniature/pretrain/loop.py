@@ -66,9 +66,12 @@ def train(
     model.to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
-        parameters, lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay,
+        parameters,
+        lr=plan.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=plan.weight_decay,
         fused=True,
-    )  # fmt: skip
+    )
     average = AveragedModel(
         model, multi_avg_fn=get_ema_multi_avg_fn(plan.ema_decay), use_buffers=False
     )
@@ -116,8 +119,11 @@ def _save(
     partial = path.with_suffix(".partial")
     torch.save(
         {
-            "model": model.state_dict(), "average": average.state_dict(),
-            "optimizer": optimizer.state_dict(), "step": step,
-        }, partial,
-    )  # fmt: skip
+            "model": model.state_dict(),
+            "average": average.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "step": step,
+        },
+        partial,
+    )
     partial.replace(path)

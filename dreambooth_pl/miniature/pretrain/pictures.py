@@ -20,14 +20,24 @@ SIZE = 128
 CAPTIONS_PER_PICTURE = 4
 CHUNK = 2_000
 
-NOUNS = (
-    ("dog",) * 9 + ("cat",) * 4 + ("backpack", "teapot", "vase", "sneaker", "can", "candle")
-)  # fmt: skip
+NOUNS = ("dog",) * 9 + ("cat",) * 4 + ("backpack", "teapot", "vase", "sneaker", "can", "candle")
 """What the pictures show, repeated by weight. A part of the world's classes, for now."""
 SETTINGS = (
-    "forest", "jungle", "snow", "beach", "city", "mountain", "sunflowers", "wooden_floor",
-    "plain_wall", "living_room", "pink_fabric", "water", "eiffel_tower", "garden",
-)  # fmt: skip
+    "forest",
+    "jungle",
+    "snow",
+    "beach",
+    "city",
+    "mountain",
+    "sunflowers",
+    "wooden_floor",
+    "plain_wall",
+    "living_room",
+    "pink_fabric",
+    "water",
+    "eiffel_tower",
+    "garden",
+)
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,13 @@ def build() -> UNet2DConditionModel:
 def scheduler() -> DDPMScheduler:
     """Stable Diffusion's noise schedule: scaled linear betas, epsilon prediction."""
     return DDPMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-        prediction_type="epsilon", steps_offset=1,
-    )  # fmt: skip
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        prediction_type="epsilon",
+        steps_offset=1,
+    )
 
 
 def fit(

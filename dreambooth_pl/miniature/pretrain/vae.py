@@ -92,9 +92,7 @@ def fit(
             decoded = model.decode(latents).sample
         decoded = decoded.float()
         mse = F.mse_loss(decoded, pixels)
-        edge = sum(
-            F.l1_loss(a, b) for a, b in zip(edges(decoded), edges(pixels), strict=True)
-        )
+        edge = sum(F.l1_loss(a, b) for a, b in zip(edges(decoded), edges(pixels), strict=True))
         kl = 0.5 * (mean**2 + std**2 - 1 - 2 * std.log()).mean()
         total = F.l1_loss(decoded, pixels) + mse + EDGE_WEIGHT * edge + KL_WEIGHT * kl
         return total, {"psnr": float(10 * torch.log10(4 / mse.detach()))}

@@ -1,0 +1,295 @@
+"""The training command: configuration, checks before anything is written, and the run's folder."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import set_parsing_settings
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from dreambooth_pl import run_folder
+from dreambooth_pl.callbacks.checkpoints import Checkpoints
+from dreambooth_pl.callbacks.class_images import ClassImages
+from dreambooth_pl.callbacks.export_lora import ExportLora
+from dreambooth_pl.callbacks.fidelity import Fidelity
+from dreambooth_pl.callbacks.probes import Probes, ProbeSettings
+from dreambooth_pl.callbacks.progress import TrainingProgress
+from dreambooth_pl.callbacks.save_config import SaveConfig
+from dreambooth_pl.callbacks.summary import Summary
+from dreambooth_pl.data.datamodule import DreamBoothDataModule
+from dreambooth_pl.encoders import EncoderSettings, load_encoders
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.module import DreamBooth
+from dreambooth_pl.parser import Parser, check_config_files
+from dreambooth_pl.progress import ProgressReporter
+from dreambooth_pl.resume import check_same_config, load_checkpoint
+from dreambooth_pl.sampling import SamplingSettings
+
+TRAINER_DEFAULTS = {
+    "accelerator": "auto",
+    "devices": 1,
+    "max_steps": 1300,
+    "log_every_n_steps": 10,
+    "gradient_clip_val": 1.0,
+}
+# Settings of the trainer that would break the shape of a run, or change nothing in it: a run has
+# one epoch, no validation, its own checkpoints, and an order of samples that is keyed by index.
+TRAINER_FIXED = {
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,
+}
+TRAINER_HIDDEN = {
+    "barebones",
+    "check_val_every_n_epoch",
+    "enable_autolog_hparams",
+    "enable_checkpointing",
+    "fast_dev_run",
+    "inference_mode",
+    "limit_predict_batches",
+    "limit_test_batches",
+    "limit_train_batches",
+    "limit_val_batches",
+    "max_epochs",
+    "min_epochs",
+    "min_steps",
+    "model_registry",
+    "overfit_batches",
+    "reload_dataloaders_every_n_epochs",
+    "sync_batchnorm",
+    "val_check_interval",
+}
+TRAINER_HELP = {
+    "max_steps": "Length of the run in optimiser steps.",
+    "default_root_dir": "Folder in which lightning_logs/ is; null for the working directory.",
+    "logger": "Loggers beside the run's own two (TensorBoard, CSV); false for none at all.",
+    "gradient_clip_val": "Largest norm of the gradient; longer ones are shortened. null: no limit.",
+    "log_every_n_steps": "Optimiser steps between two points of the training curves.",
+}
+USAGE = "python train.py fit --config CONFIG [--config CONFIG ...] [--KEY VALUE ...]"
+
+
+class DreamBoothCLI(LightningCLI):
+    """`fit` with the keys data, model, sampling, probe, fidelity, trainer and seed_everything.
+
+    Whatever can be wrong with the user's input is looked at before the run's folder is made.
+    """
+
+    def __init__(self, args: list[str] | None = None) -> None:
+        self.reporter = ProgressReporter()
+        # The settings' attribute docstrings are their --help.
+        set_parsing_settings(docstring_parse_attribute_docstrings=True)
+        super().__init__(
+            DreamBooth,
+            DreamBoothDataModule,
+            save_config_callback=None,  # callbacks/save_config.py, into the run's folder
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=42,
+            parser_class=Parser,
+            parser_kwargs={
+                "usage": USAGE,
+                "description": "Train, see python train.py fit --help.",
+                "fit": {
+                    "usage": USAGE,
+                    "description": "Train adapters on the photos of a subject. All keys may stand "
+                    "in config files, on the command line, or both; what comes later holds.",
+                },
+            },
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # config.yaml is the record of a run
+            args=args,
+        )
+
+    # ------------------------------------------------------------------ parser
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Offer training only; the second item are the trainer's arguments that are ours to set."""
+        loaders = {"train_dataloaders", "val_dataloaders"}
+        return {"fit": {"model", "datamodule", "ckpt_path", "weights_only"} | loaders}
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the seed and the checkpoint."""
+        parser.add_argument(
+            "--seed_everything",
+            type=int,
+            default=self.seed_everything_default,
+            help="Seed of everything random: photos' order, noise, class images, probes.",
+        )
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="Checkpoint to go on from, lightning_logs/NAME/version_N/checkpoints/last.ckpt; "
+            "the config must be that of its run.",
+        )
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add our own keys first: the trainer's many come last in --help."""
+        parser.add_lightning_class_args(DreamBoothDataModule, "data")
+        parser.add_lightning_class_args(DreamBooth, "model")
+        parser.add_class_arguments(SamplingSettings, "sampling")
+        parser.add_class_arguments(ProbeSettings, "probe")
+        parser.add_class_arguments(EncoderSettings, "fidelity")
+        parser.add_class_arguments(
+            Trainer,
+            "trainer",
+            skip=TRAINER_HIDDEN | TRAINER_FIXED.keys(),
+            fail_untyped=False,
+            instantiate=False,
+            sub_configs=True,
+        )
+        parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
+        for action in parser._actions:
+            name = action.dest.removeprefix("trainer.")
+            action.help = TRAINER_HELP.get(name, action.help)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Give every part the one seed."""
+        parser.link_arguments("seed_everything", "model.seed")
+        parser.link_arguments("seed_everything", "data.seed")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: list[str] | None) -> None:
+        """Parse the command line and the config files on it."""
+        check_config_files(sys.argv[1:] if args is None else args)
+        super().parse_arguments(parser, args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Do not let a checkpoint overwrite the config; see resume.py."""
+
+    # --------------------------------------------------------------- the checks
+
+    def before_instantiate_classes(self) -> None:
+        """Check all that needs no model, cheapest first; then name the run's folder."""
+        config = self.config[self.subcommand]
+        self.plain_config = yaml.safe_load(
+            self._parser(self.subcommand).dump(config, skip_none=False, skip_link_targets=False)
+        )
+        if config.trainer.max_steps < 1:
+            raise UserError(
+                f"trainer.max_steps is {config.trainer.max_steps}; a run is counted in optimiser "
+                "steps, so it must be at least 1."
+            )
+        root = Path(config.trainer.default_root_dir or ".")
+        run_folder.check_writable(root / run_folder.LOGS)
+        if config.ckpt_path:
+            checkpoint = load_checkpoint(config.ckpt_path)
+            if not config.model.allow_changed_settings:
+                check_same_config(checkpoint, self.plain_config)
+        config_files = [Path(str(path)) for path in config.config or []]
+        self.run_folder = run_folder.next_run_folder(root, run_folder.run_name(config_files))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer with the callbacks and loggers that every run has."""
+        settings = self.config_init[self.subcommand]
+        for line in self.datamodule.report.lines():
+            self.reporter.line(line)
+        own = settings.trainer.callbacks or []
+        callbacks = [*(own if isinstance(own, list) else [own]), *self._callbacks(settings)]
+        loggers = self._loggers(settings.trainer.logger)
+        try:
+            return super().instantiate_trainer(
+                callbacks=callbacks, logger=loggers, **TRAINER_FIXED, **kwargs
+            )
+        except (ValueError, ImportError, MisconfigurationException) as error:
+            raise UserError(f"trainer: {error}") from error
+
+    def _callbacks(self, settings: Any) -> list[Callback]:
+        folder, every_n_steps = self.run_folder, settings.probe.every_n_steps
+        fidelity = None
+        callbacks: list[Callback] = [
+            SaveConfig(self._parser(self.subcommand), self.config[self.subcommand], folder),
+            ClassImages(settings.sampling, self.reporter),
+        ]
+        if every_n_steps:
+            fidelity = Fidelity(load_encoders(settings.fidelity))
+            probes = Probes(
+                settings.probe,
+                settings.sampling,
+                folder / run_folder.PROBES,
+                self.reporter,
+                fidelity,
+            )
+            callbacks += [probes, fidelity]
+        callbacks += [
+            Checkpoints(
+                folder / run_folder.CHECKPOINTS, every_n_steps, self.plain_config, fidelity
+            ),
+            ExportLora(folder / run_folder.LORA),
+            Summary(folder, self.reporter),
+        ]
+        if settings.trainer.enable_progress_bar is not False:
+            callbacks.append(TrainingProgress(self.reporter))
+        return callbacks
+
+    def _loggers(self, own: Logger | Sequence[Logger] | bool | None) -> list[Logger]:
+        """Return loggers into the run's folder, and the user's own; none for `false`."""
+        if own is False:
+            return []
+        parent, name, version = (
+            self.run_folder.parents[1],
+            self.run_folder.parent.name,
+            self.run_folder.name,
+        )
+        # CSV first: it warns about a folder that another logger has already written to.
+        loggers: list[Logger] = [
+            CSVLogger(parent, name=name, version=version),
+            TensorBoardLogger(parent, name=name, version=version, default_hp_metric=False),
+        ]
+        if own is None or own is True:
+            return loggers
+        return loggers + (list(own) if isinstance(own, Sequence) else [own])
+
+    # --------------------------------------------------------------------- run
+
+    def fit(self, model: DreamBooth, datamodule: DreamBoothDataModule) -> None:
+        """Train. A user's mistake that shows only now takes the untouched run folder away again."""
+        try:
+            self.trainer.fit(
+                model,
+                datamodule=datamodule,
+                ckpt_path=self.config[self.subcommand].ckpt_path,
+                weights_only=True,
+            )
+        except UserError:
+            if self.trainer.global_step == 0:
+                run_folder.discard(self.run_folder)
+            raise
+
+
+def quiet_libraries() -> None:
+    """Silence what the libraries say at every start and no user can act on."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*no `val(idation)?_dataloader`.*",
+        ".*overridden `transfer_batch_to_device`.*",
+        ".*module\\(s\\) in eval mode.*",
+        ".*isinstance\\(treespec, LeafSpec\\).*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the command line; return its exit status.
+
+    Args:
+        args: what stands after `train.py`; None for the process's own arguments.
+    """
+    quiet_libraries()
+    try:
+        DreamBoothCLI(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0

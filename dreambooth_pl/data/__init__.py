@@ -1,0 +1,1 @@
+"""Photos, class images, and the data module that pairs them."""

@@ -1,0 +1,203 @@
+"""Reading and vetting photos as people have them: turned, transparent, many-paged, broken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from dreambooth_pl.errors import UserError
+
+_SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
+_VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"}
+_HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"mif1", b"msf1"}
+_DEEP_MODES = ("I", "F")  # and "I;16" with its byte orders: more than 8 bits a channel
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark about one file."""
+
+    path: Path
+    text: str
+
+
+@dataclass(frozen=True)
+class VettingReport:
+    """What a folder of photos holds, in the order of the file names."""
+
+    folder: Path
+    used: tuple[Path, ...]
+    """Photos that can be read, the fixed ones among them."""
+    fixed: tuple[Note, ...]
+    """Used photos that had to be changed in reading, and how. The files stay as they are."""
+    refused: tuple[Note, ...]
+    """Files that are left out, and why."""
+
+    def lines(self) -> list[str]:
+        """Return the report as lines of text."""
+        photos = "photo" if len(self.used) == 1 else "photos"
+        lines = [f"{self.folder}: {len(self.used)} {photos} used"]
+        lines += [f"  fixed    {note.path.name}: {note.text}" for note in self.fixed]
+        lines += [f"  left out {note.path.name}: {note.text}" for note in self.refused]
+        return lines
+
+
+def read_photo(path: str | Path) -> Image.Image:
+    """Read a photo as an upright 8-bit RGB image.
+
+    EXIF orientation is applied; of a file with several pictures (MPO, GIF, TIFF) the first is
+    taken; transparency is put on white; more than 8 bits a channel are scaled down, not clipped.
+
+    Raises:
+        UserError: no such file, or it cannot be read as a picture; says why and what to do.
+    """
+    return _read(Path(path))[0]
+
+
+def vet_folder(folder: str | Path, key: str = "data.instance_dir") -> VettingReport:
+    """Read every file of a folder, not of its subfolders, and report what can be used.
+
+    Hidden files (and Thumbs.db, desktop.ini) are passed over in silence.
+
+    Args:
+        folder: where the photos lie.
+        key: the config key that the folder came from, for error messages.
+
+    Raises:
+        UserError: there is no such folder, or no photo in it can be used.
+    """
+    folder = Path(folder)
+    used: list[Path] = []
+    fixed: list[Note] = []
+    refused: list[Note] = []
+    for path in _visible_entries(folder, key):
+        try:
+            fixes = _read(path)[1]
+        except UserError as error:
+            refused.append(Note(path, str(error).removeprefix(f"{path}: ")))
+            continue
+        used.append(path)
+        if fixes:
+            fixed.append(Note(path, ", ".join(fixes)))
+    report = VettingReport(folder, tuple(used), tuple(fixed), tuple(refused))
+    if not used:
+        found = "".join(f"\n{line}" for line in report.lines()[1:]) or " It is empty."
+        raise UserError(
+            f"{key}: {str(folder)!r} holds no photo that can be used. Put JPEG or PNG photos of "
+            f"the subject there, three to five are usual.{found}"
+        )
+    return report
+
+
+def prepare(image: Image.Image, resolution: int) -> Image.Image:
+    """Bring an image's shorter side to `resolution` pixels, antialiased, and crop its centre."""
+    return ImageOps.fit(image, (resolution, resolution), method=Image.Resampling.LANCZOS)
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """Return an RGB image as float32 [3, H, W] in [-1, 1]."""
+    assert image.mode == "RGB", f"expected an RGB image, not {image.mode}"
+    return torch.from_numpy(np.asarray(image, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
+
+
+def _visible_entries(folder: Path, key: str) -> Sequence[Path]:
+    if folder.is_file():
+        raise UserError(f"{key}: {str(folder)!r} is a file; give the folder that holds the photos.")
+    if not folder.is_dir():
+        raise UserError(
+            f"{key}: there is no folder {str(folder)!r} (looked for {str(folder.absolute())!r})."
+        )
+    entries = (p for p in folder.iterdir() if not p.name.startswith("."))
+    return sorted(p for p in entries if p.name.lower() not in _SYSTEM_FILES)
+
+
+def _read(path: Path) -> tuple[Image.Image, list[str]]:
+    """Return the photo as RGB and what was done to it, or raise UserError `PATH: reason`."""
+    reason = _reason_not_to_try(path)
+    if reason is None:
+        try:
+            with Image.open(path) as file:
+                return _to_upright_rgb(file)
+        except UnidentifiedImageError:
+            reason = _reason_unidentified(path)
+        except Image.DecompressionBombError:
+            reason = "too many pixels; scale it down"
+        except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+            reason = f"damaged or cut off ({error}); copy or export it again"
+    raise UserError(f"{path}: {reason}")
+
+
+def _reason_not_to_try(path: Path) -> str | None:
+    if path.is_dir():
+        return "a folder; photos are read from the folder itself, not from folders in it"
+    if not path.is_file():
+        return "there is no such file"
+    if path.suffix.lower() in _VIDEO_SUFFIXES:
+        return "a video; save some of its frames as JPEG or PNG"
+    return None
+
+
+def _reason_unidentified(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(12)
+    if not head:
+        return "an empty file; copy it again"
+    is_heic = head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS
+    if is_heic or path.suffix.lower() in (".heic", ".heif"):
+        return (
+            "a HEIC photo, which cannot be read here; convert it to JPEG or PNG (on an iPhone: "
+            "Settings, Camera, Formats, Most Compatible)"
+        )
+    if path.suffix.lower() in Image.registered_extensions():
+        return f"not a picture in spite of its name {path.suffix}; remove it or save it again"
+    return "not a picture"
+
+
+def _to_upright_rgb(file: Image.Image) -> tuple[Image.Image, list[str]]:
+    fixes = []
+    frames = getattr(file, "n_frames", 1)
+    if frames > 1:
+        fixes.append(f"took the first of {frames} pictures in the file")
+        file.seek(0)
+    image = file
+    if _exif_orientation(file) in range(2, 9):
+        image = ImageOps.exif_transpose(file)
+        fixes.append("turned upright as its EXIF data says")
+    if image.mode in _DEEP_MODES or image.mode.startswith("I;16"):
+        image = _to_eight_bits(image)
+        fixes.append("reduced to 8 bits a channel")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        if layer.getextrema()[3][0] < 255:
+            fixes.append("put its transparent parts on white")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    elif image.mode not in ("RGB", "L", "P", "1"):
+        fixes.append(f"converted from {image.mode} to RGB")
+    return image.convert("RGB"), fixes
+
+
+def _exif_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 (upright) where there is none or it cannot be read."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow raises many kinds for broken EXIF data; the picture may be sound
+        return 1
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Scale a greyscale image of 16 bits, or of floats in [0, 1], to 8 bits."""
+    values = np.asarray(image).astype(np.float64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("its values are neither in [0, 1] nor 8 or 16 bits")
+    if image.mode == "F":
+        full = 1.0 if values.max() <= 1 else 255.0
+    else:
+        # Older Pillow reads 16-bit PNGs as "I", which TIFF uses for 32 bits: go by the values.
+        full = 255.0 if image.mode == "I" and values.max() <= 255 else 65535.0
+    return Image.fromarray(np.round(np.minimum(values / full, 1) * 255).astype(np.uint8))

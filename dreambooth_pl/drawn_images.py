@@ -1,0 +1,140 @@
+"""Generated images on disk, drawn only where a verified one is not there already."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.models import Base
+from dreambooth_pl.sampling import (
+    ImageRequest,
+    Progress,
+    SamplingSettings,
+    generate,
+    image_metadata,
+    read_png_metadata,
+    save_png,
+)
+
+log = logging.getLogger(__name__)
+
+PIXELS = "pixels_sha256"  # metadata key: hash of the decoded pixels
+ADAPTER = "adapter_sha256"  # metadata key: hash of the adapter's file, None for the untuned base
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A set of images to draw, and what they depend on.
+
+    Attributes:
+        requests: prompts and seeds.
+        labels: one per request; they name the files.
+        settings: how to draw.
+        adapter_sha256: hash of the adapter that is loaded into the base; None without.
+    """
+
+    requests: tuple[ImageRequest, ...]
+    labels: tuple[str, ...]
+    settings: SamplingSettings
+    adapter_sha256: str | None
+
+    def file_names(self) -> list[str]:
+        """Return one PNG name per image, in order."""
+        return [
+            f"{index:04d}_{re.sub(r'[^a-z0-9_]+', '-', label.lower()).strip('-')}.png"
+            for index, label in enumerate(self.labels)
+        ]
+
+    def metadata(self, base: Base) -> list[dict[str, Any]]:
+        """Return all that each image depends on, as it is kept in its file."""
+        return [
+            image_metadata(base, request, self.settings, **{ADAPTER: self.adapter_sha256})
+            for request in self.requests
+        ]
+
+
+def draw(
+    base: Base, drawing: Drawing, folder: Path, progress: Progress | None = None
+) -> list[Image.Image]:
+    """Return the images of ``drawing``: from ``folder`` where verified, else drawn and kept there.
+
+    A file is taken over only if its metadata say that it was drawn with exactly this prompt, seed,
+    sampler, base and adapter, and its pixels are those that were saved. An interrupted call has
+    kept what it had drawn.
+
+    Args:
+        base: with the adapter loaded that ``drawing`` speaks of.
+        drawing: what to draw.
+        folder: where the PNGs are; made when needed.
+        progress: called after each batch with the numbers of images done, kept ones included, and
+            asked for.
+
+    Raises:
+        UserError: an image came out black or not finite; the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot write images to {folder}: {error.strerror}.") from error
+    paths = [folder / name for name in drawing.file_names()]
+    metadata = drawing.metadata(base)
+    images = [_read_verified(path, facts) for path, facts in zip(paths, metadata, strict=True)]
+    missing = [index for index, image in enumerate(images) if image is None]
+    kept = len(images) - len(missing)
+
+    def count(done: int, _: int) -> None:
+        if progress is not None:
+            progress(kept + done, len(images))
+
+    requests = [drawing.requests[index] for index in missing]
+    for index, image in zip(
+        missing, generate(base, requests, drawing.settings, count), strict=True
+    ):
+        _save(image, paths[index], metadata[index])
+        images[index] = image
+    return images
+
+
+def copy_images(images: Sequence[Image.Image], base: Base, drawing: Drawing, folder: Path) -> None:
+    """Keep images of ``drawing`` that were drawn for another folder in ``folder``, too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names, metadata = drawing.file_names(), drawing.metadata(base)
+    for name, facts, image in zip(names, metadata, images, strict=True):
+        if _read_verified(folder / name, facts) is None:
+            _save(image, folder / name, facts)
+
+
+def _save(image: Image.Image, path: Path, metadata: dict[str, Any]) -> None:
+    save_png(image, path, metadata | {PIXELS: _pixel_hash(image)})
+
+
+def _read_verified(path: Path, metadata: dict[str, Any]) -> Image.Image | None:
+    """Return the image in ``path`` if it is whole and was drawn with ``metadata``, else None."""
+    if not path.is_file():
+        return None
+    try:
+        found = read_png_metadata(path)
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+    except (UserError, OSError, SyntaxError, ValueError):
+        log.warning("%s cannot be read; it is drawn again.", path)
+        return None
+    pixels = found.pop(PIXELS, None)
+    if found != metadata:
+        return None
+    if pixels != _pixel_hash(image):
+        log.warning("%s was changed after it was drawn; it is drawn again.", path)
+        return None
+    return image
+
+
+def _pixel_hash(image: Image.Image) -> str:
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()

@@ -1,0 +1,232 @@
+"""What the embedded base can do, in figures: `python -m dreambooth_pl.miniature.report`.
+
+Everything is measured on scenes and subjects that no training picture shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from dreambooth_pl.contact_sheet import contact_sheet
+from dreambooth_pl.encoders import Encoders, EncoderSettings, load_encoders
+from dreambooth_pl.miniature import subjects, world
+from dreambooth_pl.miniature.pretrain.pictures import NOUNS, SETTINGS, scene
+from dreambooth_pl.miniature.settings import SETTINGS as PLACES
+from dreambooth_pl.models import Base, load_base
+from dreambooth_pl.prompts import IDENTIFIERS, SUBJECTS
+from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate, image_seed
+
+HELD_OUT_SEED = 1
+"""Training pictures come from seed 0."""
+KNOWN = tuple(dict.fromkeys(NOUNS))
+Progress = Callable[[str], None]
+
+
+def vae_psnr(base: Base, images: Sequence[Image.Image]) -> float:
+    """Mean over images of the PSNR in dB of decode(encode(image)), values in [0, 1]."""
+    values = []
+    for image in images:
+        pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None] / 127.5 - 1
+        mean, _ = base.encode_images(pixels)
+        with torch.no_grad():
+            decoded = base.vae.decode(mean / base.vae.config.scaling_factor).sample
+        error = ((decoded.clamp(-1, 1) - pixels) / 2).pow(2).mean()
+        values.append(float(-10 * error.log10()))
+    return float(np.mean(values))
+
+
+def nearest_subject(features: Tensor, labels: Tensor) -> float:
+    """Share of rows of `features` [N, D] whose nearest other row has the same label [N]."""
+    similarity = features @ features.T
+    similarity.fill_diagonal_(-2)
+    return float((labels[similarity.argmax(1)] == labels).float().mean())
+
+
+def same_subject_auc(features: Tensor, subjects_: Tensor, classes: Tensor) -> float:
+    """Area under the ROC curve: pairs of one subject against pairs of two of the same class."""
+    similarity = features @ features.T
+    upper = torch.ones_like(similarity, dtype=torch.bool).triu(1)
+    same = subjects_[:, None] == subjects_[None]
+    other = ~same & (classes[:, None] == classes[None])
+    positive, negative = similarity[upper & same], similarity[upper & other]
+    greater = (positive[:, None] > negative[None]).float().mean()
+    ties = (positive[:, None] == negative[None]).float().mean()
+    return float(greater + ties / 2)
+
+
+def zero_shot(encoders: Encoders, images: Sequence[Image.Image], texts: Sequence[str]) -> list[int]:
+    """Index of the text nearest to each image."""
+    similarity = encoders.clip.encode_images(images) @ encoders.clip.encode_texts(texts).T
+    return similarity.argmax(1).tolist()
+
+
+def drawn_accuracy(encoders: Encoders, count: int) -> dict[str, float]:
+    """CLIP's class and setting accuracy on held-out drawn pictures without other changes."""
+    rng = random.Random(HELD_OUT_SEED)
+    scenes = []
+    for _ in range(count):
+        noun, setting = rng.choice(KNOWN), rng.choice(SETTINGS)
+        sampled = world.sample_scene(rng, (noun,), (setting,))
+        scenes.append(
+            world.Scene(
+                noun,
+                sampled.look,
+                sampled.pose,
+                setting,
+                sampled.x,
+                sampled.y,
+                sampled.size,
+                sampled.flip,
+                seed=sampled.seed,
+            )
+        )
+    images = [world.draw(s) for s in scenes]
+    return {
+        f"clip_drawn_{name}": value
+        for name, value in _accuracy(encoders, images, [(s.noun, s.setting) for s in scenes])
+    }
+
+
+def generated_accuracy(
+    base: Base, encoders: Encoders, sampling: SamplingSettings, count: int
+) -> tuple[dict[str, float], list[Image.Image], list[str]]:
+    """The same on generated pictures; also returns the pictures and their prompts."""
+    rng = random.Random(HELD_OUT_SEED + 1)
+    wanted = [(rng.choice(KNOWN), rng.choice(SETTINGS)) for _ in range(count)]
+    prompts = [f"a {noun} {PLACES[setting].phrases[0]}" for noun, setting in wanted]
+    images = _generate(base, prompts, sampling)
+    figures = {f"clip_generated_{k}": v for k, v in _accuracy(encoders, images, wanted)}
+    return figures, images, prompts
+
+
+def identifier_gap(
+    base: Base, encoders: Encoders, sampling: SamplingSettings, count: int
+) -> dict[str, float]:
+    """Class accuracy of "a {class}" less that of "a {identifier} {class}", same seeds.
+
+    `count` pictures of the plain class, and as many shared out among the identifiers.
+    """
+    nouns = [KNOWN[i % len(KNOWN)] for i in range(count)]
+    shares = []
+    for template in ("a {noun}", "a {identifier} {noun}"):
+        prompts = [
+            template.format(noun=noun, identifier=IDENTIFIERS[i // len(KNOWN) % len(IDENTIFIERS)])
+            for i, noun in enumerate(nouns)
+        ]
+        images = _generate(base, prompts, sampling)
+        found = zero_shot(encoders, images, [f"a {noun}" for noun in KNOWN])
+        shares.append(float(np.mean([KNOWN[f] == n for f, n in zip(found, nouns, strict=True)])))
+    return {"identifier_gap": shares[0] - shares[1]}
+
+
+def subject_figures(encoders: Encoders) -> dict[str, float]:
+    """How well DINO and CLIP tell the thirty subjects apart."""
+    images, subject_labels, class_labels = [], [], []
+    nouns = sorted(set(SUBJECTS.values()))
+    for index, (name, noun) in enumerate(SUBJECTS.items()):
+        for photo in subjects.photos(name):
+            images.append(world.draw(photo))
+            subject_labels.append(index)
+            class_labels.append(nouns.index(noun))
+    who, what = torch.tensor(subject_labels), torch.tensor(class_labels)
+    dino, clip = encoders.dino.encode_images(images), encoders.clip.encode_images(images)
+    return {
+        "dino_nearest_subject": nearest_subject(dino, who),
+        "dino_auc": same_subject_auc(dino, who, what),
+        "clip_auc": same_subject_auc(clip, who, what),
+    }
+
+
+def figures(
+    folder: Path, photos: Path | None, count: int, out: Path | None, progress: Progress
+) -> dict[str, float]:
+    """All figures of the base in `folder`; `count` generated pictures for each that needs them.
+
+    Args:
+        photos: folder of natural photos for `vae_psnr_photo`; without it the figure is left out.
+        out: where a contact sheet of the generated pictures goes, or None.
+    """
+    base = load_base(str(folder))
+    names = EncoderSettings(clip=f"local-dir:{folder}/clip", dino=f"local-dir:{folder}/dino")
+    encoders = load_encoders(names)
+    sampling = SamplingSettings()
+    progress("VAE")
+    drawn = [world.draw(scene(HELD_OUT_SEED, i)[0]) for i in range(64)]
+    result = {"vae_psnr_drawn": vae_psnr(base, drawn)}
+    if photos is not None:
+        found = sorted(p for p in photos.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg"})
+        squares = [
+            ImageOps.fit(ImageOps.exif_transpose(Image.open(p)).convert("RGB"), (128, 128))
+            for p in found
+        ]
+        result["vae_psnr_photo"] = vae_psnr(base, squares)
+    progress("encoders on drawn pictures")
+    result |= drawn_accuracy(encoders, 400)
+    result |= subject_figures(encoders)
+    progress("generated pictures")
+    generated, images, prompts = generated_accuracy(base, encoders, sampling, count)
+    result |= generated
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        sheet = contact_sheet(images[:32], prompts[:32], columns=8, title="untuned base")
+        sheet.save(out / "generated.png")
+    progress("identifiers")
+    return result | identifier_gap(base, encoders, sampling, count)
+
+
+def _accuracy(
+    encoders: Encoders, images: Sequence[Image.Image], wanted: Sequence[tuple[str, str]]
+) -> list[tuple[str, float]]:
+    classes = zero_shot(encoders, images, [f"a {noun}" for noun in KNOWN])
+    hits = [KNOWN[c] == noun for c, (noun, _) in zip(classes, wanted, strict=True)]
+    place_hits = []
+    for noun in KNOWN:
+        chosen = [i for i, (n, _) in enumerate(wanted) if n == noun]
+        if chosen:
+            texts = [f"a {noun} {PLACES[s].phrases[0]}" for s in SETTINGS]
+            places = zero_shot(encoders, [images[i] for i in chosen], texts)
+            place_hits += [SETTINGS[p] == wanted[i][1] for p, i in zip(places, chosen, strict=True)]
+    return [("class", float(np.mean(hits))), ("setting", float(np.mean(place_hits)))]
+
+
+def _generate(base: Base, prompts: Sequence[str], sampling: SamplingSettings) -> list[Image.Image]:
+    requests = [
+        ImageRequest(prompt, image_seed(HELD_OUT_SEED, "report", i))
+        for i, prompt in enumerate(prompts)
+    ]
+    return list(generate(base, requests, sampling))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base", type=Path, default=Path("data/miniature"), help="its folder")
+    parser.add_argument("--photos", type=Path, help="folder of natural photos (JPEG)")
+    parser.add_argument("--images", type=int, default=96, help="generated pictures a figure")
+    parser.add_argument("--out", type=Path, help="folder for a contact sheet")
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+    args = parser.parse_args()
+    console = Console(stderr=True)
+    result = figures(args.base, args.photos, args.images, args.out, console.print)
+    if args.format == "json":
+        print(json.dumps(result, indent=2))
+        return
+    table = Table("figure", "value")
+    for key, value in result.items():
+        table.add_row(key, f"{value:.3f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

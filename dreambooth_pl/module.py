@@ -1,0 +1,269 @@
+"""DreamBooth as a LightningModule: steps, optimiser groups, checkpoint contract."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from dreambooth_pl.diffusion import add_noise, snr, training_target
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.lora import (
+    LoraSettings,
+    adapter_state_dict,
+    add_lora,
+    assert_trainable_set,
+    trainable_parameters,
+)
+from dreambooth_pl.losses import DreamBoothLoss, dreambooth_loss, min_snr_weights
+from dreambooth_pl.models import Conditioning, load_base
+from dreambooth_pl.randomness import generator, keyed_global_random_state, stable_hash
+from dreambooth_pl.view_cache import ViewCache
+
+
+class DreamBooth(LightningModule):
+    """Fine-tunes LoRA adapters on a frozen base with the loss of arXiv 2208.12242.
+
+    Args:
+        base: the model to start from: a diffusers pipeline folder (Stable Diffusion 1.x or 2.x)
+            or its hub id.
+        lora: size and place of the adapters.
+        train_text_encoder: also adapt the text encoder, not only the UNet.
+        prior_loss_weight: weight of the prior-preservation loss on class images; 0 turns it off.
+        learning_rate: AdamW's step size for the UNet's adapters.
+        text_encoder_learning_rate: AdamW's step size for the text encoder's adapters.
+        weight_decay: AdamW's decoupled weight decay on all adapters.
+        adam_betas: AdamW's decay rates of the gradient's first and second moment.
+        min_snr_gamma: weight the loss of each timestep by min-SNR with this gamma (5 is usual);
+            null weights all timesteps alike.
+        seed: keys adapters' start, noise and timesteps; follows seed_everything.
+        revision: branch, tag or commit of a base on the hub.
+        variant: suffix of the base's weight files, such as fp16, where they have one.
+        allow_changed_settings: go on from a checkpoint although settings of the model differ from
+            those it was trained with; those of the config then hold.
+    """
+
+    def __init__(
+        self,
+        base: str = "data/miniature",
+        lora: LoraSettings = LoraSettings(),  # noqa: B008 (frozen)
+        train_text_encoder: bool = False,
+        prior_loss_weight: float = 1.0,
+        learning_rate: float = 3e-4,
+        text_encoder_learning_rate: float = 1e-4,
+        weight_decay: float = 1e-2,
+        adam_betas: tuple[float, float] = (0.9, 0.999),
+        min_snr_gamma: float | None = None,
+        seed: int = 42,
+        revision: str | None = None,
+        variant: str | None = None,
+        allow_changed_settings: bool = False,
+    ) -> None:
+        super().__init__()
+        self.lora = lora
+        self.train_text_encoder = train_text_encoder
+        self.prior_loss_weight = prior_loss_weight
+        self.learning_rates = {"unet": learning_rate, "text_encoder": text_encoder_learning_rate}
+        self.weight_decay = weight_decay
+        self.adam_betas = adam_betas
+        self.min_snr_gamma = min_snr_gamma
+        self.seed = seed
+        self.allow_changed_settings = allow_changed_settings
+
+        self.base_model = load_base(base, revision, variant)
+        add_lora(self.base_model, lora, train_text_encoder, seed)
+        for name, component in self.base_model.modules.items():
+            self.add_module(name, component)  # registered only so that Lightning moves them
+        self.strict_loading = False  # checkpoints hold adapters alone; on_load_checkpoint is strict
+        self.views: ViewCache | None = None
+
+    # ---------------------------------------------------------------- training
+
+    def on_fit_start(self) -> None:
+        """Check what trains and encode photos and prompts once (after the callbacks' turn)."""
+        count = assert_trainable_set(self.base_model, self.lora, self.train_text_encoder)
+        rank_zero_info(f"training {count:,} adapter parameters")
+        for name in trainable_parameters(self.base_model):
+            getattr(self, name).train()  # dropout of adapters; the rest stays in eval mode
+        datamodule = self.trainer.datamodule
+        self.views = ViewCache(self.base_model, datamodule.views, datamodule.resolution)
+        if not self.train_text_encoder:
+            self.views.encode_prompts()
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
+        """Keep the batch on the CPU: it is a handful of indices into what is on the device."""
+        return batch
+
+    def training_step(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss of arXiv 2208.12242, eq. 2, on one batch of view indices.
+
+        Args:
+            batch: `instance_view` [B], `sample_index` [B] and, with prior preservation,
+                `class_view` [B]; all int64.
+        """
+        latents, noise, timesteps, conditioning = self.draw(batch)
+        alphas = self.base_model.alphas_cumprod
+        noisy = add_noise(latents, noise, timesteps, alphas)
+        prediction = self.predict(noisy, timesteps, conditioning, batch["sample_index"])
+
+        kind = self.base_model.prediction_type
+        target = training_target(kind, latents, noise, timesteps, alphas)
+        weights = None
+        if self.min_snr_gamma is not None:
+            ratio = snr(timesteps, alphas)
+            weights = min_snr_weights(ratio, self.min_snr_gamma, kind).to(latents.device)
+        loss = dreambooth_loss(
+            prediction, target, len(batch["instance_view"]), self.prior_loss_weight, weights
+        )
+        self._log_loss(loss)
+        return loss.total
+
+    def draw(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Conditioning]:
+        """Return latents, noise [N, C, h, w], timesteps [N] and conditioning of a batch.
+
+        Instance samples come first, then class samples. All draws of a sample depend on the seed
+        and its sample index alone.
+        """
+        assert self.views is not None, "photos are encoded when fit starts"
+        indices = batch["sample_index"].tolist()
+        keys = [("instance", index) for index in indices]
+        views = batch["instance_view"]
+        if batch.get("class_view") is not None:
+            keys += [("class", index) for index in indices]
+            views = torch.cat([views, batch["class_view"]])
+
+        shape = self.views.latent_shape
+        draws = []
+        for kind, index in keys:
+            rng = generator(self.seed, "sample", kind, index)
+            timestep = torch.randint(len(self.base_model.alphas_cumprod), (1,), generator=rng)
+            draws.append((timestep, torch.randn((2, *shape), generator=rng)))
+        timesteps = torch.cat([timestep for timestep, _ in draws])
+        noise, posterior = torch.stack([normal for _, normal in draws], 1).to(self.device)
+        latents = self.views.latents(views, posterior)
+        with self._keyed_dropout("text_encoder", indices):
+            conditioning = self.views.conditioning(views)
+        return latents, noise, timesteps, conditioning
+
+    def predict(
+        self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, sample_index: Tensor
+    ) -> Tensor:
+        """Return the UNet's prediction [N, C, h, w] for all samples in one call."""
+        with self._keyed_dropout("unet", sample_index.tolist()):
+            return self.unet(
+                noisy,
+                timesteps.to(self.device),
+                encoder_hidden_states=conditioning.hidden_states,
+                added_cond_kwargs=conditioning.added or None,
+            ).sample
+
+    def _keyed_dropout(self, component: str, indices: list[int]) -> AbstractContextManager[None]:
+        """Key the adapters' dropout, the one thing that draws from the global random state."""
+        if self.lora.dropout == 0:
+            return nullcontext()
+        key = stable_hash(self.seed, "dropout", component, *indices)
+        return keyed_global_random_state(key, self.device)
+
+    def _log_loss(self, loss: DreamBoothLoss) -> None:
+        self.log("train/loss", loss.total.detach(), prog_bar=True)
+        self.log("train/loss_instance", loss.instance.detach())
+        if loss.prior is not None:
+            self.log("train/loss_prior", loss.prior.detach())
+
+    # --------------------------------------------------------------- optimiser
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One AdamW with a named group per adapted component, each with its own learning rate."""
+        groups = [
+            {"name": name, "params": list(parameters.values()), "lr": self.learning_rates[name]}
+            for name, parameters in trainable_parameters(self.base_model).items()
+        ]
+        return torch.optim.AdamW(
+            groups,
+            betas=self.adam_betas,
+            weight_decay=self.weight_decay,
+            foreach=True,  # on a GPU the default, on a CPU twice as fast for many small tensors
+        )
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log learning rates and, before any clipping, the norm of each component's gradient."""
+        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps:
+            return
+        for group in optimizer.param_groups:
+            gradients = [p.grad for p in group["params"] if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm(gradients)
+            self.log_dict(
+                {f"train/lr_{group['name']}": group["lr"], f"train/grad_norm_{group['name']}": norm}
+            )
+
+    # -------------------------------------------------------------- checkpoint
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint must agree with to be continued."""
+        return {
+            "lora.rank": self.lora.rank,
+            "lora.alpha": self.lora.alpha,
+            "lora.dropout": self.lora.dropout,
+            "train_text_encoder": self.train_text_encoder,
+            "prior_loss_weight": self.prior_loss_weight,
+            "learning_rate": self.learning_rates["unet"],
+            "text_encoder_learning_rate": self.learning_rates["text_encoder"],
+            "weight_decay": self.weight_decay,
+            "adam_betas": list(self.adam_betas),
+            "min_snr_gamma": self.min_snr_gamma,
+            "seed": self.seed,
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the adapters, the settings and the fingerprint of the base they belong to."""
+        checkpoint["state_dict"] = adapter_state_dict(self.base_model)
+        checkpoint["base"] = {
+            "name": self.base_model.name,
+            "fingerprint": self.base_model.fingerprint,
+        }
+        checkpoint["settings"] = self.settings
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another base, other adapters or, unless allowed, other settings.
+
+        Raises:
+            UserError: naming what differs and what to do.
+        """
+        base = checkpoint.get("base")
+        if base is None:
+            raise UserError("the checkpoint was not written by this project's training")
+        if base["fingerprint"] != self.base_model.fingerprint:
+            raise UserError(
+                f"the checkpoint belongs to the base {base['name']!r} (fingerprint "
+                f"{base['fingerprint']}), model.base is {self.base_model.name!r} (fingerprint "
+                f"{self.base_model.fingerprint}). Set model.base to the checkpoint's base."
+            )
+        differing = [
+            f"model.{name} is {value!r}, was {checkpoint['settings'].get(name)!r}"
+            for name, value in self.settings.items()
+            if checkpoint["settings"].get(name) != value
+        ]
+        if differing and not self.allow_changed_settings:
+            raise UserError(
+                f"the checkpoint was trained with other settings: {'; '.join(differing)}. Set them "
+                "back, or pass --model.allow_changed_settings=true to go on with the new ones."
+            )
+        mine = adapter_state_dict(self.base_model)
+        theirs = checkpoint["state_dict"]
+        shapes = {name: tensor.shape for name, tensor in mine.items()}
+        if shapes != {name: tensor.shape for name, tensor in theirs.items()}:
+            raise UserError(
+                f"the checkpoint's {len(theirs)} adapter weights do not fit the {len(mine)} of "
+                "this run; model.lora and model.train_text_encoder must be those of its run."
+            )
+
+    def on_train_start(self) -> None:
+        """Let the config's learning rates hold, not those that a checkpoint's optimiser brings."""
+        for group in self.optimizers().param_groups:
+            group["lr"] = self.learning_rates[group["name"]]
+            group["weight_decay"], group["betas"] = self.weight_decay, self.adam_betas

@@ -1,0 +1,65 @@
+"""The command line's parser: LightningCLI's, with errors in the user's words."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser
+
+from dreambooth_pl.errors import UserError
+
+
+class Parser(LightningArgumentParser):
+    """Raises UserError instead of printing the usage and exiting."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise UserError with the parser's message, made readable."""
+        if not self.exit_on_error:  # jsonargparse's own inner parsers expect its exception
+            super().error(message, ex)
+        if isinstance(ex, UserError):
+            raise ex
+        raise UserError(self._explain(message)) from ex
+
+    def _explain(self, message: str) -> str:
+        unknown = self._unknown_key(message)
+        if unknown is None:
+            return message.strip()
+        known = [action.dest for action in self._actions if action.dest]
+        near = difflib.get_close_matches(unknown, known, n=1)
+        hint = f"Did you mean {near[0]}?" if near else "See python train.py fit --help."
+        return f"Unknown key {unknown}. {hint}"
+
+    @staticmethod
+    def _unknown_key(message: str) -> str | None:
+        patterns = (r"Option '([^']+)' is not accepted", r"unrecognized arguments: --([^\s=]+)")
+        for pattern in patterns:
+            found = re.search(pattern, message)
+            if found:
+                return found[1]
+        return None
+
+
+def check_config_files(arguments: Sequence[str]) -> None:
+    """Raise UserError that names the first config file which is missing or no YAML.
+
+    Args:
+        arguments: of the command line; looked through for `--config FILE`, `--config=FILE`, `-c`.
+    """
+    words = [word for argument in arguments for word in argument.split("=", maxsplit=1)]
+    for option, value in zip(words, words[1:], strict=False):
+        if option not in ("--config", "-c"):
+            continue
+        path = Path(value)
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"--config: {value!r} cannot be read: {error.strerror}.") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"--config: {value!r} is not valid YAML: {error}") from error
+        if not isinstance(content, dict):
+            raise UserError(f"--config: {value!r} holds no keys, such as `data:` and `model:`.")

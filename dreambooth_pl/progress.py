@@ -1,0 +1,122 @@
+"""How far long work has come: one bar per task on a terminal, now and then a line elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+REFRESH_SECONDS = 0.5  # a terminal's bar
+LINE_SECONDS = 15.0  # between two lines in a log file
+
+
+class Task:
+    """One piece of work of a known length. Made by `ProgressReporter.task`."""
+
+    def __init__(
+        self, reporter: ProgressReporter, description: str, total: int, completed: int
+    ) -> None:
+        self._reporter = reporter
+        self._description = description
+        self._total = total
+        self._first = completed
+        self._done = completed
+        self._started = self._shown = time.monotonic()
+        self._bar = reporter.bars and reporter.bars.add_task(
+            description, total=total, completed=completed, note=""
+        )
+
+    def due(self) -> bool:
+        """Whether the display is old enough that an update would be seen. Costs a clock reading."""
+        return time.monotonic() - self._shown >= self._reporter.seconds_between_updates
+
+    def update(self, done: int, total: int | None = None, note: str = "") -> None:
+        """Say that `done` of `total` are done; `note` is shown behind the numbers."""
+        self._done = done
+        self._total = self._total if total is None else total
+        if self._reporter.bars:
+            self._reporter.bars.update(self._bar, completed=done, total=self._total, note=note)
+            self._shown = time.monotonic()
+        elif self.due() or done == self._total:
+            self._shown = time.monotonic()
+            self._reporter.line(self._text(note))
+
+    def close(self) -> None:
+        """Take the bar away; a finished one leaves a line."""
+        if self._reporter.bars:
+            self._reporter.bars.remove_task(self._bar)
+            if self._done == self._total:
+                self._reporter.line(self._text(""))
+
+    def _text(self, note: str) -> str:
+        elapsed = time.monotonic() - self._started
+        advanced = self._done - self._first
+        parts = [f"{self._description} {self._done}/{self._total}"]
+        if self._done < self._total and advanced:
+            left = elapsed / advanced * (self._total - self._done)
+            parts.append(f"{_clock(left)} left")
+        else:
+            parts.append(f"in {_clock(elapsed)}")
+        if note:
+            parts.append(note)
+        return ", ".join(parts)
+
+
+class ProgressReporter:
+    """Shows tasks on `stream`. Tasks may nest: drawing probes in the middle of training."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._console = Console(file=stream or sys.stderr)
+        self._open_tasks = 0
+        self.bars: Progress | None = None
+        """rich's display of all open tasks; None where there is no terminal."""
+        if self._console.is_terminal:
+            self.bars = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self._console,
+                refresh_per_second=1 / REFRESH_SECONDS,
+                transient=True,
+            )
+
+    @property
+    def seconds_between_updates(self) -> float:
+        """How often the display changes at most."""
+        return REFRESH_SECONDS if self.bars else LINE_SECONDS
+
+    @contextmanager
+    def task(self, description: str, total: int, completed: int = 0) -> Iterator[Task]:
+        """Show a task of `total` items while the block runs."""
+        if self.bars and self._open_tasks == 0:
+            self.bars.start()
+        self._open_tasks += 1
+        task = Task(self, description, total, completed)
+        try:
+            yield task
+        finally:
+            task.close()
+            self._open_tasks -= 1
+            if self.bars and self._open_tasks == 0:
+                self.bars.stop()
+
+    def line(self, text: str) -> None:
+        """Write a line that stays, above any bars."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds.
+
+    >>> _clock(75.2)
+    '1:15'
+    """
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"

@@ -1,0 +1,146 @@
+"""Identifiers, class nouns, subjects and sets of prompts: facts read from `facts/*.yaml`.
+
+A prompt template holds `{identifier}` and `{class}`, which `fill` replaces.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dreambooth_pl.errors import UserError
+
+
+def _read_facts(name: str) -> dict[str, Any]:
+    text = files("dreambooth_pl").joinpath("facts", f"{name}.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)
+
+
+_SUBJECT_FACTS = _read_facts("subjects")
+
+IDENTIFIERS: tuple[str, ...] = tuple(_read_facts("identifiers")["identifiers"])
+"""Rare tokens that the project's experiments use for the subject."""
+SUBJECTS: dict[str, str] = _SUBJECT_FACTS["subjects"]
+"""The DreamBooth dataset's 30 subjects, each with its class noun."""
+CLASS_NOUNS: tuple[str, ...] = tuple(dict.fromkeys(SUBJECTS.values()))
+"""The dataset's 15 class nouns."""
+FIRST_IMAGE = "A {identifier} {class}"
+"""Template of the plainest picture of the subject."""
+PROMPT_SETS = ("probes", "dreambench_live", "dreambench_object")
+"""Names that `prompt_set` knows; any other is taken for the path of a YAML file."""
+
+_LIVE_NOUNS = frozenset(_SUBJECT_FACTS["live"] + _SUBJECT_FACTS["also_live"])
+_PLACEHOLDER = re.compile(r"\{[^{}]*\}")
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Prompt templates with a name; `labels[i]` says `prompts[i]` in a word or a few."""
+
+    name: str
+    prompts: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+def is_live(class_noun: str) -> bool:
+    """Whether the noun takes the live list of prompts (with clothes) or the object list.
+
+    >>> is_live("dog"), is_live("teapot")
+    (True, False)
+    """
+    return class_noun.strip().lower() in _LIVE_NOUNS
+
+
+def fill(template: str, identifier: str | None, class_noun: str) -> str:
+    """Put identifier and class noun into a template; without identifier, its space goes, too.
+
+    Raises:
+        UserError: the template has another placeholder than `{identifier}` and `{class}`.
+
+    >>> fill("a {identifier} {class} in the snow", "sks", "dog")
+    'a sks dog in the snow'
+    >>> fill("a {identifier} {class} in the snow", None, "dog")
+    'a dog in the snow'
+    """
+    check_template(template)
+    if not identifier:
+        template = re.sub(r"\{identifier\}\s+|\s*\{identifier\}", "", template)
+    values = {"{identifier}": identifier or "", "{class}": class_noun}
+    return _PLACEHOLDER.sub(lambda found: values[found[0]], template)
+
+
+def check_template(template: str) -> None:
+    """Raise UserError if a template has other placeholders than `{identifier}` and `{class}`."""
+    unknown = set(_PLACEHOLDER.findall(template)) - {"{identifier}", "{class}"}
+    if unknown:
+        raise UserError(
+            f"the prompt {template!r} holds {', '.join(sorted(unknown))}; only {{identifier}} and "
+            "{class} are filled in"
+        )
+
+
+def prompt_set(name: str | Path) -> PromptSet:
+    """Return a set of prompt templates by its name (see `PROMPT_SETS`) or from a YAML file.
+
+    A file holds a list of templates, or a mapping of labels to templates; either at the top or
+    under the key `prompts`, beside an optional `name`.
+
+    Raises:
+        UserError: no such set or file, or a file that does not read as one.
+
+    >>> prompt_set("probes").labels
+    ('clothing', 'style', 'place', 'action')
+    """
+    if str(name) in PROMPT_SETS:
+        return _parse_prompt_set(_read_facts(str(name)), str(name), str(name))
+    path = Path(name)
+    if not path.is_file():
+        raise UserError(
+            f"{str(name)!r} is neither a set of prompts ({', '.join(PROMPT_SETS)}) nor a file. "
+            "Give one of these names or the path of a YAML file with a list of prompts."
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a YAML file: {error}") from error
+    return _parse_prompt_set(content, path.stem, str(path))
+
+
+def _parse_prompt_set(content: Any, name: str, source: str) -> PromptSet:
+    prompts = content
+    if isinstance(content, dict) and "prompts" in content:
+        name, prompts = str(content.get("name", name)), content["prompts"]
+    if isinstance(prompts, dict):
+        labels, templates = [str(label) for label in prompts], list(prompts.values())
+    else:
+        templates = prompts
+        labels = [_label(p) for p in prompts] if isinstance(prompts, list) else []
+    if not isinstance(templates, list) or not templates:
+        raise UserError(
+            f"{source}: needs a list of prompts, such as `- a {{identifier}} {{class}}`"
+        )
+    for template in templates:
+        if not isinstance(template, str):
+            raise UserError(f"{source}: {template!r} is not text; put quotes around the prompt")
+        try:
+            check_template(template)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error
+    return PromptSet(name, tuple(templates), tuple(labels))
+
+
+def _label(template: Any) -> str:
+    """Return what a template says besides "a {identifier} {class}".
+
+    >>> _label("a {identifier} {class} in the snow"), _label("a red {identifier} {class}")
+    ('in the snow', 'red')
+    """
+    words = _PLACEHOLDER.sub("", str(template)).split()
+    if words and words[0].lower() in ("a", "an"):
+        words = words[1:]
+    return " ".join(words) or "plain"

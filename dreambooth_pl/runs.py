@@ -1,0 +1,150 @@
+"""Finished runs on disk: where they are and with what they were made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from dreambooth_pl.encoders import EncoderSettings
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.lora import WEIGHTS_NAME
+from dreambooth_pl.run_folder import CONFIG, LORA
+from dreambooth_pl.sampling import SamplingSettings
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, as its own ``config.yaml`` tells it.
+
+    Attributes:
+        folder: the run's folder.
+        base, revision, variant: the base it adapts, as ``models.load_base`` takes them.
+        instance_dir: folder of the subject's photos.
+        identifier, class_noun: the subject's words.
+        seed: of the run and its probes.
+        sampling: how its probes were drawn.
+        encoders: what its metrics were measured with.
+    """
+
+    folder: Path
+    base: str
+    revision: str | None
+    variant: str | None
+    instance_dir: Path
+    identifier: str
+    class_noun: str
+    seed: int
+    sampling: SamplingSettings
+    encoders: EncoderSettings
+
+    @property
+    def lora_file(self) -> Path:
+        """The trained adapter."""
+        return self.folder / LORA / WEIGHTS_NAME
+
+    @property
+    def name(self) -> str:
+        """Config name and version, as in ``sks/version_0``."""
+        return "/".join(self.folder.absolute().parts[-2:])
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run's folder.
+
+    Raises:
+        UserError: no folder, no run, or a run that did not get to its end.
+    """
+    path = folder / CONFIG
+    if not folder.is_dir():
+        raise UserError(
+            f"There is no run folder {folder}. Runs lie in lightning_logs/NAME/version_N."
+        )
+    if not path.is_file():
+        raise UserError(
+            f"{folder} is no run's folder: it has no {CONFIG}. Give a folder such as "
+            "lightning_logs/sks/version_0."
+        )
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    get = _Reader(path, config)
+    run = Run(
+        folder=folder,
+        base=get("model.base"),
+        revision=get("model.revision", None),
+        variant=get("model.variant", None),
+        instance_dir=Path(get("data.instance_dir")),
+        identifier=get("data.identifier"),
+        class_noun=get("data.class_noun"),
+        seed=get("seed_everything"),
+        sampling=_settings(SamplingSettings, get("sampling"), "sampling", path),
+        encoders=_settings(EncoderSettings, get("fidelity"), "fidelity", path),
+    )
+    if not run.lora_file.is_file():
+        raise UserError(
+            f"The run {folder} has no {LORA}/{WEIGHTS_NAME}: its training has not come to the end. "
+            "Finish it with train.py fit and --ckpt_path."
+        )
+    return run
+
+
+def find_runs(logs: Path) -> list[Run]:
+    """Return every finished run below ``logs``, by name and version number.
+
+    Raises:
+        UserError: there is none.
+    """
+    files = logs.rglob(f"{LORA}/{WEIGHTS_NAME}") if logs.is_dir() else []
+    folders = [file.parent.parent for file in files]
+    runs = [read_run(folder) for folder in folders if (folder / CONFIG).is_file()]
+    if not runs:
+        raise UserError(
+            f"There is no finished run under {logs}. Train one first: python train.py fit --config "
+            "configs/sks.yaml"
+        )
+    return sorted(runs, key=lambda run: _natural(str(run.folder)))
+
+
+class _Reader:
+    """Looks up dotted keys in a config and says which one is missing."""
+
+    _REQUIRED = object()
+
+    def __init__(self, path: Path, config: Any) -> None:
+        self._path = path
+        self._config = config
+
+    def __call__(self, key: str, default: Any = _REQUIRED) -> Any:
+        value = self._config
+        for part in key.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                if default is not self._REQUIRED:
+                    return default
+                raise UserError(
+                    f"{self._path} has no key {key}, so it is not a run's whole config."
+                )
+            value = value[part]
+        return value
+
+
+def _settings(kind: type[Settings], values: Mapping, key: str, path: Path) -> Settings:
+    """Build the dataclass ``kind`` from those ``values`` that are its fields."""
+    names = {field.name for field in fields(kind)}
+    try:
+        return kind(**{name: value for name, value in values.items() if name in names})
+    except (TypeError, AttributeError) as error:
+        raise UserError(f"{path}: {key} is not as train.py writes it: {error}") from error
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """Sort key that puts version_2 before version_10."""
+    parts = re.split(r"(\d+)", text)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

@@ -1,0 +1,302 @@
+"""Prompts and seeds to images: the one generation path.
+
+Class images, probes and evaluation all draw here, with the diffusers pipeline of the base and one
+of diffusers' schedulers.
+
+How exactly an image can be drawn again. An image is a function of its request (prompt and seed),
+the settings and the weights. On CPU, float32, the bits also depend on the *size* of the batch that
+it was drawn in (matrix products of another shape are summed in another order: differences of 2e-6,
+or one step of 255 in 1 pixel value of 10,000), but neither on its place in the batch nor on its
+neighbours. So every batch is filled up to `SamplingSettings.batch_size`, prompts are encoded one by
+one, and the batch size is recorded with the image: one image alone comes out bit for bit as it did
+among many. On another machine, number of threads or library version, expect the differences above.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import diffusers
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor, nn
+
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.lora import lora_scale
+from dreambooth_pl.models import Base
+from dreambooth_pl.prompts import FIRST_IMAGE, fill, prompt_set
+from dreambooth_pl.randomness import stable_hash
+
+Scheduler = Literal["dpm++", "dpm++_karras", "unipc", "ddim", "euler", "euler_a", "pndm", "ddpm"]
+Progress = Callable[[int, int], None]
+"""Called with the number of images done and the number asked for."""
+
+# diffusers' class, and what it takes beyond the base's own schedule.
+_SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dpm++": ("DPMSolverMultistepScheduler", {}),
+    "dpm++_karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "ddim": ("DDIMScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "ddpm": ("DDPMScheduler", {}),
+}
+# The pipeline insists on these two, with a long warning where the base's schedule lacks them:
+# latents are not bounded by 1, so that clipping them is wrong.
+_PIPELINE_CONFIG = {"steps_offset": 1, "clip_sample": False}
+_FIRST_IMAGES = 4
+_METADATA_KEY = "dreambooth_pl"  # PNG text chunk that holds all metadata as JSON
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How images are drawn."""
+
+    num_inference_steps: int = 25
+    """Denoising steps per image."""
+    guidance_scale: float = 6.4
+    """Weight of classifier-free guidance; up to 1 there is no guidance."""
+    scheduler: Scheduler = "dpm++"
+    """Sampler."""
+    lora_scale_unet: float = 0.4
+    """Strength of the UNet's adapters: 1 is as trained, 0 is the untuned base."""
+    lora_scale_text_encoder: float = 0.4
+    """Strength of the text encoder's adapters, if they were trained: 1 is as trained."""
+    negative_prompt: str = ""
+    """What images should not show; needs guidance."""
+    batch_size: int = 8
+    """Images drawn at once; less needs less memory. Batches that are not full cost as much."""
+    resolution: int | None = None
+    """Side of the images in pixels, a multiple of 8; null for the base's own."""
+
+    def __post_init__(self) -> None:
+        if self.num_inference_steps < 1:
+            raise UserError(f"sampling.num_inference_steps: {self.num_inference_steps} is below 1.")
+        if self.batch_size < 1:
+            raise UserError(f"sampling.batch_size: {self.batch_size} is below 1.")
+        if self.scheduler not in _SCHEDULERS:
+            raise UserError(
+                f"sampling.scheduler: {self.scheduler!r} is not one of {', '.join(_SCHEDULERS)}."
+            )
+        if self.resolution is not None and (self.resolution < 8 or self.resolution % 8):
+            raise UserError(
+                f"sampling.resolution: {self.resolution} px is not a positive multiple of 8."
+            )
+
+
+@dataclass(frozen=True)
+class ImageRequest:
+    """One image to draw."""
+
+    prompt: str
+    seed: int
+    """Seeds the image's own CPU generator; in [0, 2**63)."""
+
+
+def probe_requests(identifier: str, class_noun: str, seed: int) -> list[tuple[str, ImageRequest]]:
+    """Return the labelled probes: four plain images of the subject, then the four probe prompts.
+
+    The images' seeds depend on `seed`, not on identifier and class noun, so that runs are compared
+    on the same noise.
+    """
+    templates = [(f"first_{n}", FIRST_IMAGE) for n in range(1, _FIRST_IMAGES + 1)]
+    probes = prompt_set("probes")
+    templates += zip(probes.labels, probes.prompts, strict=True)
+    return [
+        (label, ImageRequest(fill(template, identifier, class_noun), image_seed(seed, label)))
+        for label, template in templates
+    ]
+
+
+def image_seed(seed: int, *parts: str | int) -> int:
+    """Return a seed in [0, 2**32) keyed by `parts`: small enough to be typed into other tools."""
+    return stable_hash(seed, "image", *parts) % 2**32
+
+
+def generate(
+    base: Base,
+    requests: Sequence[ImageRequest],
+    settings: SamplingSettings,
+    progress: Progress | None = None,
+) -> Iterator[Image.Image]:
+    """Draw the requested images with the base as it is now; yield them in the order of `requests`.
+
+    Lazy: each batch is drawn when its first image is asked for. Between images, whether or not the
+    caller goes on, the networks' train/eval modes, adapter scales, dtypes and weights, the global
+    random state and the gradient mode are what they were. Autocast is off while drawing.
+
+    Args:
+        base: the networks; adapters in them work at the strengths of `settings`.
+        requests: prompts and seeds.
+        settings: sampler, guidance, strengths, batch size, resolution.
+        progress: called after each batch.
+
+    Yields:
+        RGB images of side `settings.resolution`.
+
+    Raises:
+        UserError: an image came out black or not finite, or was asked for at a resolution that
+            the base cannot draw.
+    """
+    if settings.resolution is not None and settings.resolution % base.vae_scale_factor:
+        raise UserError(
+            f"sampling.resolution: {settings.resolution} px is not a multiple of "
+            f"{base.vae_scale_factor}, the pixels per latent cell of {base.name!r}."
+        )
+    return _batches(base, list(requests), settings, progress)
+
+
+def image_metadata(
+    base: Base, request: ImageRequest, settings: SamplingSettings, **more: Any
+) -> dict[str, Any]:
+    """Return what an image was drawn with, for `save_png`; with `more` keys such as `step`."""
+    return {
+        "prompt": request.prompt,
+        "seed": request.seed,
+        "negative_prompt": settings.negative_prompt,
+        "steps": settings.num_inference_steps,
+        "guidance_scale": settings.guidance_scale,
+        "scheduler": settings.scheduler,
+        "lora_scale_unet": settings.lora_scale_unet,
+        "lora_scale_text_encoder": settings.lora_scale_text_encoder,
+        "resolution": settings.resolution or base.resolution,
+        "batch_size": settings.batch_size,
+        "base": base.name,
+        "base_fingerprint": base.fingerprint,
+        **more,
+    }
+
+
+def save_png(image: Image.Image, path: str | Path, metadata: dict[str, Any]) -> None:
+    """Write a PNG with metadata in its text chunks: one per key for people, one of JSON for us.
+
+    The file appears complete or not at all.
+    """
+    path = Path(path)
+    chunks = PngInfo()
+    for key, value in metadata.items():
+        chunks.add_itxt(key, str(value))
+    chunks.add_itxt(_METADATA_KEY, json.dumps(metadata))
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        image.save(unfinished, format="PNG", pnginfo=chunks)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read_png_metadata(path: str | Path) -> dict[str, Any]:
+    """Return the metadata that `save_png` wrote.
+
+    Raises:
+        UserError: the file cannot be read, or was not written by `save_png`.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()  # text chunks may follow the pixels
+            return json.loads(image.info[_METADATA_KEY])
+    except KeyError:
+        raise UserError(f"{path}: holds no settings of the kind that this project writes") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a PNG with settings: {error}") from error
+
+
+def _batches(
+    base: Base, requests: list[ImageRequest], settings: SamplingSettings, progress: Progress | None
+) -> Iterator[Image.Image]:
+    embeddings: dict[str, Tensor] = {}
+    size = settings.batch_size
+    for start in range(0, len(requests), size):
+        batch = requests[start : start + size]
+        with _drawing(base, settings):
+            images = _draw(base, batch, settings, embeddings)
+        if progress is not None:
+            progress(start + len(batch), len(requests))
+        yield from images
+
+
+def _draw(
+    base: Base,
+    requests: list[ImageRequest],
+    settings: SamplingSettings,
+    embeddings: dict[str, Tensor],
+) -> list[Image.Image]:
+    """Draw one batch; `embeddings` is what earlier batches have encoded, by prompt."""
+    pipeline = base.pipeline(_scheduler(base, settings))
+    pipeline.set_progress_bar_config(disable=True)
+
+    filled = requests + requests[-1:] * (settings.batch_size - len(requests))
+    for prompt in {settings.negative_prompt, *(request.prompt for request in requests)}:
+        if prompt not in embeddings:
+            embeddings[prompt] = base.encode_prompts([prompt], base.device).hidden_states
+    side = settings.resolution or base.resolution
+    images = pipeline(
+        prompt_embeds=torch.cat([embeddings[request.prompt] for request in filled]),
+        negative_prompt_embeds=torch.cat([embeddings[settings.negative_prompt]] * len(filled)),
+        generator=[torch.Generator().manual_seed(request.seed) for request in filled],
+        num_inference_steps=settings.num_inference_steps,
+        guidance_scale=settings.guidance_scale,
+        width=side,
+        height=side,
+        output_type="pt",  # [0, 1]; checked before it is rounded to 8 bits
+    ).images[: len(requests)]
+    for request, image in zip(requests, images, strict=True):
+        _check_image(request, image)
+    processor = pipeline.image_processor
+    return processor.numpy_to_pil(processor.pt_to_numpy(images))
+
+
+def _scheduler(base: Base, settings: SamplingSettings) -> Any:
+    name, options = _SCHEDULERS[settings.scheduler]
+    config = {**base.scheduler_config, **_PIPELINE_CONFIG, **options}
+    return getattr(diffusers, name).from_config(config)
+
+
+def _check_image(request: ImageRequest, image: Tensor) -> None:
+    if not image.isfinite().all():
+        problem = "is not finite"
+    elif image.max() < 0.5 / 255:
+        problem = "is black"
+    else:
+        return
+    raise UserError(
+        f"The image for {request.prompt!r} (seed {request.seed}) {problem}. Either training has "
+        "diverged (lower model.learning_rate), or the base overflows in half precision (use "
+        "trainer.precision 32-true or bf16-mixed)."
+    )
+
+
+@contextmanager
+def _drawing(base: Base, settings: SamplingSettings) -> Iterator[None]:
+    """Hold the networks ready for drawing; afterwards everything is as it was before."""
+    networks = list(base.modules.values())
+    assert len({network.device for network in networks}) == 1, "networks on different devices"
+    with ExitStack() as stack:
+        for network in networks:
+            stack.enter_context(_eval_mode(network))
+        stack.enter_context(
+            lora_scale(base, settings.lora_scale_unet, settings.lora_scale_text_encoder)
+        )
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.autocast(base.device.type, enabled=False))
+        yield
+
+
+@contextmanager
+def _eval_mode(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the duration; then each submodule's own mode again."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+
+from dreambooth_pl.callbacks.checkpoints import CONFIG_KEY, Checkpoints
+from dreambooth_pl.callbacks.fidelity import Fidelity, Means, balance
+
+SCORES = {2: 0.3, 4: 0.6, 6: 0.5}
+
+
+class ScoreAsPlanned(Callback):
+    """Stands in for the probes: says at which step which score was reached."""
+
+    def __init__(self, fidelity: Fidelity) -> None:
+        self.fidelity = fidelity
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if trainer.global_step in SCORES:
+            self.fidelity.latest = (trainer.global_step, SCORES[trainer.global_step])
+
+
+def train(folder: Path, every_n_steps: int, steps: int = 7) -> Checkpoints:
+    fidelity = Fidelity(encoders=None)
+    checkpoints = Checkpoints(folder, every_n_steps, {"model": {"rank": 8}}, fidelity)
+    trainer = Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_train_batches=steps,
+        limit_val_batches=0,
+        callbacks=[checkpoints, ScoreAsPlanned(fidelity)],  # Lightning puts checkpoints last
+    )
+    trainer.fit(BoringModel())
+    return checkpoints
+
+
+def read(path: Path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+def test_last_and_best(tmp_path: Path) -> None:
+    assert train(tmp_path, every_n_steps=2).best_score == 0.6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert read(tmp_path / "last.ckpt")["global_step"] == 7
+    assert read(tmp_path / "best.ckpt")["global_step"] == 4
+    assert read(tmp_path / "last.ckpt")[CONFIG_KEY] == {"model": {"rank": 8}}
+
+
+def test_a_score_of_another_step_does_not_count(tmp_path: Path) -> None:
+    assert train(tmp_path, every_n_steps=0).best_score is None
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_balance_by_hand() -> None:
+    floor, ceiling = Means(0.2, 0.0, 0.30), Means(0.7, 0.0, None)
+    assert balance(floor, floor, ceiling) == 0.0, "the untuned base"
+    assert round(balance(Means(0.45, 0.0, 0.24), floor, ceiling), 6) == 0.4  # 1/2 * 4/5
+    assert balance(Means(0.9, 0.0, 0.6), floor, ceiling) == 1.0, "neither share goes above 1"
+    assert balance(Means(0.1, 0.0, 0.3), floor, ceiling) == 0.0
+    assert round(balance(Means(0.6, 0.0, 0.3), floor, None), 6) == 0.5, "one photo: 1 for ceiling"

@@ -1,0 +1,207 @@
+"""Encoders against open_clip's and timm's own models and transforms, and the refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+
+from dreambooth_pl.encoders import (
+    ClipEncoder,
+    DinoEncoder,
+    EncoderSettings,
+    Preprocessing,
+    load_encoders,
+)
+from dreambooth_pl.errors import UserError
+
+ODD_SIZES = [(37, 91), (91, 37), (224, 224), (225, 300), (301, 255), (20, 21), (640, 427)]
+
+
+def photo(size: tuple[int, int], seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("size", ODD_SIZES)
+@pytest.mark.parametrize(("resize", "crop"), [(224, 224), (256, 224), (32, 32), (73, 64)])
+def test_crop_equals_torchvisions_pixel_for_pixel(size, resize, crop) -> None:
+    image = photo(size)
+    theirs = Compose([Resize(resize, InterpolationMode.BICUBIC), CenterCrop(crop)])(image)
+    ours = Preprocessing(resize, crop, (0, 0, 0), (1, 1, 1)).crop_image(image)
+    assert ours.size == (crop, crop)
+    np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+
+
+def test_photos_are_turned_upright(tmp_path: Path) -> None:
+    upright = photo((40, 60))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: viewers rotate by 270 degrees
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    preprocessing = Preprocessing(32, 32, (0, 0, 0), (1, 1, 1))
+    with Image.open(tmp_path / "turned.png") as turned:
+        got = preprocessing.crop_image(turned)
+    np.testing.assert_array_equal(np.asarray(got), np.asarray(preprocessing.crop_image(upright)))
+
+
+def test_other_modes_are_refused() -> None:
+    with pytest.raises(ValueError, match="RGB"):
+        Preprocessing(32, 32, (0, 0, 0), (1, 1, 1))(Image.new("L", (40, 40)))
+
+
+def test_clip_features_equal_open_clips(tiny_clip: str) -> None:
+    ours = ClipEncoder(tiny_clip)
+    theirs, _, transform = open_clip.create_model_and_transforms(tiny_clip)
+    theirs.eval()
+    images = [photo(size, seed) for seed, size in enumerate(ODD_SIZES)]
+    texts = ["a dog", "a sks dog in the forest"]
+    with torch.no_grad():
+        expected = theirs.encode_image(torch.stack([transform(i) for i in images]), normalize=True)
+        tokens = open_clip.get_tokenizer(tiny_clip)(texts)
+        expected_texts = theirs.encode_text(tokens, normalize=True)
+    torch.testing.assert_close(ours.encode_images(images), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.encode_texts(texts), expected_texts, atol=1e-5, rtol=0)
+    assert ours.preprocessing.crop == 32
+
+
+def test_dino_features_equal_timms(tiny_dino: str) -> None:
+    ours = DinoEncoder(tiny_dino)
+    theirs = timm.create_model(tiny_dino, pretrained=True, num_classes=0).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs))
+    images = [photo(size, seed) for seed, size in enumerate(ODD_SIZES)]
+    with torch.no_grad():
+        tokens = theirs.forward_features(torch.stack([transform(i) for i in images]))
+        expected = torch.nn.functional.normalize(tokens[:, 0], dim=1)  # the class token
+    torch.testing.assert_close(ours.encode_images(images), expected, atol=1e-5, rtol=0)
+
+
+def test_features_are_unit_length_float32_and_independent_of_neighbours(tiny_dino: str) -> None:
+    encoder = DinoEncoder(tiny_dino)
+    images = [photo((40, 40), seed) for seed in range(40)]  # more than one batch
+    together = encoder.encode_images(images)
+    assert together.dtype == torch.float32
+    torch.testing.assert_close(together.norm(dim=1), torch.ones(40))
+    alone = torch.cat([encoder.encode_images([image]) for image in images[-3:]])
+    torch.testing.assert_close(together[-3:], alone, atol=1e-5, rtol=0)
+
+
+def test_autocast_around_an_encoder_changes_nothing(tiny_dino: str) -> None:
+    encoder = DinoEncoder(tiny_dino)
+    expected = encoder.encode_images([photo((40, 40))])
+    with torch.autocast("cpu", torch.bfloat16):
+        got = encoder.encode_images([photo((40, 40))])
+    torch.testing.assert_close(got, expected, atol=0, rtol=0)
+
+
+def test_a_224_px_dino_resizes_to_256_and_crops_224(tmp_path: Path) -> None:
+    config = write_vit(tmp_path, size=224)
+    assert config["pretrained_cfg"]["crop_pct"] == 0.9, "timm's own transform would resize to 248"
+    preprocessing = DinoEncoder(f"local-dir:{tmp_path}").preprocessing
+    assert (preprocessing.resize, preprocessing.crop) == (256, 224)
+
+
+def test_another_size_follows_timms_own_transform(tmp_path: Path) -> None:
+    write_vit(tmp_path, size=64)
+    model = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    image = photo((90, 133))
+    ours = DinoEncoder(f"local-dir:{tmp_path}").preprocessing(image)
+    torch.testing.assert_close(ours, transform(image), atol=1e-6, rtol=0)
+
+
+def write_vit(folder: Path, size: int) -> dict:
+    model_args = {"img_size": size, "patch_size": 32, "embed_dim": 12, "depth": 1, "num_heads": 2}
+    config = {
+        "architecture": "vit_small_patch16_224",
+        "num_classes": 0,
+        "model_args": model_args,
+        "pretrained_cfg": {
+            "input_size": [3, size, size],
+            "fixed_input_size": True,
+            "interpolation": "bicubic",
+            "crop_pct": 0.9,
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+            "num_classes": 0,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    model = timm.create_model("vit_small_patch16_224", num_classes=0, **model_args)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    return config
+
+
+def test_vit_b_32_with_openai_weights_is_refused() -> None:
+    with pytest.raises(UserError, match="Use ViT-B-32-quickgelu"):
+        ClipEncoder("ViT-B-32", "openai")
+
+
+@pytest.mark.parametrize(
+    ("clip", "pretrained", "message"),
+    [
+        ("ViT-B-32-quickgelu", None, "needs weights"),
+        ("no-such-model", "openai", "no model named"),
+        ("ViT-B-32-quickgelu", "no-such-tag", "neither a file nor weights"),
+        ("local-dir:no/such/folder", None, "does not exist"),
+        ("local-dir:no/such/folder", "openai", "does not exist"),
+    ],
+)
+def test_clip_mistakes_are_told(clip: str, pretrained: str | None, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ClipEncoder(clip, pretrained)
+
+
+def test_clip_folder_with_a_weight_tag_is_refused(tiny_clip: str) -> None:
+    with pytest.raises(UserError, match="null"):
+        ClipEncoder(tiny_clip, "openai")
+
+
+def test_clip_folder_without_weights_is_refused(tiny_base_dir: Path, tmp_path: Path) -> None:
+    source = tiny_base_dir / "clip" / "open_clip_config.json"
+    (tmp_path / "open_clip_config.json").write_text(source.read_text())
+    with pytest.raises(UserError, match="could not be loaded"):
+        ClipEncoder(f"local-dir:{tmp_path}")
+
+
+@pytest.mark.parametrize("dino", ["no_such_model", "local-dir:no/such/folder", "some/path"])
+def test_dino_mistakes_are_told(dino: str) -> None:
+    with pytest.raises(UserError, match="fidelity.dino"):
+        DinoEncoder(dino)
+
+
+def test_dino_folder_with_incomplete_weights_is_refused(tmp_path: Path) -> None:
+    config = write_vit(tmp_path, size=64)
+    config["num_classes"] = 10  # timm then loads without strictness
+    config["pretrained_cfg"]["num_classes"] = 10
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    weights = load_file(tmp_path / "model.safetensors")
+    weights.pop("norm.weight")
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="norm.weight"):
+        DinoEncoder(f"local-dir:{tmp_path}")
+
+
+def test_a_text_beyond_the_context_is_told(
+    tiny_clip: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = ClipEncoder(tiny_clip)
+    encoder.encode_texts(["a dog"])
+    assert not caplog.records
+    encoder.encode_texts(["dog " * 30])
+    assert "first 18 tokens" in caplog.text
+
+
+def test_fingerprint_tells_encoders_apart(tiny_clip: str, tiny_dino: str) -> None:
+    encoders = load_encoders(EncoderSettings(clip=tiny_clip, clip_pretrained=None, dino=tiny_dino))
+    again = DinoEncoder(tiny_dino)
+    assert encoders.dino.fingerprint() == again.fingerprint() != encoders.clip.fingerprint()

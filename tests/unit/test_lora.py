@@ -1,0 +1,261 @@
+import json
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, safe_open, save_file
+
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.lora import (
+    LoraSettings,
+    adapter_parameters,
+    adapter_state_dict,
+    add_lora,
+    assert_trainable_set,
+    load_adapter_state_dict,
+    load_lora,
+    lora_scale,
+    remove_lora,
+    save_lora,
+    trainable_parameters,
+)
+from dreambooth_pl.models import Base, load_base
+
+SETTINGS = LoraSettings(rank=4, alpha=8.0)
+
+
+@pytest.fixture()
+def base(tiny_base_dir) -> Base:
+    return load_base(str(tiny_base_dir))
+
+
+@pytest.fixture()
+def trained(base) -> Base:
+    """Adapters on both halves, moved away from B = 0."""
+    add_lora(base, SETTINGS, train_text_encoder=True, seed=1)
+    rng = torch.Generator().manual_seed(2)
+    for tensor in adapter_state_dict(base).values():
+        tensor.copy_(torch.randn(tensor.shape, generator=rng) * 0.2)
+    return base
+
+
+@torch.no_grad()
+def unet_output(unet, hidden_states) -> torch.Tensor:
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    return unet(latents, torch.tensor([500]), encoder_hidden_states=hidden_states).sample
+
+
+@torch.no_grad()
+def outputs(base: Base) -> torch.Tensor:
+    hidden_states = base.encode_prompts(["a sks dog"]).hidden_states
+    return torch.cat([hidden_states.flatten(), unet_output(base.unet, hidden_states).flatten()])
+
+
+def layers(base: Base) -> list[LoraLayer]:
+    return [m for c in base.adaptable.values() for m in c.modules() if isinstance(m, LoraLayer)]
+
+
+@pytest.mark.parametrize("component", ["unet", "text_encoder"])
+@pytest.mark.parametrize("scale", [1.0, 0.4, 0.0])
+def test_adapted_layer_computes_w_plus_scaled_b_a(trained, component, scale):
+    layer = next(m for m in trained.adaptable[component].modules() if isinstance(m, LoraLayer))
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    weight, bias = layer.base_layer.weight, layer.base_layer.bias
+    adapted = weight + scale * (8.0 / 4) * b @ a
+    x = torch.randn(3, weight.shape[1], generator=torch.Generator().manual_seed(4))
+    with lora_scale(trained, unet=scale, text_encoder=scale):
+        torch.testing.assert_close(layer(x), torch.nn.functional.linear(x, adapted, bias))
+
+
+def test_fresh_adapters_change_nothing(base):
+    before = outputs(base)
+    add_lora(base, SETTINGS, train_text_encoder=True, seed=0)
+    assert torch.equal(outputs(base), before)
+
+
+def test_start_depends_on_the_seed_and_the_layer_only(tiny_base_dir):
+    states = []
+    for global_seed, seed in ((0, 7), (1, 7), (0, 8)):
+        torch.manual_seed(global_seed)
+        base = load_base(str(tiny_base_dir))
+        before = torch.get_rng_state()
+        add_lora(base, SETTINGS, train_text_encoder=seed == 7, seed=seed)
+        assert torch.equal(torch.get_rng_state(), before)
+        states.append(adapter_state_dict(base))
+    first, second, other = states
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    names = [name for name in other if ".lora_A." in name]
+    assert not any(torch.equal(first[name], other[name]) for name in names)
+    # PEFT's own start: uniform in +-1 / sqrt(fan in)
+    largest = max((first[n].abs().max() * first[n].shape[1] ** 0.5).item() for n in names)
+    assert 0.9 < largest <= 1.0
+
+
+def test_trainable_set_is_exactly_the_adapters(base):
+    add_lora(base, SETTINGS, train_text_encoder=False, seed=0)
+    parameters = trainable_parameters(base)
+    assert list(parameters) == ["unet"]
+    attentions = [n for n, _ in base.unet.named_modules() if n.endswith((".attn1", ".attn2"))]
+    assert len(parameters["unet"]) == len(attentions) * 4 * 2  # q, k, v, out; A and B
+    count = sum(p.numel() for p in parameters["unet"].values())
+    assert assert_trainable_set(base, SETTINGS, train_text_encoder=False) == count
+    with pytest.raises(AssertionError, match="do not train"):
+        assert_trainable_set(base, SETTINGS, train_text_encoder=True)
+    base.unet.conv_in.bias.requires_grad_(True)
+    with pytest.raises(AssertionError, match="not name"):
+        assert_trainable_set(base, SETTINGS, train_text_encoder=False)
+
+
+def test_text_encoder_trains_when_asked(base):
+    add_lora(base, SETTINGS, train_text_encoder=True, seed=0)
+    parameters = trainable_parameters(base)
+    assert list(parameters) == ["unet", "text_encoder"]
+    assert len(parameters["text_encoder"]) == 2 * 4 * 2  # layers; q, k, v, out; A and B
+    loss = base.encode_prompts(["a sks dog"]).hidden_states.square().mean()
+    loss.backward()
+    gradients = [p.grad for n, p in parameters["text_encoder"].items() if ".lora_B." in n]
+    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def test_adapters_are_float32_on_a_half_precision_base(base):
+    base.unet.to(torch.bfloat16)
+    add_lora(base, SETTINGS, train_text_encoder=False, seed=0)
+    assert all(p.dtype == torch.float32 for p in adapter_parameters(base.unet).values())
+    assert base.unet.conv_in.weight.dtype == torch.bfloat16
+
+
+def test_unmatched_targets_are_refused(base):
+    with pytest.raises(UserError, match="model.lora.target_modules: 'to_p' matches no layer"):
+        add_lora(base, LoraSettings(target_modules=["to_q", "to_p"]), False, 0)
+    remove_lora(base)
+    with pytest.raises(UserError, match="model.lora.text_encoder_target_modules"):
+        add_lora(base, LoraSettings(text_encoder_target_modules=["to_q"]), True, 0)
+
+
+def test_settings_out_of_range_are_refused():
+    for wrong in ({"rank": 0}, {"alpha": 0.0}, {"dropout": 1.0}):
+        with pytest.raises(UserError, match=f"model.lora.{next(iter(wrong))}"):
+            LoraSettings(**wrong)
+
+
+def test_scale_context_is_relative_and_restores_exactly(trained):
+    for layer in layers(trained):
+        layer.scaling["default"] = 0.1 + 0.2  # a value that dividing and multiplying would miss
+    before = [dict(layer.scaling) for layer in layers(trained)]
+    with pytest.raises(RuntimeError), lora_scale(trained, unet=0.3, text_encoder=0.7):
+        with lora_scale(trained, unet=0.0, text_encoder=1.0):
+            scales = {layer.scaling["default"] for layer in layers(trained)}
+            assert scales == {0.0, 2.0}
+        assert {layer.scaling["default"] for layer in layers(trained)} == {0.3 * 2, 0.7 * 2}
+        raise RuntimeError
+    assert [dict(layer.scaling) for layer in layers(trained)] == before
+
+
+def test_scale_zero_is_the_base(trained, tiny_base_dir):
+    with lora_scale(trained, unet=0.0, text_encoder=0.0):
+        scaled = outputs(trained)
+    assert torch.equal(scaled, outputs(load_base(str(tiny_base_dir))))
+
+
+def test_diffusers_reads_the_file_back_at_the_same_strength(trained, tiny_base_dir, tmp_path):
+    path = save_lora(trained, SETTINGS, tmp_path / "lora")
+    assert path == tmp_path / "lora" / "pytorch_lora_weights.safetensors"
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_base_dir, safety_checker=None)
+    plain, _ = pipeline.encode_prompt("a sks dog", "cpu", 1, False)
+    pipeline.load_lora_weights(path.parent)
+    ranks = {m.r["default_0"] for m in pipeline.unet.modules() if isinstance(m, LoraLayer)}
+    assert ranks == {4}
+    with torch.no_grad():
+        hidden_states, _ = pipeline.encode_prompt("a sks dog", "cpu", 1, False)
+        ours = trained.encode_prompts(["a sks dog"]).hidden_states
+    assert not torch.allclose(plain, ours, atol=1e-3)
+    torch.testing.assert_close(hidden_states, ours)
+    torch.testing.assert_close(
+        unet_output(pipeline.unet, hidden_states), unet_output(trained.unet, ours)
+    )
+
+
+def test_file_is_in_diffusers_format_with_rank_and_alpha(trained, tmp_path):
+    path = save_lora(trained, SETTINGS, tmp_path)
+    with safe_open(path, framework="pt") as file:
+        metadata = json.loads(file.metadata()["lora_adapter_metadata"])
+    for component in ("unet", "text_encoder"):
+        assert (metadata[f"{component}.r"], metadata[f"{component}.lora_alpha"]) == (4, 8.0)
+    keys = set(load_file(path))
+    layer = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_linear_layer"
+    assert {f"{layer}.down.weight", f"{layer}.up.weight"} <= keys
+    attention = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1"
+    assert {f"{attention}.to_q.lora_A.weight", f"{attention}.to_out.0.lora_B.weight"} <= keys
+
+
+@pytest.mark.parametrize("train_text_encoder", [False, True])
+def test_save_and_load_is_exact(base, tiny_base_dir, tmp_path, train_text_encoder):
+    add_lora(base, SETTINGS, train_text_encoder, seed=1)
+    for tensor in adapter_state_dict(base).values():
+        tensor.normal_(std=0.2, generator=torch.Generator().manual_seed(tensor.numel()))
+    path = save_lora(base, SETTINGS, tmp_path)
+    other = load_base(str(tiny_base_dir))
+    assert load_lora(other, tmp_path) == load_lora(other, path) == SETTINGS
+    assert torch.equal(outputs(other), outputs(base))
+    assert trainable_parameters(other) == {}
+    mine, theirs = adapter_state_dict(base), adapter_state_dict(other)
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_loading_replaces_and_removing_restores(trained, tiny_base_dir, tmp_path):
+    save_lora(trained, SETTINGS, tmp_path / "both")
+    base = load_base(str(tiny_base_dir))
+    plain = outputs(base)
+    small = LoraSettings(rank=2, alpha=1.0, target_modules=["to_v"])
+    add_lora(base, small, train_text_encoder=False, seed=3)
+    save_lora(base, small, tmp_path / "small")
+    load_lora(base, tmp_path / "both")
+    assert torch.equal(outputs(base), outputs(trained))
+    assert load_lora(base, tmp_path / "small").rank == 2
+    assert torch.equal(outputs(base), plain)  # its B is zero, and nothing of the other is left
+    assert not adapter_parameters(base.text_encoders[0])
+    remove_lora(base)
+    assert not layers(base)
+    remove_lora(base)
+
+
+def test_files_that_do_not_fit_are_refused_and_leave_the_base_plain(trained, base, tmp_path):
+    path = save_lora(trained, SETTINGS, tmp_path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    weights = load_file(path)
+    name = next(iter(weights))
+    short = {key: value for key, value in weights.items() if key != name}
+    cases = {
+        "1 weights are missing": short,
+        "1 are unexpected": {**weights, "unet.other.lora_A.weight": torch.ones(1)},
+        "is .* there": {**weights, name: weights[name][:, :-1].contiguous()},
+    }
+    for message, changed in cases.items():
+        save_file(changed, path, metadata)
+        with pytest.raises(UserError, match=message):
+            load_lora(base, path)
+        assert not layers(base)
+    save_file(weights, path)
+    with pytest.raises(UserError, match="does not record rank and alpha"):
+        load_lora(base, path)
+    path.write_text("junk")
+    with pytest.raises(UserError, match="not a readable safetensors file"):
+        load_lora(base, path)
+    with pytest.raises(UserError, match="there is no LoRA file"):
+        load_lora(base, tmp_path / "absent")
+
+
+def test_adapter_state_round_trip_and_strictness(trained, tiny_base_dir):
+    state = {name: tensor.clone() for name, tensor in adapter_state_dict(trained).items()}
+    other = load_base(str(tiny_base_dir))
+    add_lora(other, SETTINGS, train_text_encoder=True, seed=9)
+    load_adapter_state_dict(other, state)
+    assert torch.equal(outputs(other), outputs(trained))
+    state.pop(next(iter(state)))
+    with pytest.raises(UserError, match="1 weights are missing"):
+        load_adapter_state_dict(other, state, "last.ckpt")

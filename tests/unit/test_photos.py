@@ -1,0 +1,188 @@
+"""Odd files made by hand, read back against the picture that they were made from."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dreambooth_pl.data.photos import prepare, read_photo, to_tensor, vet_folder
+from dreambooth_pl.errors import UserError
+
+# The DreamBooth dataset's folder of subjects, where one is at hand: its photos are not in here.
+WOLF = Path(os.environ.get("DREAMBENCH_DIR", "no dataset")) / "wolf_plushie"
+
+
+def picture(width: int = 48, height: int = 32) -> Image.Image:
+    """A picture that looks different from every side: red grows to the right, green downwards."""
+    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    return Image.fromarray(np.stack([x, y, 255 - x], -1).round().astype(np.uint8))
+
+
+def difference(a: Image.Image, b: Image.Image) -> int:
+    assert a.size == b.size
+    assert a.mode == b.mode == "RGB"
+    return int(np.abs(np.asarray(a).astype(int) - np.asarray(b).astype(int)).max())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
+    upright = np.asarray(picture())
+    # EXIF 2.32, 4.6.4: where the stored row 0 and column 0 are in the upright picture
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.swapaxes(0, 1),
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "turned.png", exif=exif)
+    assert difference(read_photo(tmp_path / "turned.png"), picture()) == 0
+    fixed = vet_folder(tmp_path).fixed
+    assert [note.text for note in fixed] == ["turned upright as its EXIF data says"] * (
+        orientation != 1
+    )
+
+
+def test_broken_exif_is_passed_over(tmp_path: Path) -> None:
+    picture().save(tmp_path / "a.jpg", exif=b"Exif\0\0" + b"\xff" * 40)
+    assert read_photo(tmp_path / "a.jpg").size == (48, 32)
+
+
+def test_the_first_picture_of_an_mpo(tmp_path: Path) -> None:
+    path = tmp_path / "phone.jpg"
+    second = Image.new("RGB", (48, 32), "black")
+    picture().save(path, format="MPO", save_all=True, append_images=[second], quality=95)
+    plain = io.BytesIO()
+    picture().save(plain, format="JPEG", quality=95)
+    assert difference(read_photo(path), Image.open(plain)) == 0
+    assert vet_folder(tmp_path).fixed[0].text == "took the first of 2 pictures in the file"
+
+
+def test_cmyk(tmp_path: Path) -> None:
+    picture().convert("CMYK").save(tmp_path / "print.jpg", quality=100)
+    assert difference(read_photo(tmp_path / "print.jpg"), picture()) < 24  # JPEG's loss
+    assert vet_folder(tmp_path).fixed[0].text == "converted from CMYK to RGB"
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
+    values = np.linspace(0, 65535, 48 * 32).reshape(32, 48)
+    Image.fromarray(values.astype(np.uint16)).save(tmp_path / "deep.png")
+    grey = np.round(np.floor(values) / 65535 * 255).astype(np.uint8)
+    expected = Image.fromarray(grey).convert("RGB")
+    assert difference(read_photo(tmp_path / "deep.png"), expected) == 0
+    assert vet_folder(tmp_path).fixed[0].text == "reduced to 8 bits a channel"
+    Image.fromarray((values / 65535).astype(np.float32)).save(tmp_path / "float.tif")
+    assert difference(read_photo(tmp_path / "float.tif"), expected) <= 1
+
+
+def test_transparency_goes_onto_white(tmp_path: Path) -> None:
+    image = picture().convert("RGBA")
+    image.paste((9, 9, 9, 0), (0, 0, 16, 16))
+    image.paste((0, 0, 0, 128), (16, 0, 32, 16))
+    image.save(tmp_path / "alpha.png")
+    read = read_photo(tmp_path / "alpha.png")
+    assert read.getpixel((3, 3)) == (255, 255, 255)
+    assert read.getpixel((20, 3)) == (127, 127, 127)
+    assert read.getpixel((40, 30)) == picture().getpixel((40, 30))
+
+    palette = Image.new("P", (48, 32), 1)
+    palette.putpalette([200, 0, 0, 0, 0, 200])
+    palette.paste(0, (0, 0, 8, 8))
+    palette.save(tmp_path / "palette.png", transparency=0)
+    read = read_photo(tmp_path / "palette.png")
+    assert (read.getpixel((2, 2)), read.getpixel((20, 20))) == ((255, 255, 255), (0, 0, 200))
+
+    grey = Image.new("LA", (48, 32), (0, 0))
+    grey.save(tmp_path / "grey.png")
+    assert read_photo(tmp_path / "grey.png").getextrema() == ((255, 255),) * 3
+    notes = {note.path.name: note.text for note in vet_folder(tmp_path).fixed}
+    assert notes == dict.fromkeys(notes, "put its transparent parts on white")
+    assert len(notes) == 3
+
+
+def test_a_folder_of_everything(tmp_path: Path) -> None:
+    picture().save(tmp_path / "good.png")
+    picture().convert("L").save(tmp_path / "grey.jpg")
+    picture(200, 200).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:900])
+    (tmp_path / "text.jpg").write_text("not a picture at all")
+    (tmp_path / "notes.txt").write_text("about the dog")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "IMG_0001.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    (tmp_path / "renamed.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    (tmp_path / "live.mov").write_bytes(b"\0\0\0\x18ftypqt  ")
+    (tmp_path / ".DS_Store").touch()
+    (tmp_path / "Thumbs.db").touch()
+    (tmp_path / "more").mkdir()
+    report = vet_folder(tmp_path)
+    assert [path.name for path in report.used] == ["good.png", "grey.jpg", "whole.jpg"]
+    assert report.fixed == ()
+    reasons = {note.path.name: note.text for note in report.refused}
+    assert reasons.keys() == {
+        *("IMG_0001.HEIC", "renamed.jpg", "cut.jpg", "text.jpg", "notes.txt", "empty.png"),
+        *("live.mov", "more"),
+    }
+    assert "convert it to JPEG or PNG" in reasons["IMG_0001.HEIC"]
+    assert "convert it to JPEG or PNG" in reasons["renamed.jpg"]
+    assert "damaged or cut off" in reasons["cut.jpg"]
+    assert "in spite of its name .jpg" in reasons["text.jpg"]
+    assert reasons["notes.txt"] == "not a picture"
+    assert "empty file" in reasons["empty.png"]
+    assert "video" in reasons["live.mov"]
+    assert "folder" in reasons["more"]
+    lines = report.lines()
+    assert lines[0].endswith("3 photos used")
+    assert len(lines) == 9
+
+
+def test_nothing_to_use(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="data.instance_dir: there is no folder .*nowhere"):
+        vet_folder(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="It is empty"):
+        vet_folder(tmp_path)
+    (tmp_path / "notes.txt").write_text("about the dog")
+    with pytest.raises(UserError, match="no photo that can be used(.|\n)*notes.txt: not a picture"):
+        vet_folder(tmp_path)
+    with pytest.raises(UserError, match="data.class_dir: .*is a file"):
+        vet_folder(tmp_path / "notes.txt", "data.class_dir")
+    with pytest.raises(UserError, match="no such file"):
+        read_photo(tmp_path / "gone.png")
+
+
+def test_prepare_scales_the_short_side_and_crops_the_centre() -> None:
+    wide = picture(96, 32)
+    assert difference(prepare(wide, 32), wide.crop((32, 0, 64, 32))) == 0
+    assert prepare(picture(30, 50), 64).size == (64, 64)
+    # antialiased: a fine checkerboard becomes grey, not a coarser checkerboard
+    board = np.indices((256, 256)).sum(0) % 2 * 255
+    small = prepare(Image.fromarray(board.astype(np.uint8)).convert("RGB"), 32)
+    assert np.abs(np.asarray(small).astype(int) - 127).max() <= 3
+
+
+def test_to_tensor() -> None:
+    image = Image.new("RGB", (2, 1))
+    image.putpixel((1, 0), (255, 0, 51))
+    expected = torch.tensor([[[-1.0, 1.0]], [[-1.0, -1.0]], [[-1.0, -0.6]]])
+    torch.testing.assert_close(to_tensor(image), expected)
+
+
+@pytest.mark.skipif(not WOLF.is_dir(), reason="DREAMBENCH_DIR is not set")
+def test_real_phone_photos() -> None:
+    report = vet_folder(WOLF)
+    assert len(report.used) == len(report.fixed) == 5
+    assert report.refused == ()
+    assert "first of" in report.fixed[0].text
+    pixels = to_tensor(prepare(read_photo(report.used[0]), 128))
+    assert pixels.shape == (3, 128, 128)
+    assert pixels.std() > 0.2

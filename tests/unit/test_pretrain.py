@@ -1,0 +1,126 @@
+"""The pretraining's stages on a handful of pictures: exact resuming, and formats read back."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import timm
+import torch
+from diffusers import StableDiffusionPipeline
+
+from dreambooth_pl.miniature import world
+from dreambooth_pl.miniature.pretrain import clip, dino, pictures, vae
+from dreambooth_pl.miniature.pretrain.__main__ import main
+from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, learning_rate, train
+
+CPU = torch.device("cpu")
+
+
+def test_learning_rate_warms_up_and_decays():
+    plan = Plan(steps=1100, learning_rate=1.0, warmup=100)
+    assert learning_rate(plan, 0) == pytest.approx(0.01)
+    assert learning_rate(plan, 99) == pytest.approx(1.0)
+    assert learning_rate(plan, 600) == pytest.approx(0.02 + 0.98 / 2)
+    assert learning_rate(plan, 1100) == pytest.approx(0.02)
+
+
+def test_a_paused_stage_ends_like_an_uninterrupted_one(tmp_path):
+    def model():
+        torch.manual_seed(0)
+        return torch.nn.Linear(3, 2)
+
+    def run(folder, minutes_of_calls):
+        folder.mkdir()
+        result = None
+        for minutes in minutes_of_calls:
+            net = model()
+
+            def loss(step, net=net):
+                generator = torch.Generator().manual_seed(step)
+                value = net(torch.randn(4, 3, generator=generator)).pow(2).mean()
+                return value, {}
+
+            plan = Plan(steps=6, learning_rate=0.1, warmup=2, ema_decay=0.5)
+            limits = Limits(folder, CPU, minutes)
+            result = train("toy", net, loss, plan, limits, lambda text: None)
+        return result
+
+    whole = run(tmp_path / "whole", [float("inf")])
+    pieces = run(tmp_path / "pieces", [0.0, 0.0, float("inf")])
+    for a, b in zip(whole.parameters(), pieces.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_text_encoder_is_the_text_tower():
+    torch.manual_seed(0)
+    model = clip.build().eval()
+    encoder = clip.text_encoder(model)
+    tokens = clip.tokenizer()(["a sks dog in the forest", "a cat"])
+    padded = torch.where(tokens == 0, 49407, tokens)
+    with torch.no_grad():
+        states = encoder(padded).last_hidden_state
+        ends = states[torch.arange(2), tokens.argmax(-1)] @ model.text_projection
+        expected = model.encode_text(tokens)
+    assert torch.allclose(ends, expected, atol=1e-5)
+
+
+def test_crops_are_within_range_and_keyed():
+    images = torch.rand(2, 3, 128, 128) * 2 - 1
+    first, second = (
+        dino.crops(images, 64, (0.3, 0.6), torch.Generator().manual_seed(1)) for _ in range(2)
+    )
+    assert first.shape == (2, 3, 64, 64)
+    assert first.abs().max() <= 1
+    assert torch.equal(first, second)
+
+
+def test_photo_crops(tmp_path):
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "photo.jpg")
+    (photo,) = vae.load_photos([tmp_path])
+    assert photo.shape == (200, 300, 3)
+    assert vae.photo_crop([photo], np.random.default_rng(0)).shape == (128, 128, 3)
+
+
+def test_stages_write_a_base_that_the_libraries_load(tmp_path):
+    """Two steps a stage: what matters is that every format is read back by its real reader."""
+    drawn, texts = [], []
+    for index in range(16):
+        scene, rng = pictures.scene(0, index)
+        drawn.append(np.asarray(world.draw(scene)))
+        texts.append([pictures.caption(scene, rng) for _ in range(pictures.CAPTIONS_PER_PICTURE)])
+    folder = tmp_path / "work" / "world"
+    folder.mkdir(parents=True)
+    np.save(folder / "0000000.npy", np.stack(drawn))
+    (folder / "0000000.json").write_text(json.dumps(texts))
+    out = tmp_path / "base"
+    steps = [f"--{stage}-steps=2" for stage in ("vae", "clip", "dino")]
+    arguments = ["vae", "clip", "dino", "text-to-image", *steps, "--steps=2", "--device=cpu"]
+    assert main([*arguments, f"--work={tmp_path / 'work'}", f"--out={out}"]) == 0
+
+    pipeline = StableDiffusionPipeline.from_pretrained(out)
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline.tokenizer.model_max_length == clip.CONTEXT
+    image = pipeline("a sks dog", num_inference_steps=2).images[0]
+    assert image.size == (128, 128)
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{out / 'clip'}")
+    assert model.encode_image(preprocess(image)[None]).shape == (1, 128)
+    backbone = timm.create_model(f"local-dir:{out / 'dino'}", pretrained=True, num_classes=0)
+    assert backbone(torch.zeros(1, 3, 128, 128)).shape == (1, 192)
+
+
+def test_an_unknown_stage_is_named(capsys):
+    with pytest.raises(SystemExit):
+        main(["wrold"])
+    assert "wrold" in capsys.readouterr().err
+
+
+def test_scenes_of_the_world_are_keyed_by_index():
+    first, second = (pictures.scene(0, 7)[0] for _ in range(2))
+    assert first == second
+    assert pictures.scene(0, 8)[0] != first

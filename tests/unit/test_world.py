@@ -1,0 +1,130 @@
+"""The picture-book world: scenes are functions of their contents, captions tell the truth."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers import CLIPTokenizer
+
+from dreambooth_pl.miniature import subjects, world
+from dreambooth_pl.miniature.captions import caption, rare_tokens
+from dreambooth_pl.miniature.clip_tokenizer import write_clip_tokenizer
+from dreambooth_pl.miniature.look import Pose
+from dreambooth_pl.miniature.outfits import OUTFITS
+from dreambooth_pl.prompts import IDENTIFIERS, SUBJECTS
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def plain_scene(noun: str = "dog", pose: str = "standing") -> world.Scene:
+    look = world.CLASSES[noun].sample_look(random.Random(3))
+    return world.Scene(noun, look, Pose(pose, 0.2, 0.1), "plain_wall", seed=5)
+
+
+def pixels(scene: world.Scene) -> np.ndarray:
+    return np.asarray(world.draw(scene, 64)).astype(int)
+
+
+def test_a_scene_is_drawn_the_same_every_time():
+    scene = world.sample_scene(random.Random(1))
+    assert (pixels(scene) == pixels(scene)).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tint": "red"},
+        {"tint": "purple"},
+        {"finish": "shiny"},
+        {"finish": "wet"},
+        {"finish": "cube shaped"},
+        {"style": "in the style of van gogh"},
+        {"action": "driving car"},
+        {"flip": True},
+        {"setting": "beach"},
+        {"seed": 6},
+    ],
+)
+@pytest.mark.parametrize("noun", ["dog", "teapot"])
+def test_every_part_of_a_scene_shows(noun, change):
+    scene = plain_scene(noun, world.CLASSES[noun].poses[0])
+    assert np.abs(pixels(scene) - pixels(replace(scene, **change))).mean() > 0.5
+
+
+def test_a_red_dog_is_red():
+    box = np.s_[24:48, 20:44]
+    red, green, _ = pixels(replace(plain_scene(), tint="red"))[box].mean((0, 1))
+    plain_red, plain_green, _ = pixels(plain_scene())[box].mean((0, 1))
+    assert red - green > plain_red - plain_green + 30
+
+
+@pytest.mark.parametrize("outfit", OUTFITS)
+@pytest.mark.parametrize("noun", ["dog", "cat"])
+def test_outfits_show_in_every_pose_and_leave_the_eyes_free(noun, outfit):
+    for pose in world.CLASSES[noun].poses:
+        scene = plain_scene(noun, pose)
+        changed = np.abs(pixels(scene) - pixels(replace(scene, outfit=outfit))).sum(-1) > 30
+        assert changed.mean() > 0.004, pose
+        assert changed.mean() < 0.4, pose
+
+
+def test_photos_show_one_subject_in_different_poses_and_places():
+    for name in ("sks_dog", *SUBJECTS):
+        scenes = subjects.photos(name)
+        assert 4 <= len(scenes) <= 6
+        assert len({id(s.look) for s in scenes}) == 1
+        assert len({s.setting for s in scenes}) == len(scenes)
+        assert len({s.pose.name for s in scenes}) > 1
+        assert all(s.noun == SUBJECTS.get(name, "dog") for s in scenes)
+
+
+def test_the_default_subject_is_what_the_command_draws(tmp_path):
+    drawn = subjects.write("sks_dog", tmp_path)
+    committed = sorted((REPOSITORY / "data" / "sks_dog").glob("*.png"))
+    assert [p.name for p in drawn] == [p.name for p in committed]
+    for ours, theirs in zip(drawn, committed, strict=True):
+        difference = np.asarray(Image.open(ours)).astype(int) - np.asarray(Image.open(theirs))
+        assert np.abs(difference).mean() < 1
+
+
+def test_captions_name_the_class_and_only_what_is_there():
+    rng = random.Random(0)
+    for _ in range(400):
+        scene = world.sample_scene(rng)
+        text = caption(scene, rng)
+        words = re.findall(r"[a-z]+", text.lower())
+        assert scene.noun in text
+        assert not set(words) & set(IDENTIFIERS)
+        assert ("van gogh" in text) <= (scene.style is not None)
+        assert ("driving car" in text) <= (scene.action is not None)
+        for outfit in OUTFITS:
+            assert (outfit in text) <= (scene.outfit == outfit)
+        for tint in world.TINTS:
+            assert f"a {tint} " not in text or scene.tint == tint or tint in (scene.outfit or "")
+
+
+def test_rare_tokens_are_single_tokens_and_no_identifiers(tmp_path):
+    tokenizer = write_clip_tokenizer(tmp_path, 40)
+    tokens = rare_tokens()
+    assert len(tokens) > 5_000
+    assert not set(tokens) & set(IDENTIFIERS)
+    for token in random.Random(0).sample(tokens, 200):
+        assert len(tokenizer(token).input_ids) == 3, token
+
+
+def test_the_tokenizer_is_clips(tmp_path):
+    import open_clip
+
+    tokenizer = write_clip_tokenizer(tmp_path, 40)
+    assert isinstance(tokenizer, CLIPTokenizer)
+    assert len(tokenizer) == 49408
+    theirs = open_clip.SimpleTokenizer(context_length=40)
+    for text in ("A sks dog in red t-shorts.", "a photo of a cat, in the style of van gogh", ""):
+        ids = tokenizer(text).input_ids
+        assert ids == theirs([text])[0][: len(ids)].tolist()
