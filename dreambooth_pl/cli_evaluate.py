@@ -27,7 +27,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Args:
         args: what stands after ``evaluate.py``; None for the process's own arguments.
     """
-    options = _parser().parse_args(args)
+    options = build_parser().parse_args(args)
     _quiet_libraries()
     try:
         runs = [read_run(folder) for folder in options.runs] or find_runs(options.logs)
@@ -39,7 +39,8 @@ def main(args: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The options of ``evaluate.py``."""
     parser = argparse.ArgumentParser(
         prog="evaluate.py",
         description="Score runs: DINO and CLIP-I (is it the subject?), CLIP-T (does it follow the "

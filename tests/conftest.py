@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 from pathlib import Path
@@ -19,30 +18,14 @@ import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from dreambooth_pl.miniature.clip_tokenizer import write_clip_tokenizer
 
 TINY_RESOLUTION = 32
 TINY_CONTEXT_LENGTH = 20
 
 torch.set_num_threads(1)
-
-
-def write_clip_tokenizer(folder: Path, context_length: int) -> CLIPTokenizer:
-    """CLIP's real 49,408-token tokenizer, from the byte-pair file that open_clip ships."""
-    from open_clip.tokenizer import bytes_to_unicode, default_bpe
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with gzip.open(default_bpe(), "rt", encoding="utf-8") as file:
-        lines = file.read().split("\n")
-    merges = lines[1 : 49152 - 256 - 2 + 1]
-    symbols = list(bytes_to_unicode().values())
-    tokens = symbols + [s + "</w>" for s in symbols] + ["".join(m.split()) for m in merges]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
-    merges_text = "\n".join(["#version: 0.2", *merges]) + "\n"
-    (folder / "merges.txt").write_text(merges_text, encoding="utf-8")
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=context_length)
 
 
 def write_tiny_pipeline(folder: Path, prediction_type: str = "epsilon") -> None:

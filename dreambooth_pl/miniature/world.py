@@ -89,6 +89,11 @@ def sample_scene(
     subject_class = CLASSES[noun]
     scene = Scene(noun, subject_class.sample_look(rng), Pose("standing"), rng.choice(settings))
     scene = sample_view(rng, scene)
+    return replace(scene, **sample_changes(rng, subject_class))
+
+
+def sample_changes(rng: random.Random, subject_class: SubjectClass) -> dict[str, str]:
+    """Random clothing, colour, finish, style and action, as fields of `Scene`; often none."""
     changes: dict[str, str] = {}
     if rng.random() < (0.36 if subject_class.live else 0.06):
         changes["outfit"] = rng.choice(
@@ -103,7 +108,7 @@ def sample_scene(
         changes["style"] = rng.choice(STYLES)
     if rng.random() < 0.12:
         changes["action"] = rng.choice(ACTIONS)
-    return replace(scene, **changes)
+    return changes
 
 
 def tinted(look: Look, colour: Colour) -> Look:

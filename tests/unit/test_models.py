@@ -3,12 +3,12 @@ import shutil
 
 import pytest
 import torch
-from conftest import write_clip_tokenizer
 from diffusers import DDIMScheduler, PNDMScheduler, StableDiffusionPipeline
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.lora import LoraSettings, add_lora
+from dreambooth_pl.miniature.clip_tokenizer import write_clip_tokenizer
 from dreambooth_pl.models import load_base
 
 PROMPTS = ["A sks dog in red t-shorts.", "", "a cat"]

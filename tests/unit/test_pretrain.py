@@ -89,15 +89,16 @@ def test_photo_crops(tmp_path):
 
 def test_stages_write_a_base_that_the_libraries_load(tmp_path):
     """Two steps a stage: what matters is that every format is read back by its real reader."""
-    drawn, texts = [], []
-    for index in range(16):
-        scene, rng = pictures.scene(0, index)
-        drawn.append(np.asarray(world.draw(scene)))
-        texts.append([pictures.caption(scene, rng) for _ in range(pictures.CAPTIONS_PER_PICTURE)])
-    folder = tmp_path / "work" / "world"
-    folder.mkdir(parents=True)
-    np.save(folder / "0000000.npy", np.stack(drawn))
-    (folder / "0000000.json").write_text(json.dumps(texts))
+    for name, scene_of in pictures.SETS.items():
+        drawn, texts = [], []
+        for index in range(16):
+            scene, rng = scene_of(0, index)
+            drawn.append(np.asarray(world.draw(scene)))
+            texts.append([pictures.caption(scene, rng) for _ in range(4)])
+        folder = tmp_path / "work" / name
+        folder.mkdir(parents=True)
+        np.save(folder / "0000000.npy", np.stack(drawn))
+        (folder / "0000000.json").write_text(json.dumps(texts))
     out = tmp_path / "base"
     steps = [f"--{stage}-steps=2" for stage in ("vae", "clip", "dino")]
     arguments = ["vae", "clip", "dino", "text-to-image", *steps, "--steps=2", "--device=cpu"]
@@ -124,3 +125,11 @@ def test_scenes_of_the_world_are_keyed_by_index():
     first, second = (pictures.scene(0, 7)[0] for _ in range(2))
     assert first == second
     assert pictures.scene(0, 8)[0] != first
+
+
+def test_views_of_a_subject_share_its_look():
+    views = [pictures.subject_scene(0, index)[0] for index in range(2 * pictures.VIEWS)]
+    first, second = views[: pictures.VIEWS], views[pictures.VIEWS :]
+    assert all(view.look == first[0].look for view in first)
+    assert second[0].look != first[0].look
+    assert len({(view.pose, view.seed) for view in first}) == pictures.VIEWS

@@ -37,6 +37,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help="any of: " + " ".join(STAGES),
     )
     parser.add_argument("--pictures", type=int, default=50_000, help="drawn training pictures")
+    parser.add_argument(
+        "--views", type=int, default=24_000, help="drawn pictures of subjects seen several times"
+    )
     parser.add_argument("--vae-steps", type=int, default=2_000, help="steps of 16 pictures")
     parser.add_argument("--clip-steps", type=int, default=1_200, help="steps of 256 pictures")
     parser.add_argument("--dino-steps", type=int, default=1_500, help="steps of 32 pictures")
@@ -88,10 +91,11 @@ class Pretraining:
 
     def world(self) -> bool:
         """Draw the pictures."""
-        for done in pictures.render(
-            self.args.work / "world", self.args.pictures, self.args.seed, os.cpu_count() or 1
-        ):
-            self.report(f"world: {done}/{self.args.pictures} pictures")
+        for name, count in {"world": self.args.pictures, "subjects": self.args.views}.items():
+            for done in pictures.render(
+                self.args.work / name, count, self.args.seed, os.cpu_count() or 1
+            ):
+                self.report(f"world: {done}/{count} pictures in {name}")
         return True
 
     def vae(self) -> bool:
@@ -117,9 +121,8 @@ class Pretraining:
 
     def dino(self) -> bool:
         """Train the DINO."""
-        model = dino.fit(
-            self._pictures(), self.args.dino_steps, self.args.seed, self.limits, self.report
-        )
+        views = pictures.load(self.args.work / "subjects", self.args.views)
+        model = dino.fit(views, self.args.dino_steps, self.args.seed, self.limits, self.report)
         return self._keep(model, "dino")
 
     def text_to_image(self) -> bool:

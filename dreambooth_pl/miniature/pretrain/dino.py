@@ -1,4 +1,9 @@
-"""Stage `dino`: a small ViT by self-distillation without labels (DINO, 2104.14294)."""
+"""Stage `dino`: a small ViT by self-distillation without labels (DINO, 2104.14294).
+
+In drawn scenes the scenery is what crops of one picture have in common most, and a model trained on
+them alone matches places, not subjects. So the two halves of the crops come from two pictures of
+the same subject, in other poses, places and clothes.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +21,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, train
-from dreambooth_pl.miniature.pretrain.pictures import Pictures
+from dreambooth_pl.miniature.pretrain.pictures import VIEWS, Pictures
 from dreambooth_pl.randomness import stable_hash
 
-BATCH = 32
-LOCAL_CROPS = 4
+BATCH = 40
+LOCAL_CROPS = 2
 PROTOTYPES = 2048
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -93,24 +98,32 @@ def crops(
 def fit(
     pictures: Pictures, steps: int, seed: int, limits: Limits, report: Callable[[str], None]
 ) -> nn.Module | None:
-    """Train by multi-crop self-distillation; the backbone of the teacher is the result."""
+    """Train by multi-crop self-distillation; the backbone of the teacher is the result.
+
+    Args:
+        pictures: the set of subjects, `VIEWS` pictures each in a row.
+    """
     torch.manual_seed(stable_hash(seed, "dino", "init"))
     model = Distillation().to(limits.device)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng(stable_hash(seed, "dino", step))
         generator = torch.Generator().manual_seed(stable_hash(seed, "dino", "crops", step))
-        index = np.sort(rng.integers(len(pictures), size=BATCH))
-        images = torch.from_numpy(pictures.images[index]).permute(0, 3, 1, 2)
-        images = images.to(limits.device).float() / 127.5 - 1
+        subject = rng.integers(len(pictures) // VIEWS, size=BATCH)
+        which = np.stack([rng.permutation(VIEWS)[:2] for _ in range(BATCH)])
+        pair = [
+            torch.from_numpy(pictures.images[subject * VIEWS + view]).permute(0, 3, 1, 2)
+            for view in which.T
+        ]
+        pair = [images.to(limits.device).float() / 127.5 - 1 for images in pair]
         momentum = 1 - (1 - 0.99) * (math.cos(math.pi * step / steps) + 1) / 2
         with torch.no_grad():
             for slow, fast in zip(
                 model.teacher.parameters(), model.student.parameters(), strict=True
             ):
                 slow.lerp_(fast, 1 - momentum)
-        large = [crops(images, 128, (0.7, 1.0), generator) for _ in range(2)]
-        small = [crops(images, 64, (0.35, 0.65), generator) for _ in range(LOCAL_CROPS)]
+        large = [crops(images, 128, (0.7, 1.0), generator) for images in pair]
+        small = [crops(pair[i % 2], 64, (0.4, 0.7), generator) for i in range(LOCAL_CROPS)]
         with torch.autocast(limits.device.type, torch.bfloat16):
             with torch.no_grad():
                 taught = model.teacher(large)

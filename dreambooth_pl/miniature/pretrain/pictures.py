@@ -1,4 +1,8 @@
-"""Stage `world`: the drawn training pictures and their captions, rendered once to disk."""
+"""Stage `world`: the drawn training pictures and their captions, rendered once to disk.
+
+There are two sets: captioned pictures, each of a subject of its own, and pictures of subjects that
+are seen several times, for learning what makes a subject the same.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,14 @@ import json
 import multiprocessing
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from dreambooth_pl.miniature import world
 from dreambooth_pl.miniature.captions import caption
+from dreambooth_pl.miniature.settings import SETTINGS as PLACES
 from dreambooth_pl.randomness import stable_hash
 
 SIZE = 128
@@ -21,7 +26,7 @@ CAPTIONS_PER_PICTURE = 4
 CHUNK = 2_000
 
 NOUNS = ("dog",) * 9 + ("cat",) * 4 + ("backpack", "teapot", "vase", "sneaker", "can", "candle")
-"""What the pictures show, repeated by weight. A part of the world's classes, for now."""
+"""What captioned pictures show, repeated by weight. A part of the world's classes, for now."""
 SETTINGS = (
     "forest",
     "jungle",
@@ -39,6 +44,11 @@ SETTINGS = (
     "garden",
 )
 
+VIEWS = 4
+"""Pictures of each subject that is seen several times."""
+SUBJECT_NOUNS = ("dog",) * 6 + ("cat",) * 3 + tuple(world.CLASSES)
+"""What those subjects are."""
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -54,9 +64,24 @@ class Pictures:
 
 
 def scene(seed: int, index: int) -> tuple[world.Scene, random.Random]:
-    """Scene `index` of the world with this seed, and the generator its captions go on with."""
+    """Captioned scene `index`, and the generator that its captions go on with."""
     rng = random.Random(stable_hash(seed, "picture", index))
     return world.sample_scene(rng, NOUNS, SETTINGS), rng
+
+
+def subject_scene(seed: int, index: int) -> tuple[world.Scene, random.Random]:
+    """View `index % VIEWS` of subject `index // VIEWS`: new pose, place, clothing, style."""
+    rng = random.Random(stable_hash(seed, "subject", index // VIEWS))
+    subject = world.sample_scene(rng, SUBJECT_NOUNS)
+    rng = random.Random(stable_hash(seed, "subject view", index))
+    changes = world.sample_changes(rng, world.CLASSES[subject.noun])
+    changes.pop("tint", None)  # it would be another subject
+    plain = world.Scene(subject.noun, subject.look, subject.pose, rng.choice(tuple(PLACES)))
+    return replace(world.sample_view(rng, plain), **changes), rng
+
+
+SETS = {"world": scene, "subjects": subject_scene}
+"""Folder of a set of pictures -> what draws its scenes."""
 
 
 def _chunk(job: tuple[Path, int, int]) -> Path:
@@ -67,7 +92,7 @@ def _chunk(job: tuple[Path, int, int]) -> Path:
     images = np.empty((CHUNK, SIZE, SIZE, 3), np.uint8)
     captions = []
     for i in range(CHUNK):
-        drawn, rng = scene(seed, start + i)
+        drawn, rng = SETS[folder.name](seed, start + i)
         images[i] = np.asarray(world.draw(drawn, SIZE))
         captions.append([caption(drawn, rng) for _ in range(CAPTIONS_PER_PICTURE)])
     path.with_suffix(".json").write_text(json.dumps(captions))
@@ -79,6 +104,8 @@ def _chunk(job: tuple[Path, int, int]) -> Path:
 
 def render(folder: Path, count: int, seed: int, processes: int) -> Iterator[int]:
     """Draw `count` pictures (rounded up to whole chunks) into `folder`; yields how many are done.
+
+    The folder's name says of which of `SETS` they are.
 
     Chunks that are already there are kept, so an interrupted rendering goes on.
     """

@@ -1,0 +1,71 @@
+"""Every command in the README is one that the programs take."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from dreambooth_pl.cli import main as train
+from dreambooth_pl.cli_evaluate import build_parser
+from dreambooth_pl.miniature.pretrain.__main__ import parse as parse_pretrain
+
+REPOSITORY = Path(__file__).parents[2]
+TEXTS = ("README.md", "data/miniature/README.md")
+
+
+def blocks(language: str) -> list[str]:
+    text = "\n".join((REPOSITORY / name).read_text(encoding="utf-8") for name in TEXTS)
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
+    return [shlex.split(part) for line in lines for part in line.split("&&")]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_command_is_understood(words, monkeypatch, capsys):
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    match words:
+        case ["python", "train.py", *arguments]:
+            # A run's own files are there only after the run.
+            arguments = [
+                "configs/sks.yaml" if a.startswith("lightning_logs") and a.endswith(".yaml") else a
+                for a in arguments
+            ]
+            with pytest.raises(SystemExit) as ended:
+                train([*arguments, "--print_config"])
+            assert ended.value.code == 0
+        case ["python", "evaluate.py", *arguments]:
+            build_parser().parse_args(arguments)
+        case ["python", "-m", "dreambooth_pl.miniature.pretrain", *arguments]:
+            parse_pretrain(arguments)
+        case ["python", "-m", module, *_]:
+            assert (REPOSITORY / (module.replace(".", "/") + ".py")).is_file()
+        case ["pip", "install", "-c", constraints, "-e", what]:
+            assert (REPOSITORY / constraints).is_file()
+            assert what in (".", ".[dev]")
+        case ["tensorboard", "--logdir", "lightning_logs"]:
+            pass
+        case ["python3", "-m", "venv", ".venv"] | [".", ".venv/bin/activate"] | ["pytest"]:
+            pass
+        case _:
+            pytest.fail(f"no program known for {' '.join(words)}")
+
+
+def test_python_examples_are_python():
+    for block in blocks("python"):
+        ast.parse(block)
+
+
+def test_linked_files_are_there():
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if not target.startswith("http"):
+            assert (REPOSITORY / target).exists(), target
