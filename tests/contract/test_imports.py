@@ -23,7 +23,7 @@ LAYERS = [
         "torchvision_import",
     },
     # the networks: training base, metric encoders, drawing
-    {"encoders", "lora", "metrics", "models", "sampling"},
+    {"base_location", "encoders", "lora", "metrics", "models", "sampling"},
     {"protocols", "scoring", "view_cache"},
     # training and evaluation
     {"data", "module", "runs"},

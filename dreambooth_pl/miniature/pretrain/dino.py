@@ -24,10 +24,12 @@ from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, train
 from dreambooth_pl.miniature.pretrain.pictures import VIEWS, Pictures
 from dreambooth_pl.randomness import stable_hash
 
-BATCH = 40
+BATCH = 48
 LOCAL_CROPS = 2
-PROTOTYPES = 2048
-STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04
+PROTOTYPES = 512
+STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.05
+SINKHORN_ROUNDS = 3
+CONTRAST_TEMPERATURE = 0.1
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 ARCHITECTURE = "vit_tiny_patch16_224"
 MODEL_ARGS = {"img_size": 128, "depth": 5, "embed_dim": 192, "num_heads": 3}
@@ -42,8 +44,17 @@ class Student(nn.Module):
             ARCHITECTURE, num_classes=0, dynamic_img_size=True, **MODEL_ARGS
         )
         width = MODEL_ARGS["embed_dim"]
+        # Batch norm sets the batch's pictures apart from the first step on; without it an untrained
+        # head gives all of them nearly the same output, and training hardly leaves that point.
         self.head = nn.Sequential(
-            nn.Linear(width, 512), nn.GELU(), nn.Linear(512, 512), nn.GELU(), nn.Linear(512, 128)
+            nn.Linear(width, 512, bias=False),
+            nn.BatchNorm1d(512),
+            nn.GELU(),
+            nn.Linear(512, 512, bias=False),
+            nn.BatchNorm1d(512),
+            nn.GELU(),
+            nn.Linear(512, 128, bias=False),
+            nn.BatchNorm1d(128, affine=False),
         )
         self.prototypes = nn.utils.parametrizations.weight_norm(
             nn.Linear(128, PROTOTYPES, bias=False)
@@ -51,21 +62,20 @@ class Student(nn.Module):
         self.prototypes.parametrizations.weight.original0.data.fill_(1)
         self.prototypes.parametrizations.weight.original0.requires_grad_(False)
 
-    def forward(self, crops: list[Tensor]) -> list[Tensor]:
-        """Prototype scores of each crop batch, [B, PROTOTYPES]."""
-        features = [self.backbone(c) for c in crops]
-        scores = self.prototypes(F.normalize(self.head(torch.cat(features)), dim=-1))
-        return list(scores.split([len(c) for c in crops]))
+    def forward(self, crops: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Unit-length embeddings [N, 128] and prototype scores [N, PROTOTYPES] of all crops."""
+        features = torch.cat([self.backbone(c) for c in crops])
+        embeddings = F.normalize(self.head(features), dim=-1)
+        return embeddings, self.prototypes(embeddings)
 
 
 class Distillation(nn.Module):
-    """Student, teacher (its moving average) and the centre of the teacher's scores."""
+    """Student, and teacher: its moving average."""
 
     def __init__(self) -> None:
         super().__init__()
         self.student = Student()
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-        self.register_buffer("center", torch.zeros(PROTOTYPES))
 
 
 def crops(
@@ -93,6 +103,38 @@ def crops(
     gain = uniform(0.75, 1.25).view(-1, 1, 1, 1)
     warmth = torch.stack([uniform(0.92, 1.08) for _ in range(3)], 1).view(-1, 3, 1, 1)
     return ((out + 1) * (gain * warmth).to(out.device) - 1).clamp(-1, 1)
+
+
+def balanced(scores: Tensor) -> Tensor:
+    """The teacher's targets, [B, K], rows summing to 1: Sinkhorn-Knopp in place of centring.
+
+    As in DINOv2 (2304.07193, section 4): over a batch all prototypes are used alike, which with
+    small batches and few prototypes keeps the targets from becoming all the same.
+    """
+    targets = (scores / TEACHER_TEMPERATURE).exp()
+    for _ in range(SINKHORN_ROUNDS):
+        targets = targets / targets.sum(0, keepdim=True)
+        targets = targets / targets.sum(1, keepdim=True)
+    return targets
+
+
+def apart(student: Tensor, teacher: Tensor) -> Tensor:
+    """InfoNCE of each view against the teacher's other view of its subject (2104.02057).
+
+    Self-distillation alone starts from outputs that are the same for all pictures and takes long to
+    leave that point; telling the batch's subjects apart gets it going, as KoLeo does in DINOv2.
+
+    Args:
+        student: unit-length embeddings [2 B, D], the first views before the second.
+        teacher: the same of the teacher.
+    """
+    half = len(student) // 2
+    other = torch.cat([teacher[half:], teacher[:half]])
+    logits = student @ other.T / CONTRAST_TEMPERATURE
+    subject = torch.arange(half, device=logits.device).repeat(2)
+    itself = ~torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    logits = logits.masked_fill((subject[:, None] == subject[None]) & itself, -torch.inf)
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
 def fit(
@@ -126,23 +168,22 @@ def fit(
         small = [crops(pair[i % 2], 64, (0.4, 0.7), generator) for i in range(LOCAL_CROPS)]
         with torch.autocast(limits.device.type, torch.bfloat16):
             with torch.no_grad():
-                taught = model.teacher(large)
-            seen = model.student([torch.cat(large), torch.cat(small)])
-        student = [*seen[0].chunk(2), *seen[1].chunk(LOCAL_CROPS)]
-        teacher = [
-            F.softmax((t.float() - model.center) / TEACHER_TEMPERATURE, dim=-1) for t in taught
-        ]
-        pairs = [
-            -(t * F.log_softmax(s.float() / STUDENT_TEMPERATURE, dim=-1)).sum(-1).mean()
-            for i, t in enumerate(teacher)
-            for j, s in enumerate(student)
-            if i != j
-        ]
-        model.center.lerp_(torch.cat(taught).float().mean(0), 0.1)
-        spread = float(teacher[0].mean(0).add(1e-9).log().mul(-teacher[0].mean(0)).sum())
-        return torch.stack(pairs).mean(), {"entropy": spread}
+                taught, taught_scores = model.teacher(large)
+            seen, seen_scores = model.student([torch.cat(large), torch.cat(small)])
+        student = seen_scores.float().chunk(2 + LOCAL_CROPS)
+        teacher = [balanced(scores.float()) for scores in taught_scores.chunk(2)]
+        distilled = torch.stack(
+            [
+                -(t * F.log_softmax(s / STUDENT_TEMPERATURE, dim=-1)).sum(-1).mean()
+                for i, t in enumerate(teacher)
+                for j, s in enumerate(student)
+                if i != j
+            ]
+        ).mean()
+        contrast = apart(seen[: 2 * BATCH].float(), taught.float())
+        return distilled + contrast, {"dino": float(distilled), "contrast": float(contrast)}
 
-    plan = Plan(steps, 1e-3, warmup=min(300, steps // 5), weight_decay=0.04, ema_decay=0.0)
+    plan = Plan(steps, 8e-4, warmup=min(100, steps // 5), weight_decay=0.04, ema_decay=0.0)
     trained = train("dino", model, loss, plan, limits, report)
     return None if trained is None else trained.teacher.backbone
 
