@@ -40,5 +40,8 @@ def assemble(
             requires_safety_checker=False,
         )
         pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    # vocab.json and merges.txt are a third of tokenizer.json, and every transformers reads them.
+    (folder / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)
+    write_clip_tokenizer(folder / "tokenizer", clip.CONTEXT)
     clip.save(clip_model, folder / "clip")
     dino.save(dino_backbone, folder / "dino")
