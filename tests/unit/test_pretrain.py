@@ -10,6 +10,7 @@ import pytest
 import timm
 import torch
 from diffusers import StableDiffusionPipeline
+from PIL import Image
 
 from dreambooth_pl.miniature import world
 from dreambooth_pl.miniature.pretrain import clip, dino, pictures, vae
@@ -77,9 +78,25 @@ def test_crops_are_within_range_and_keyed():
     assert torch.equal(first, second)
 
 
-def test_photo_crops(tmp_path):
-    from PIL import Image
+def test_subjects_are_told_apart_as_a_loop_says():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.nn.functional.normalize(torch.randn(6, 4, generator=generator), dim=-1)
+    losses = []
+    for i in range(6):
+        others = [j for j in range(6) if j != i]
+        scores = torch.stack([rows[i] @ rows[j] / dino.CONTRAST_TEMPERATURE for j in others])
+        losses.append(scores.logsumexp(0) - scores[others.index((i + 3) % 6)])
+    assert dino.apart(rows).item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
 
+
+def test_balanced_targets_use_all_prototypes_alike():
+    scores = torch.randn(64, 4, generator=torch.Generator().manual_seed(0)) / 10
+    targets = dino.balanced(scores)
+    assert torch.allclose(targets.sum(1), torch.ones(64))
+    assert torch.allclose(targets.mean(0), torch.full((4,), 0.25), atol=0.03)
+
+
+def test_photo_crops(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "photo.jpg")
     (photo,) = vae.load_photos([tmp_path])

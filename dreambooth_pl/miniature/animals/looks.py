@@ -38,57 +38,52 @@ _EYES: tuple[Colour, ...] = ((58, 34, 20), (104, 62, 24), (70, 120, 170))
 _CAT_EYES: tuple[Colour, ...] = ((150, 190, 60), (236, 190, 50), (90, 170, 220), (70, 170, 110))
 
 
+# Repeated values are more frequent; "seed" places spots and patches.
+_SHAPE = ("legs", "length", "girth", "head", "snout", "ear", "seed")
+_DOG_KINDS = {
+    "ears": ("floppy", "pointed", "folded", "long"),
+    "pattern": ("plain", "belly", "patches", "saddle", "spots", "mask", "blaze", "socks"),
+    "tail": ("long", "curl", "bushy", "stub"),
+    "collar": ("yes", "no"),
+}
+_CAT_KINDS = {
+    "ears": ("cat",),
+    "pattern": ("plain", "tabby", "belly", "patches", "mask", "socks", "blaze"),
+    "tail": ("long", "long", "bushy"),
+    "collar": ("yes", "no", "no"),
+}
+
+
 def _contrasting(rng: random.Random, coats: dict[str, Colour], main: str) -> Colour:
     light = sum(coats[main]) > 380
     names = [n for n, c in coats.items() if n != main and (sum(c) > 380) != light]
     return coats[rng.choice(names)]
 
 
-def sample_dog(rng: random.Random) -> Look:
-    """A dog: coat, markings, ears, tail and build drawn independently."""
-    main = rng.choice(list(DOG_COATS))
+def _sample(
+    rng: random.Random,
+    coats: dict[str, Colour],
+    eyes: tuple[Colour, ...],
+    kinds: dict[str, tuple[str, ...]],
+) -> Look:
+    main = rng.choice(list(coats))
     return Look(
         colours=(
-            DOG_COATS[main],
-            _contrasting(rng, DOG_COATS, main),
+            coats[main],
+            _contrasting(rng, coats, main),
             rng.choice(COLLARS),
-            rng.choice(_EYES),
+            rng.choice(eyes),
         ),
-        shape={
-            **{k: rng.random() for k in ("legs", "length", "girth", "head", "snout", "ear")},
-            "seed": rng.random(),
-        },
-        kind={
-            "coat": main,
-            "ears": rng.choice(("floppy", "pointed", "folded", "long")),
-            "pattern": rng.choice(
-                ("plain", "belly", "patches", "saddle", "spots", "mask", "blaze", "socks")
-            ),
-            "tail": rng.choice(("long", "curl", "bushy", "stub")),
-            "collar": rng.choice(("yes", "no")),
-        },
+        shape={k: rng.random() for k in _SHAPE},
+        kind={"coat": main} | {k: rng.choice(v) if len(v) > 1 else v[0] for k, v in kinds.items()},
     )
+
+
+def sample_dog(rng: random.Random) -> Look:
+    """A dog: coat, markings, ears, tail and build drawn independently."""
+    return _sample(rng, DOG_COATS, _EYES, _DOG_KINDS)
 
 
 def sample_cat(rng: random.Random) -> Look:
     """A cat: coat, markings, eyes and build drawn independently."""
-    main = rng.choice(list(CAT_COATS))
-    return Look(
-        colours=(
-            CAT_COATS[main],
-            _contrasting(rng, CAT_COATS, main),
-            rng.choice(COLLARS),
-            rng.choice(_CAT_EYES),
-        ),
-        shape={
-            **{k: rng.random() for k in ("legs", "length", "girth", "head", "snout", "ear")},
-            "seed": rng.random(),
-        },
-        kind={
-            "coat": main,
-            "ears": "cat",
-            "pattern": rng.choice(("plain", "tabby", "belly", "patches", "mask", "socks", "blaze")),
-            "tail": rng.choice(("long", "long", "bushy")),
-            "collar": rng.choice(("yes", "no", "no")),
-        },
-    )
+    return _sample(rng, CAT_COATS, _CAT_EYES, _CAT_KINDS)

@@ -24,12 +24,12 @@ from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, train
 from dreambooth_pl.miniature.pretrain.pictures import VIEWS, Pictures
 from dreambooth_pl.randomness import stable_hash
 
-BATCH = 48
+BATCH = 64
 LOCAL_CROPS = 2
 PROTOTYPES = 512
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.05
 SINKHORN_ROUNDS = 3
-CONTRAST_TEMPERATURE = 0.1
+CONTRAST_TEMPERATURE = 0.2
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 ARCHITECTURE = "vit_tiny_patch16_224"
 MODEL_ARGS = {"img_size": 128, "depth": 5, "embed_dim": 192, "num_heads": 3}
@@ -118,23 +118,20 @@ def balanced(scores: Tensor) -> Tensor:
     return targets
 
 
-def apart(student: Tensor, teacher: Tensor) -> Tensor:
-    """InfoNCE of each view against the teacher's other view of its subject (2104.02057).
+def apart(embeddings: Tensor) -> Tensor:
+    """Contrast of the batch's subjects: each view must be nearest to the other of its subject.
 
     Self-distillation alone starts from outputs that are the same for all pictures and takes long to
-    leave that point; telling the batch's subjects apart gets it going, as KoLeo does in DINOv2.
+    leave that point; telling the batch's subjects apart (NT-Xent, 2002.05709) gets it going, as
+    KoLeo does in DINOv2.
 
     Args:
-        student: unit-length embeddings [2 B, D], the first views before the second.
-        teacher: the same of the teacher.
+        embeddings: unit-length, [2 B, D], the first views before the second.
     """
-    half = len(student) // 2
-    other = torch.cat([teacher[half:], teacher[:half]])
-    logits = student @ other.T / CONTRAST_TEMPERATURE
-    subject = torch.arange(half, device=logits.device).repeat(2)
-    itself = ~torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-    logits = logits.masked_fill((subject[:, None] == subject[None]) & itself, -torch.inf)
-    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+    half = len(embeddings) // 2
+    logits = embeddings @ embeddings.T / CONTRAST_TEMPERATURE
+    logits = logits.fill_diagonal_(-torch.inf)
+    return F.cross_entropy(logits, torch.arange(2 * half, device=logits.device).roll(half))
 
 
 def fit(
@@ -168,7 +165,7 @@ def fit(
         small = [crops(pair[i % 2], 64, (0.4, 0.7), generator) for i in range(LOCAL_CROPS)]
         with torch.autocast(limits.device.type, torch.bfloat16):
             with torch.no_grad():
-                taught, taught_scores = model.teacher(large)
+                _, taught_scores = model.teacher(large)
             seen, seen_scores = model.student([torch.cat(large), torch.cat(small)])
         student = seen_scores.float().chunk(2 + LOCAL_CROPS)
         teacher = [balanced(scores.float()) for scores in taught_scores.chunk(2)]
@@ -180,10 +177,10 @@ def fit(
                 if i != j
             ]
         ).mean()
-        contrast = apart(seen[: 2 * BATCH].float(), taught.float())
+        contrast = apart(seen[: 2 * BATCH].float())
         return distilled + contrast, {"dino": float(distilled), "contrast": float(contrast)}
 
-    plan = Plan(steps, 8e-4, warmup=min(100, steps // 5), weight_decay=0.04, ema_decay=0.0)
+    plan = Plan(steps, 1e-3, warmup=min(50, steps // 5), weight_decay=0.04, ema_decay=0.0)
     trained = train("dino", model, loss, plan, limits, report)
     return None if trained is None else trained.teacher.backbone
 
