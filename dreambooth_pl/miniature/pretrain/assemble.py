@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -40,6 +41,11 @@ def assemble(
             requires_safety_checker=False,
         )
         pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    # The files are fp16, the computing is float32: what diffusers does by default, and transformers
+    # only when the config says so.
+    config = folder / "text_encoder" / "config.json"
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps(values | {"dtype": "float32"}, indent=2) + "\n")
     # vocab.json and merges.txt are a third of tokenizer.json, and every transformers reads them.
     (folder / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)
     write_clip_tokenizer(folder / "tokenizer", clip.CONTEXT)

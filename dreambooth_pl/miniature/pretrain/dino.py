@@ -178,7 +178,8 @@ def fit(
             ]
         ).mean()
         contrast = apart(seen[: 2 * BATCH].float())
-        return distilled + contrast, {"dino": float(distilled), "contrast": float(contrast)}
+        figures = {"dino": float(distilled.detach()), "contrast": float(contrast.detach())}
+        return distilled + contrast, figures
 
     plan = Plan(steps, 1e-3, warmup=min(50, steps // 5), weight_decay=0.04, ema_decay=0.0)
     trained = train("dino", model, loss, plan, limits, report)
