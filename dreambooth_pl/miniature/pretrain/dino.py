@@ -183,7 +183,22 @@ def fit(
 
     plan = Plan(steps, 1e-3, warmup=min(50, steps // 5), weight_decay=0.04, ema_decay=0.0)
     trained = train("dino", model, loss, plan, limits, report)
-    return None if trained is None else trained.teacher.backbone
+    return None if trained is None else centred(trained.teacher.backbone, pictures)
+
+
+@torch.no_grad()
+def centred(backbone: nn.Module, pictures: Pictures, count: int = 1_000) -> nn.Module:
+    """Take the mean feature of drawn pictures out of the last layer's bias, in place.
+
+    The head's batch norm leaves that mean undetermined, and a large one presses all cosines against
+    1. Centring is what DINO does to its teacher's outputs, too.
+    """
+    backbone.eval()
+    images = torch.from_numpy(np.ascontiguousarray(pictures.images[:count])).permute(0, 3, 1, 2)
+    device = backbone.norm.bias.device
+    features = [backbone(b.to(device).float() / 127.5 - 1) for b in images.split(50)]
+    backbone.norm.bias -= torch.cat(features).mean(0)
+    return backbone
 
 
 def save(backbone: nn.Module, folder: Path) -> None:
