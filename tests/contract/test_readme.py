@@ -46,6 +46,8 @@ def test_command_is_understood(words, monkeypatch, capsys):
             build_parser().parse_args(arguments)
         case ["python", "-m", "dreambooth_pl.miniature.pretrain", *arguments]:
             parse_pretrain(arguments)
+        case ["python", script] if script.startswith("benchmarks/"):
+            assert (REPOSITORY / script).is_file()
         case ["python", "-m", module, *_]:
             assert (REPOSITORY / (module.replace(".", "/") + ".py")).is_file()
         case ["pip", "install", "-c", constraints, "-e", what]:
