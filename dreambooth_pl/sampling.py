@@ -232,8 +232,6 @@ def _draw(
 ) -> list[Image.Image]:
     """Draw one batch; `embeddings` is what earlier batches have encoded, by prompt."""
     pipeline = base.pipeline(_scheduler(base, settings))
-    pipeline.set_progress_bar_config(disable=True)
-
     filled = requests + requests[-1:] * (settings.batch_size - len(requests))
     for prompt in {settings.negative_prompt, *(request.prompt for request in requests)}:
         if prompt not in embeddings:

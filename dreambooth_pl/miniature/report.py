@@ -77,20 +77,7 @@ def drawn_accuracy(encoders: Encoders, count: int) -> dict[str, float]:
     scenes = []
     for _ in range(count):
         noun, setting = rng.choice(KNOWN), rng.choice(SETTINGS)
-        sampled = world.sample_scene(rng, (noun,), (setting,))
-        scenes.append(
-            world.Scene(
-                noun,
-                sampled.look,
-                sampled.pose,
-                setting,
-                sampled.x,
-                sampled.y,
-                sampled.size,
-                sampled.flip,
-                seed=sampled.seed,
-            )
-        )
+        scenes.append(world.sample_scene(rng, (noun,), (setting,)).plain())
     images = [world.draw(s) for s in scenes]
     return {
         f"clip_drawn_{name}": value

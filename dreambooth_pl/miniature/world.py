@@ -57,6 +57,10 @@ class Scene:
     seed: int = 0
     """Of the scenery and the small accidents: clouds, drops, brush strokes."""
 
+    def plain(self) -> Scene:
+        """The same without clothing, colour, finish, style and action."""
+        return replace(self, tint=None, finish=None, outfit=None, style=None, action=None)
+
 
 def sample_pose(rng: random.Random, subject_class: SubjectClass) -> Pose:
     """A random view of a subject of this class."""

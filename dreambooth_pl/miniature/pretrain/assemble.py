@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 
 import torch
@@ -28,19 +27,18 @@ def assemble(
         latent_std: of the VAE's latents; its inverse becomes the scaling factor.
     """
     vae.register_to_config(scaling_factor=round(1 / latent_std, 5))
-    with tempfile.TemporaryDirectory() as temporary:
-        tokenizer = write_clip_tokenizer(Path(temporary), clip.CONTEXT)
-        pipeline = StableDiffusionPipeline(
-            vae=vae,
-            unet=unet,
-            text_encoder=clip.text_encoder(clip_model),
-            tokenizer=tokenizer,
-            scheduler=text_to_image.scheduler(),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-        pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    tokenizer = write_clip_tokenizer(folder / "tokenizer", clip.CONTEXT)
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        unet=unet,
+        text_encoder=clip.text_encoder(clip_model),
+        tokenizer=tokenizer,
+        scheduler=text_to_image.scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     # The files are fp16, the computing is float32: what diffusers does by default, and transformers
     # only when the config says so.
     config = folder / "text_encoder" / "config.json"
@@ -48,6 +46,5 @@ def assemble(
     config.write_text(json.dumps(values | {"dtype": "float32"}, indent=2) + "\n")
     # vocab.json and merges.txt are a third of tokenizer.json, and every transformers reads them.
     (folder / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)
-    write_clip_tokenizer(folder / "tokenizer", clip.CONTEXT)
     clip.save(clip_model, folder / "clip")
     dino.save(dino_backbone, folder / "dino")
