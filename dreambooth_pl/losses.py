@@ -16,9 +16,22 @@ class DreamBoothLoss(NamedTuple):
     """Before its weight; None where the batch holds no class images."""
 
 
-def per_sample_mse(prediction: Tensor, target: Tensor) -> Tensor:
-    """Return the mean squared error of each sample, [B, ...] -> [B], computed in float32."""
-    return (prediction.float() - target.float()).square().flatten(1).mean(1)
+def per_sample_mse(prediction: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return the mean squared error of each sample, [B, ...] -> [B], computed in float32.
+
+    With a mask, [B, 1, h, w] in [0, 1] for predictions [B, C, h, w], it is the mean over the mask's
+    weight: sum(mask * error) / sum(mask). Its scale therefore does not depend on the mask's area.
+
+    >>> import torch
+    >>> errors, mask = torch.tensor([[[[3.0, 1.0]]]]), torch.tensor([[[[1.0, 0.0]]]])
+    >>> per_sample_mse(errors, torch.zeros_like(errors), mask)
+    tensor([9.])
+    """
+    errors = (prediction.float() - target.float()).square()
+    if mask is None:
+        return errors.flatten(1).mean(1)
+    weights = mask.float().expand_as(errors).flatten(1)
+    return (errors.flatten(1) * weights).sum(1) / weights.sum(1)
 
 
 def min_snr_weights(snr: Tensor, gamma: float, prediction_type: str) -> Tensor:
@@ -44,6 +57,7 @@ def dreambooth_loss(
     num_instance: int,
     prior_loss_weight: float = 1.0,
     weights: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> DreamBoothLoss:
     """Return the instance loss plus the weighted prior-preservation loss (arXiv 2208.12242, eq. 2).
 
@@ -55,9 +69,20 @@ def dreambooth_loss(
         prior_loss_weight: lambda of eq. 2.
         weights: per-sample weights [N] such as `min_snr_weights`, applied to all N samples before
             they are split.
+        mask: what counts within each sample, see `per_sample_mse`.
     """
-    assert 0 < num_instance <= len(prediction), "a batch needs instance samples"
-    losses = per_sample_mse(prediction, target)
+    losses = per_sample_mse(prediction, target, mask)
+    return combine_losses(losses, num_instance, prior_loss_weight, weights)
+
+
+def combine_losses(
+    losses: Tensor,
+    num_instance: int,
+    prior_loss_weight: float = 1.0,
+    weights: Tensor | None = None,
+) -> DreamBoothLoss:
+    """Return `dreambooth_loss` from the losses of each sample, [N]."""
+    assert 0 < num_instance <= len(losses), "a batch needs instance samples"
     if weights is not None:
         assert weights.shape == losses.shape, f"{weights.shape} weights for {losses.shape} losses"
         losses = losses * weights

@@ -19,10 +19,15 @@ from dreambooth_pl.lora import (
     assert_trainable_set,
     trainable_parameters,
 )
-from dreambooth_pl.losses import DreamBoothLoss, dreambooth_loss, min_snr_weights
+from dreambooth_pl.losses import (
+    DreamBoothLoss,
+    combine_losses,
+    min_snr_weights,
+    per_sample_mse,
+)
 from dreambooth_pl.models import Conditioning, load_base
 from dreambooth_pl.randomness import generator, keyed_global_random_state, stable_hash
-from dreambooth_pl.view_cache import ViewCache
+from dreambooth_pl.view_cache import Stacked, ViewCache, rows_by_shape, stack
 
 
 class DreamBooth(LightningModule):
@@ -73,6 +78,8 @@ class DreamBooth(LightningModule):
         self.min_snr_gamma = min_snr_gamma
         self.seed = seed
         self.allow_changed_settings = allow_changed_settings
+        self.revision = revision
+        self.variant = variant
 
         self.base_model = load_base(base, revision, variant)
         add_lora(self.base_model, lora, train_text_encoder, seed)
@@ -80,6 +87,9 @@ class DreamBooth(LightningModule):
             self.add_module(name, component)  # registered only so that Lightning moves them
         self.strict_loading = False  # checkpoints hold adapters alone; on_load_checkpoint is strict
         self.views: ViewCache | None = None
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Nothing is left to do per batch: callbacks draw and score when a test starts."""
 
     # ---------------------------------------------------------------- training
 
@@ -89,8 +99,9 @@ class DreamBooth(LightningModule):
         rank_zero_info(f"training {count:,} adapter parameters")
         for name in trainable_parameters(self.base_model):
             getattr(self, name).train()  # dropout of adapters; the rest stays in eval mode
-        datamodule = self.trainer.datamodule
-        self.views = ViewCache(self.base_model, datamodule.views, datamodule.resolution)
+        data = self.trainer.datamodule
+        drops_prompts = getattr(data, "caption_dropout", 0.0) > 0
+        self.views = ViewCache(self.base_model, data.views, data.resolution, drops_prompts)
         if not self.train_text_encoder:
             self.views.encode_prompts()
 
@@ -103,50 +114,80 @@ class DreamBooth(LightningModule):
 
         Args:
             batch: `instance_view` [B], `sample_index` [B] and, with prior preservation,
-                `class_view` [B]; all int64.
+                `class_view` [B]; with caption dropout `caption_dropped` [B]; all int64.
         """
         latents, noise, timesteps, conditioning = self.draw(batch)
-        alphas = self.base_model.alphas_cumprod
-        noisy = add_noise(latents, noise, timesteps, alphas)
-        prediction = self.predict(noisy, timesteps, conditioning, batch["sample_index"])
-
-        kind = self.base_model.prediction_type
-        target = training_target(kind, latents, noise, timesteps, alphas)
+        masks = self.views.loss_weights(_views(batch))
+        losses = self._sample_losses(
+            latents, noise, timesteps, conditioning, masks, batch["sample_index"]
+        )
         weights = None
         if self.min_snr_gamma is not None:
-            ratio = snr(timesteps, alphas)
-            weights = min_snr_weights(ratio, self.min_snr_gamma, kind).to(latents.device)
-        loss = dreambooth_loss(
-            prediction, target, len(batch["instance_view"]), self.prior_loss_weight, weights
-        )
+            ratio = snr(timesteps, self.base_model.alphas_cumprod)
+            kind = self.base_model.prediction_type
+            weights = min_snr_weights(ratio, self.min_snr_gamma, kind).to(losses.device)
+        loss = combine_losses(losses, len(batch["instance_view"]), self.prior_loss_weight, weights)
         self._log_loss(loss)
         return loss.total
 
-    def draw(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Conditioning]:
+    def _sample_losses(
+        self,
+        latents: Stacked,
+        noise: Stacked,
+        timesteps: Tensor,
+        conditioning: Conditioning,
+        masks: Stacked | None,
+        sample_index: Tensor,
+    ) -> Tensor:
+        """Return the loss of each sample, [N]. Samples of one size go through the UNet together."""
+        if not isinstance(latents, Tensor):
+            groups = rows_by_shape(latents)
+            losses = [
+                self._sample_losses(
+                    torch.stack([latents[row] for row in rows]),
+                    torch.stack([noise[row] for row in rows]),
+                    timesteps[rows],
+                    conditioning.select(rows),
+                    None if masks is None else torch.stack([masks[row] for row in rows]),
+                    sample_index,
+                )
+                for rows in groups
+            ]
+            return torch.cat(losses)[torch.cat(groups).argsort()]
+        alphas = self.base_model.alphas_cumprod
+        noisy = add_noise(latents, noise, timesteps, alphas)
+        prediction = self.predict(noisy, timesteps, conditioning, sample_index)
+        kind = self.base_model.prediction_type
+        target = training_target(kind, latents, noise, timesteps, alphas)
+        return per_sample_mse(prediction, target, masks)
+
+    def draw(self, batch: dict[str, Tensor]) -> tuple[Stacked, Stacked, Tensor, Conditioning]:
         """Return latents, noise [N, C, h, w], timesteps [N] and conditioning of a batch.
 
-        Instance samples come first, then class samples. All draws of a sample depend on the seed
-        and its sample index alone.
+        Where views differ in size, latents and noise are lists of N tensors [C, h, w]. Instance
+        samples come first, then class samples. All draws of a sample depend on the seed and its
+        sample index alone.
         """
         assert self.views is not None, "photos are encoded when fit starts"
         indices = batch["sample_index"].tolist()
         keys = [("instance", index) for index in indices]
-        views = batch["instance_view"]
+        dropped = batch.get("caption_dropped")
         if batch.get("class_view") is not None:
             keys += [("class", index) for index in indices]
-            views = torch.cat([views, batch["class_view"]])
+            if dropped is not None:  # class images keep their prompt
+                dropped = torch.cat([dropped, torch.zeros_like(dropped)])
 
-        shape = self.views.latent_shape
+        views = _views(batch)
         draws = []
-        for kind, index in keys:
+        for (kind, index), shape in zip(keys, self.views.latent_shapes(views), strict=True):
             rng = generator(self.seed, "sample", kind, index)
             timestep = torch.randint(len(self.base_model.alphas_cumprod), (1,), generator=rng)
-            draws.append((timestep, torch.randn((2, *shape), generator=rng)))
+            draws.append((timestep, torch.randn((2, *shape), generator=rng).to(self.device)))
         timesteps = torch.cat([timestep for timestep, _ in draws])
-        noise, posterior = torch.stack([normal for _, normal in draws], 1).to(self.device)
-        latents = self.views.latents(views, posterior)
+        noise = stack([normal[0] for _, normal in draws])
+        latents = self.views.latents(views, stack([normal[1] for _, normal in draws]))
         with self._keyed_dropout("text_encoder", indices):
-            conditioning = self.views.conditioning(views)
+            conditioning = self.views.conditioning(views, dropped)
         return latents, noise, timesteps, conditioning
 
     def predict(
@@ -267,3 +308,10 @@ class DreamBooth(LightningModule):
         for group in self.optimizers().param_groups:
             group["lr"] = self.learning_rates[group["name"]]
             group["weight_decay"], group["betas"] = self.weight_decay, self.adam_betas
+
+
+def _views(batch: dict[str, Tensor]) -> Tensor:
+    """Return the indices of a batch's views, int64 [N]: instance samples first, then class ones."""
+    if batch.get("class_view") is None:
+        return batch["instance_view"]
+    return torch.cat([batch["instance_view"], batch["class_view"]])

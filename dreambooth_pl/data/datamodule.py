@@ -5,128 +5,23 @@ Batches carry indices of views, not pixels: the module encodes every view once w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from dreambooth_pl.data.photos import VettingReport, prepare, read_photo, to_tensor, vet_folder
+from dreambooth_pl.data.buckets import default_step
+from dreambooth_pl.data.captions import CaptionSource, read_captions, warnings_about
+from dreambooth_pl.data.photo_views import MAX_CROPS, PhotoViews
+from dreambooth_pl.data.photos import VettingReport, vet_folder
+from dreambooth_pl.data.samples import RunLoader, RunSampler, Samples
+from dreambooth_pl.data.turns import BucketTurns, Turns
+from dreambooth_pl.data.views import View
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.prompts import check_template, fill
-from dreambooth_pl.randomness import generator
-
-
-@dataclass(frozen=True)
-class View:
-    """One way of looking at one picture, with its prompt: what is encoded once and drawn often."""
-
-    path: Path
-    kind: str
-    """`instance` or `class`."""
-    prompt: str
-    flip: bool = False
-    """Whether left and right are swapped."""
-
-    def pixels(self, resolution: int) -> Tensor:
-        """Return float32 [3, resolution, resolution] in [-1, 1]."""
-        pixels = to_tensor(prepare(read_photo(self.path), resolution))
-        return pixels.flip(-1) if self.flip else pixels
-
-
-class Turns:
-    """Whose turn it is: the picture and the flip of the i-th sample, a function of (seed, i).
-
-    Samples go through the pictures in rounds, each round a permutation of its own, so that every
-    picture is seen equally often. With flips, every two rounds show each picture both ways.
-
-    Args:
-        seed: the run's seed.
-        kind: tells apart the turns of different kinds of picture under one seed.
-        count: number of pictures.
-        flips: whether pictures are shown flipped as well.
-    """
-
-    def __init__(self, seed: int, kind: str, count: int, flips: bool) -> None:
-        assert count > 0
-        self.seed, self.kind, self.count, self.flips = seed, kind, count, flips
-        self._round = -1  # the one whose permutation is kept
-        self._permutation: list[int] = []
-
-    def __call__(self, index: int) -> int:
-        """Return the view index: picture, or 2 * picture + flipped where there are flips."""
-        round_, position = divmod(index, self.count)
-        if round_ != self._round:
-            rng = generator(self.seed, "turns", self.kind, round_)
-            self._permutation = torch.randperm(self.count, generator=rng).tolist()
-            self._round = round_
-        picture = self._permutation[position]
-        if not self.flips:
-            return picture
-        rng = generator(self.seed, "flips", self.kind, round_ // 2)
-        flipped_first = torch.randint(2, (self.count,), generator=rng)[picture].item()
-        return 2 * picture + (flipped_first ^ round_ % 2)
-
-
-class Samples(Dataset):
-    """All samples of a run: item i is a function of (seed, i) alone.
-
-    Items are dicts of ints: `sample_index` is i, `instance_view` and, with class images,
-    `class_view` are indices of views.
-    """
-
-    def __init__(self, length: int, instances: Turns, classes: Turns | None, offset: int) -> None:
-        self.length = length
-        self.instances = instances
-        self.classes = classes
-        self.offset = offset  # class views come after the instance views
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> dict[str, int]:
-        if not 0 <= index < self.length:
-            raise IndexError(index)  # ends iteration, too
-        item = {"sample_index": index, "instance_view": self.instances(index)}
-        if self.classes is not None:
-            item["class_view"] = self.offset + self.classes(index)
-        return item
-
-
-class RunSampler(DistributedSampler):
-    """Goes through a run's samples in order, from the first that no step has consumed yet.
-
-    Its length is that of the whole run also when it starts in the middle: on resuming, Lightning
-    goes on counting batches where the checkpoint stopped. It is a DistributedSampler so that
-    Lightning leaves it alone under several ranks, which take turns.
-    """
-
-    def __init__(
-        self, samples: Samples, consumed: Callable[[], int], num_replicas: int, rank: int
-    ) -> None:
-        super().__init__(samples, num_replicas=num_replicas, rank=rank, shuffle=False)
-        self.consumed = consumed
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.consumed() + self.rank, len(self.dataset), self.num_replicas))
-
-
-class RunLoader(DataLoader):
-    """Its state is the trainer's step, which Lightning restores; it has nothing to save itself.
-
-    Having the two methods tells Lightning that it can be resumed in the middle.
-    """
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing to save."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore nothing."""
 
 
 class DreamBoothDataModule(LightningDataModule):
@@ -142,10 +37,27 @@ class DreamBoothDataModule(LightningDataModule):
         num_class_images: how many class images the prior-preservation loss learns from; 0 for none.
         class_dir: folder with class images of your own, or where drawn ones go (default: a folder
             in data/class_images per base, prompt and sampler, shared by all runs).
-        resolution: side of the square training images in pixels; photos are scaled and their centre
-            is cut out.
+        resolution: side of the square training images in pixels; photos are scaled and cropped.
         batch_size: photos per batch; as many class images come with them.
         horizontal_flip: also show every picture with left and right swapped.
+        captions: where the photos' captions are: template (instance_prompt for all), files
+            (NAME.txt beside each photo), metadata (metadata.jsonl with file_name and text), or auto
+            (the first of metadata, files, template that is there). {identifier} and {class} are
+            filled into all of them.
+        caption_dropout: probability that a photo is shown with an empty prompt instead of its own;
+            class images always keep theirs.
+        crop: which part of a photo is used where its shape does not fit: its center, or num_crops
+            random ones. Class images are always cropped to the centre.
+        num_crops: distinct random crops of each photo, all encoded before the first step; fewer
+            where a photo has no more. For crop random.
+        aspect_ratio_buckets: train on photos in sizes near their own shape, of about
+            resolution x resolution pixels, instead of squares; photos of a batch share a size.
+        bucket_step: what the sides of buckets are multiples of, in pixels; null for an eighth of
+            the resolution, at most 64.
+        mask_dir: folder with a mask of the same name for each photo, white where the subject is;
+            the loss looks there. null: NAME.mask.png beside the photo NAME, if there.
+        mask_background_weight: weight of the loss where a mask is black, against 1 where it is
+            white.
         num_workers: processes that prepare batches; batches are a few indices, so 0 is fastest.
         seed: keys the order of the pictures; follows seed_everything.
     """
@@ -164,6 +76,14 @@ class DreamBoothDataModule(LightningDataModule):
         horizontal_flip: bool = False,
         num_workers: int = 0,
         seed: int = 42,
+        captions: CaptionSource = "template",
+        caption_dropout: float = 0.0,
+        crop: Literal["center", "random"] = "center",
+        num_crops: int = 8,
+        aspect_ratio_buckets: bool = False,
+        bucket_step: int | None = None,
+        mask_dir: str | None = None,
+        mask_background_weight: float = 0.0,
     ) -> None:
         super().__init__()
         _check("resolution", resolution, minimum=8)
@@ -172,6 +92,22 @@ class DreamBoothDataModule(LightningDataModule):
         _check("batch_size", batch_size, minimum=1)
         _check("num_class_images", num_class_images, minimum=0)
         _check("num_workers", num_workers, minimum=0)
+        _check("num_crops", num_crops, minimum=1)
+        if num_crops > MAX_CROPS:
+            raise UserError(f"data.num_crops: {num_crops} is too many; at most {MAX_CROPS}.")
+        for key, share in (
+            ("caption_dropout", caption_dropout),
+            ("mask_background_weight", mask_background_weight),
+        ):
+            if not 0 <= share <= 1:
+                raise UserError(f"data.{key}: {share} is not between 0 and 1.")
+        if bucket_step is not None:
+            _check("bucket_step", bucket_step, minimum=8)
+            if bucket_step % 8 or resolution % bucket_step:
+                raise UserError(
+                    f"data.bucket_step: {bucket_step} px must be a multiple of 8 that divides "
+                    f"data.resolution, {resolution}."
+                )
         if not class_noun.strip():
             raise UserError("data.class_noun: is empty; say what the subject is, such as dog.")
         for key, template in (("instance_prompt", instance_prompt), ("class_prompt", class_prompt)):
@@ -182,6 +118,7 @@ class DreamBoothDataModule(LightningDataModule):
         self.instance_dir = Path(instance_dir)
         self.identifier = identifier
         self.class_noun = class_noun
+        self._template = instance_prompt
         self.instance_prompt = fill(instance_prompt, identifier, class_noun)
         self.class_prompt = fill(class_prompt, None, class_noun)
         self.num_class_images = num_class_images
@@ -191,14 +128,36 @@ class DreamBoothDataModule(LightningDataModule):
         self.horizontal_flip = horizontal_flip
         self.num_workers = num_workers
         self.seed = seed
+        self.captions = captions
+        self.caption_dropout = caption_dropout
+        self._photo_views = PhotoViews(
+            seed=seed,
+            resolution=resolution,
+            num_crops=num_crops if crop == "random" else None,
+            bucket_step=(bucket_step or default_step(resolution)) if aspect_ratio_buckets else None,
+            mask_dir=None if mask_dir is None else Path(mask_dir),
+            mask_background_weight=mask_background_weight,
+        )
         self._report: VettingReport | None = None
+        self._views_of_photos: list[list[View]] = []
         self._class_images: tuple[Path, ...] = ()
 
     @property
     def report(self) -> VettingReport:
-        """What `instance_dir` holds; vetted at the first call, UserError if nothing is usable."""
+        """What `instance_dir` holds, captions and masks included; vetted at the first call.
+
+        Raises UserError if nothing is usable, or a caption or mask is missing or broken.
+        """
         if self._report is None:
-            self._report = vet_folder(self.instance_dir)
+            report = vet_folder(self.instance_dir)
+            words = self.identifier, self.class_noun
+            prompts = read_captions(self.captions, report.used, self._template, *words)
+            self._views_of_photos = self._photo_views(report.used, prompts)
+            self._report = replace(
+                report,
+                warned=warnings_about(self.captions, report, prompts, *words),
+                remarks=self._photo_views.remarks(self._views_of_photos, self.horizontal_flip),
+            )
         return self._report
 
     @property
@@ -217,25 +176,44 @@ class DreamBoothDataModule(LightningDataModule):
     @property
     def views(self) -> list[View]:
         """The distinct views, of photos first; batches refer to them by position."""
+        square = (self.resolution, self.resolution)
+        assert self.report.used  # vetting makes the photos' views
+        views = [view for photo in self._views_of_photos for view in photo]
+        views += [
+            View(path, "class", self.class_prompt, size=square) for path in self._class_images
+        ]
         flips = (False, True) if self.horizontal_flip else (False,)
-        pictures = [(path, "instance", self.instance_prompt) for path in self.instance_photos]
-        pictures += [(path, "class", self.class_prompt) for path in self._class_images]
-        return [View(*picture, flip) for picture in pictures for flip in flips]
+        return [replace(view, flip=flip) for view in views for flip in flips]
 
-    def samples(self, length: int) -> Samples:
-        """Return the first `length` samples of a run."""
-        flips = self.horizontal_flip
-        instances = Turns(self.seed, "instance", len(self.instance_photos), flips)
+    def samples(self, length: int, block: int | None = None) -> Samples:
+        """Return the first `length` samples of a run.
+
+        With aspect-ratio buckets the photos of `block` consecutive samples (default: of a batch)
+        have the same size.
+        """
+        assert self.report.used  # vetting makes the photos' views
+        flips, photos = self.horizontal_flip, self._views_of_photos
+        crops = [len(views) for views in photos]
+        block = block or self.batch_size
+        buckets: dict[tuple[int, int] | None, list[int]] = {}
+        for number, views in enumerate(photos):
+            buckets.setdefault(views[0].size, []).append(number)
+        instances: Turns | BucketTurns
+        if len(buckets) > 1 and block > 1:
+            pictures = list(buckets.values())
+            instances = BucketTurns(self.seed, "instance", pictures, flips, crops, block)
+        else:
+            instances = Turns(self.seed, "instance", len(photos), flips, crops)
         classes = None
         if self._class_images:
             classes = Turns(self.seed, "class", len(self._class_images), flips)
-        return Samples(length, instances, classes, instances.count * (1 + flips))
+        return Samples(length, instances, classes, self.seed, self.caption_dropout)
 
     def train_dataloader(self) -> RunLoader:
         """Return the loader of the whole run; iterating it starts at the trainer's step.
 
         Batches are dicts of int64 [B]: `sample_index`, `instance_view` and, with class images,
-        `class_view`.
+        `class_view`, with caption dropout `caption_dropped`.
         """
         trainer = self.trainer
         assert trainer is not None, "the trainer asks for this"
@@ -244,7 +222,7 @@ class DreamBoothDataModule(LightningDataModule):
                 "trainer.max_steps: is not set; a run is counted in optimiser steps, such as 1300."
             )
         per_step = self.batch_size * trainer.accumulate_grad_batches * trainer.world_size
-        samples = self.samples(trainer.max_steps * per_step)
+        samples = self.samples(trainer.max_steps * per_step, self.batch_size * trainer.world_size)
         sampler = RunSampler(
             samples,
             consumed=lambda: trainer.global_step * per_step,

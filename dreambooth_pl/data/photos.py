@@ -13,6 +13,13 @@ from torch import Tensor
 
 from dreambooth_pl.errors import UserError
 
+CAPTION_SUFFIX = ".txt"
+"""`NAME.txt` beside a photo NAME.jpg is its caption."""
+METADATA = "metadata.jsonl"
+"""The captions of a folder in one file."""
+MASK_SUFFIX = ".mask.png"
+"""`NAME.mask.png` beside a photo NAME.jpg is its mask."""
+
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 _VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"}
 _HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"mif1", b"msf1"}
@@ -38,6 +45,12 @@ class VettingReport:
     """Used photos that had to be changed in reading, and how. The files stay as they are."""
     refused: tuple[Note, ...]
     """Files that are left out, and why."""
+    companions: tuple[Path, ...] = ()
+    """Captions and masks that belong to photos: neither used as photos nor refused."""
+    warned: tuple[Note, ...] = ()
+    """What is probably not as the user means it, by file."""
+    remarks: tuple[str, ...] = ()
+    """Further lines about the folder as a whole."""
 
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
@@ -45,7 +58,8 @@ class VettingReport:
         lines = [f"{self.folder}: {len(self.used)} {photos} used"]
         lines += [f"  fixed    {note.path.name}: {note.text}" for note in self.fixed]
         lines += [f"  left out {note.path.name}: {note.text}" for note in self.refused]
-        return lines
+        lines += [f"  warning  {note.path.name}: {note.text}" for note in self.warned]
+        return lines + [f"  {remark}" for remark in self.remarks]
 
 
 def read_photo(path: str | Path) -> Image.Image:
@@ -63,7 +77,8 @@ def read_photo(path: str | Path) -> Image.Image:
 def vet_folder(folder: str | Path, key: str = "data.instance_dir") -> VettingReport:
     """Read every file of a folder, not of its subfolders, and report what can be used.
 
-    Hidden files (and Thumbs.db, desktop.ini) are passed over in silence.
+    Hidden files (and Thumbs.db, desktop.ini) are passed over in silence, and so are captions
+    (`NAME.txt` beside a photo NAME, `metadata.jsonl`) and masks (`NAME.mask.png`).
 
     Args:
         folder: where the photos lie.
@@ -76,7 +91,13 @@ def vet_folder(folder: str | Path, key: str = "data.instance_dir") -> VettingRep
     used: list[Path] = []
     fixed: list[Note] = []
     refused: list[Note] = []
-    for path in _visible_entries(folder, key):
+    companions: list[Path] = []
+    entries = _visible_entries(folder, key)
+    owners = {path.stem for path in entries if not _may_accompany(path)}
+    for path in entries:
+        if path.name == METADATA or (_may_accompany(path) and _owner(path) in owners):
+            companions.append(path)
+            continue
         try:
             fixes = _read(path)[1]
         except UserError as error:
@@ -85,7 +106,7 @@ def vet_folder(folder: str | Path, key: str = "data.instance_dir") -> VettingRep
         used.append(path)
         if fixes:
             fixed.append(Note(path, ", ".join(fixes)))
-    report = VettingReport(folder, tuple(used), tuple(fixed), tuple(refused))
+    report = VettingReport(folder, tuple(used), tuple(fixed), tuple(refused), tuple(companions))
     if not used:
         found = "".join(f"\n{line}" for line in report.lines()[1:]) or " It is empty."
         raise UserError(
@@ -95,15 +116,46 @@ def vet_folder(folder: str | Path, key: str = "data.instance_dir") -> VettingRep
     return report
 
 
-def prepare(image: Image.Image, resolution: int) -> Image.Image:
-    """Bring an image's shorter side to `resolution` pixels, antialiased, and crop its centre."""
-    return ImageOps.fit(image, (resolution, resolution), method=Image.Resampling.LANCZOS)
+def photo_size(path: str | Path) -> tuple[int, int]:
+    """Return height and width in pixels of the upright photo; reads only the file's head."""
+    with Image.open(path) as file:
+        width, height = file.size
+        return (width, height) if _exif_orientation(file) in range(5, 9) else (height, width)
+
+
+def prepare(
+    image: Image.Image,
+    resolution: int | tuple[int, int],
+    centering: tuple[float, float] = (0.5, 0.5),
+) -> Image.Image:
+    """Scale an image, antialiased, until it just covers the wanted size, and crop the rest.
+
+    Args:
+        image: what to scale.
+        resolution: side of a square in pixels, or (height, width).
+        centering: (x, y) in [0, 1], where in the overhang the crop lies: 0 left or top, 0.5 centre.
+    """
+    height, width = (resolution,) * 2 if isinstance(resolution, int) else resolution
+    return ImageOps.fit(
+        image, (width, height), method=Image.Resampling.LANCZOS, centering=centering
+    )
 
 
 def to_tensor(image: Image.Image) -> Tensor:
     """Return an RGB image as float32 [3, H, W] in [-1, 1]."""
     assert image.mode == "RGB", f"expected an RGB image, not {image.mode}"
     return torch.from_numpy(np.asarray(image, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
+
+
+def _may_accompany(path: Path) -> bool:
+    return path.suffix.lower() == CAPTION_SUFFIX or path.name.lower().endswith(MASK_SUFFIX)
+
+
+def _owner(path: Path) -> str:
+    """Return the stem of the photo that a caption or mask would belong to."""
+    if path.name.lower().endswith(MASK_SUFFIX):
+        return path.name[: -len(MASK_SUFFIX)]
+    return path.stem
 
 
 def _visible_entries(folder: Path, key: str) -> Sequence[Path]:
@@ -170,7 +222,7 @@ def _to_upright_rgb(file: Image.Image) -> tuple[Image.Image, list[str]]:
         image = ImageOps.exif_transpose(file)
         fixes.append("turned upright as its EXIF data says")
     if image.mode in _DEEP_MODES or image.mode.startswith("I;16"):
-        image = _to_eight_bits(image)
+        image = to_eight_bits(image)
         fixes.append("reduced to 8 bits a channel")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
@@ -190,7 +242,7 @@ def _exif_orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
+def to_eight_bits(image: Image.Image) -> Image.Image:
     """Scale a greyscale image of 16 bits, or of floats in [0, 1], to 8 bits."""
     values = np.asarray(image).astype(np.float64)
     if values.min() < 0 or values.max() > 65535:
