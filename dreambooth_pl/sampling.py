@@ -53,6 +53,14 @@ _SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
 # The pipeline insists on these two, with a long warning where the base's schedule lacks them:
 # latents are not bounded by 1, so that clipping them is wrong.
 _PIPELINE_CONFIG = {"steps_offset": 1, "clip_sample": False}
+# What people and other programs also call them.
+_ALIASES = {
+    "dpmpp": "dpm++",
+    "dpm++_2m": "dpm++",
+    "dpm++_2m_karras": "dpm++_karras",
+    "euler_ancestral": "euler_a",
+    "plms": "pndm",
+}
 _FIRST_IMAGES = 4
 _METADATA_KEY = "dreambooth_pl"  # PNG text chunk that holds all metadata as JSON
 
@@ -73,15 +81,16 @@ class SamplingSettings:
     """Strength of the text encoder's adapters, if they were trained: 1 is as trained."""
     negative_prompt: str = ""
     """What images should not show; needs guidance."""
-    batch_size: int = 8
-    """Images drawn at once; less needs less memory. Batches that are not full cost as much."""
+    batch_size: int | Literal["auto"] = 8
+    """Images drawn at once; less needs less memory. Batches that are not full cost as much. auto:
+    the number with which this machine is fastest, measured at the first use."""
     resolution: int | None = None
     """Side of the images in pixels, a multiple of 8; null for the base's own."""
 
     def __post_init__(self) -> None:
         if self.num_inference_steps < 1:
             raise UserError(f"sampling.num_inference_steps: {self.num_inference_steps} is below 1.")
-        if self.batch_size < 1:
+        if self.batch_size != "auto" and self.batch_size < 1:
             raise UserError(f"sampling.batch_size: {self.batch_size} is below 1.")
         if self.scheduler not in _SCHEDULERS:
             raise UserError(
@@ -100,6 +109,22 @@ class ImageRequest:
     prompt: str
     seed: int
     """Seeds the image's own CPU generator; in [0, 2**63)."""
+
+
+def scheduler_name(text: str) -> str:
+    """Return our name of a scheduler as people type it.
+
+    Raises:
+        UserError: it is none of those known.
+
+    >>> scheduler_name("Euler-a")
+    'euler_a'
+    """
+    name = text.strip().lower().replace("-", "_").replace(" ", "_")
+    name = _ALIASES.get(name, name)
+    if name not in _SCHEDULERS:
+        raise UserError(f"--scheduler: {text!r} is not one of {', '.join(_SCHEDULERS)}.")
+    return name
 
 
 def probe_requests(identifier: str, class_noun: str, seed: int) -> list[tuple[str, ImageRequest]]:
@@ -137,7 +162,8 @@ def generate(
     Args:
         base: the networks; adapters in them work at the strengths of `settings`.
         requests: prompts and seeds.
-        settings: sampler, guidance, strengths, batch size, resolution.
+        settings: sampler, guidance, strengths, batch size, resolution. The batch size is a number
+            here; `throughput.settle_batch_size` makes it one.
         progress: called after each batch.
 
     Yields:
@@ -147,6 +173,7 @@ def generate(
         UserError: an image came out black or not finite, or was asked for at a resolution that
             the base cannot draw.
     """
+    assert settings.batch_size != "auto", "the batch size is settled before drawing"
     if settings.resolution is not None and settings.resolution % base.vae_scale_factor:
         raise UserError(
             f"sampling.resolution: {settings.resolution} px is not a multiple of "
@@ -231,7 +258,7 @@ def _draw(
     embeddings: dict[str, Tensor],
 ) -> list[Image.Image]:
     """Draw one batch; `embeddings` is what earlier batches have encoded, by prompt."""
-    pipeline = base.pipeline(_scheduler(base, settings))
+    pipeline = base.pipeline(make_scheduler(base, settings))
     filled = requests + requests[-1:] * (settings.batch_size - len(requests))
     for prompt in {settings.negative_prompt, *(request.prompt for request in requests)}:
         if prompt not in embeddings:
@@ -253,7 +280,8 @@ def _draw(
     return processor.numpy_to_pil(processor.pt_to_numpy(images))
 
 
-def _scheduler(base: Base, settings: SamplingSettings) -> Any:
+def make_scheduler(base: Base, settings: SamplingSettings) -> Any:
+    """Return the diffusers scheduler of `settings` on the base's own noise schedule."""
     name, options = _SCHEDULERS[settings.scheduler]
     config = {**base.scheduler_config, **_PIPELINE_CONFIG, **options}
     return getattr(diffusers, name).from_config(config)

@@ -1,0 +1,124 @@
+"""The batch size that is fastest: choice by hand-made rates, measuring with a clock of our own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dreambooth_pl import throughput
+from dreambooth_pl.models import load_base
+from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate
+from dreambooth_pl.throughput import best_batch_size, choose, measure_rates, settle_batch_size
+
+SETTINGS = SamplingSettings(num_inference_steps=11, batch_size="auto")
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base_dir):
+    return load_base(str(tiny_base_dir))
+
+
+@pytest.fixture()
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture()
+def clock(monkeypatch):
+    """Drawing takes 1 s at the start and, per step, 1 s and 0.1 s for each image above four."""
+    now = [0.0]
+
+    def drawn(base, requests, settings, progress=None):
+        assert len(requests) == settings.batch_size
+        crowd = max(0, settings.batch_size - 4)
+        now[0] += 1.0 + settings.num_inference_steps * (1.0 + 0.1 * crowd)
+        return iter(requests)
+
+    monkeypatch.setattr(throughput, "generate", drawn)
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def brute_force(rates, count):
+    """Simulate each size's batches."""
+    seconds = {}
+    for size, rate in rates.items():
+        left, seconds[size] = count, 0.0
+        while left > 0:
+            seconds[size] += size / rate
+            left -= size
+    return seconds
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 9, 25, 100])
+def test_choice_is_as_good_as_the_best_by_simulation(count) -> None:
+    rates = {1: 1.0, 2: 1.9, 4: 3.1, 8: 3.9, 16: 4.2, 32: 4.1}
+    seconds = brute_force(rates, count)
+    chosen = choose(rates, count)
+    assert seconds[chosen] <= min(seconds.values()) / 0.97
+    assert all(seconds[size] > min(seconds.values()) / 0.97 for size in rates if size < chosen)
+
+
+def test_rates_are_those_of_whole_images(base, clock) -> None:
+    rates = measure_rates(base, SETTINGS, sizes=(1, 4, 8), limit=1e9)
+    assert rates == pytest.approx({1: 1 / 12, 4: 4 / 12, 8: 8 / (1 + 11 * 1.4)})
+
+
+def test_measuring_ends_when_time_is_over(base, clock) -> None:
+    assert list(measure_rates(base, SETTINGS, limit=40.0)) == [1]
+
+
+def test_measuring_ends_when_it_gets_worse(base, clock, monkeypatch) -> None:
+    monkeypatch.setattr(throughput, "_WORSE", 1.5)
+    assert list(measure_rates(base, SETTINGS, limit=1e9)) == [1]
+
+
+def test_measuring_ends_before_memory_does(base, clock, monkeypatch) -> None:
+    monkeypatch.setattr(throughput, "_fits", lambda base, size: size <= 2)
+    assert list(measure_rates(base, SETTINGS, limit=1e9)) == [1, 2]
+
+
+def test_measured_once_and_then_read(base, cache, clock) -> None:
+    first = best_batch_size(base, SETTINGS)
+    (file,) = cache.glob("dreambooth_pl/throughput/*.json")
+    taken = clock[0]
+    assert best_batch_size(base, SETTINGS) == first
+    assert clock[0] == taken, "nothing was drawn again"
+
+    file.write_text(json.dumps({"2": 5.0, "4": 1.0}))
+    assert best_batch_size(base, SETTINGS) == 2
+    file.write_text("no rates")
+    assert best_batch_size(base, SETTINGS) == first
+    assert clock[0] > taken
+
+
+def test_another_machine_base_or_picture_has_a_file_of_its_own(base, cache, monkeypatch) -> None:
+    files = [throughput.cache_file(base, SETTINGS)]
+    files.append(throughput.cache_file(base, replace(SETTINGS, resolution=64)))
+    files.append(throughput.cache_file(base, replace(SETTINGS, guidance_scale=1.0)))
+    monkeypatch.setattr(throughput.platform, "node", lambda: "elsewhere")
+    files.append(throughput.cache_file(base, SETTINGS))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    files.append(throughput.cache_file(base, SETTINGS))
+    assert len(set(files)) == len(files)
+    # what does not matter for the speed has none
+    assert throughput.cache_file(base, replace(SETTINGS, lora_scale_unet=0.1)) == files[-1]
+
+
+def test_auto_draws_what_its_number_draws(base, cache) -> None:
+    settled = settle_batch_size(base, replace(SETTINGS, num_inference_steps=2))
+    assert isinstance(settled.batch_size, int)
+    request = ImageRequest("a dog", 3)
+    (image,) = generate(base, [request], settled)
+    plain = SamplingSettings(num_inference_steps=2, batch_size=settled.batch_size)
+    (other,) = generate(base, [request], plain)
+    assert image.tobytes() == other.tobytes()
+
+
+def test_a_number_stays(base) -> None:
+    settings = SamplingSettings(batch_size=3)
+    assert settle_batch_size(base, settings) is settings
