@@ -1,4 +1,4 @@
-"""The training command: configuration, checks before anything is written, and the run's folder."""
+"""The command of `train.py`: configuration, checks before anything is written, the run's folder."""
 
 from __future__ import annotations
 
@@ -15,23 +15,41 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch.utils.data import DataLoader
 
 from dreambooth_pl import run_folder
 from dreambooth_pl.callbacks.checkpoints import Checkpoints
 from dreambooth_pl.callbacks.class_images import ClassImages
 from dreambooth_pl.callbacks.export_lora import ExportLora
 from dreambooth_pl.callbacks.fidelity import Fidelity
+from dreambooth_pl.callbacks.hparams import HParams
 from dreambooth_pl.callbacks.probes import Probes, ProbeSettings
 from dreambooth_pl.callbacks.progress import TrainingProgress
 from dreambooth_pl.callbacks.save_config import SaveConfig
 from dreambooth_pl.callbacks.summary import Summary
+from dreambooth_pl.callbacks.testing import Testing, TestSettings
+from dreambooth_pl.callbacks.validation import (
+    CURVES,
+    Validation,
+    ValidationSettings,
+    validation_prompts,
+)
+from dreambooth_pl.cli_test import (
+    DESCRIPTION,
+    print_rows,
+    tested_run,
+    without_saved_checkpoint,
+)
+from dreambooth_pl.cli_test import USAGE as TEST_USAGE
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
 from dreambooth_pl.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.module import DreamBooth
 from dreambooth_pl.parser import Parser, check_config_files
 from dreambooth_pl.progress import ProgressReporter
-from dreambooth_pl.resume import check_same_config, load_checkpoint
+from dreambooth_pl.protocols import protocol_name
+from dreambooth_pl.resume import check_same_config, flatten, load_checkpoint
 from dreambooth_pl.sampling import SamplingSettings
 
 TRAINER_DEFAULTS = {
@@ -75,11 +93,19 @@ TRAINER_HELP = {
     "gradient_clip_val": "Largest norm of the gradient; longer ones are shortened. null: no limit.",
     "log_every_n_steps": "Optimiser steps between two points of the training curves.",
 }
+# The trainer's settings by which runs compare in TensorBoard; the others are about the machine.
+COMPARED_TRAINER = {
+    "trainer.max_steps",
+    "trainer.accumulate_grad_batches",
+    "trainer.gradient_clip_val",
+    "trainer.precision",
+}
 USAGE = "python train.py fit --config CONFIG [--config CONFIG ...] [--KEY VALUE ...]"
 
 
 class DreamBoothCLI(LightningCLI):
-    """`fit` with the keys data, model, sampling, probe, fidelity, trainer and seed_everything.
+    """`fit` with the keys data, model, sampling, probe, validation, fidelity, trainer, seed; and
+    `test`, which takes the same and `test.protocol`.
 
     Whatever can be wrong with the user's input is looked at before the run's folder is made.
     """
@@ -98,7 +124,9 @@ class DreamBoothCLI(LightningCLI):
             parser_kwargs={
                 "usage": USAGE,
                 "description": "Train, see python train.py fit --help.",
+                "test": {"command": "test", "usage": TEST_USAGE, "description": DESCRIPTION},
                 "fit": {
+                    "command": "fit",
                     "usage": USAGE,
                     "description": "Train adapters on the photos of a subject. All keys may stand "
                     "in config files, on the command line, or both; what comes later holds.",
@@ -113,9 +141,23 @@ class DreamBoothCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Offer training only; the second item are the trainer's arguments that are ours to set."""
-        loaders = {"train_dataloaders", "val_dataloaders"}
-        return {"fit": {"model", "datamodule", "ckpt_path", "weights_only"} | loaders}
+        """Offer these, each with the arguments of the trainer's method that are ours to set."""
+        common = {"model", "datamodule", "ckpt_path", "weights_only"}
+        return {
+            "fit": common | {"train_dataloaders", "val_dataloaders"},
+            "test": common | {"dataloaders", "verbose"},
+        }
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        """Make a subcommand's parser. All arguments of the trainer's methods are ours to set, and
+        the group that would hold them is called like the command: `test` is a key of ours.
+        """
+        parser = self.init_parser(**kwargs)
+        self._add_arguments(parser)
+        self._subcommand_method_arguments[subcommand] = []
+        return parser
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the seed and the checkpoint."""
@@ -139,7 +181,10 @@ class DreamBoothCLI(LightningCLI):
         parser.add_lightning_class_args(DreamBooth, "model")
         parser.add_class_arguments(SamplingSettings, "sampling")
         parser.add_class_arguments(ProbeSettings, "probe")
+        parser.add_class_arguments(ValidationSettings, "validation")
         parser.add_class_arguments(EncoderSettings, "fidelity")
+        if parser.command == "test":
+            parser.add_class_arguments(TestSettings, "test")
         parser.add_class_arguments(
             Trainer,
             "trainer",
@@ -160,8 +205,11 @@ class DreamBoothCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: list[str] | None) -> None:
         """Parse the command line and the config files on it."""
-        check_config_files(sys.argv[1:] if args is None else args)
+        words = sys.argv[1:] if args is None else args
+        check_config_files(words)
         super().parse_arguments(parser, args)
+        if self.config.subcommand == "test":
+            without_saved_checkpoint(self.config.test, words)
 
     def _parse_ckpt_path(self) -> None:
         """Do not let a checkpoint overwrite the config; see resume.py."""
@@ -179,33 +227,55 @@ class DreamBoothCLI(LightningCLI):
                 f"trainer.max_steps is {config.trainer.max_steps}; a run is counted in optimiser "
                 "steps, so it must be at least 1."
             )
-        root = Path(config.trainer.default_root_dir or ".")
-        run_folder.check_writable(root / run_folder.LOGS)
         if config.ckpt_path:
             checkpoint = load_checkpoint(config.ckpt_path)
             if not config.model.allow_changed_settings:
                 check_same_config(checkpoint, self.plain_config)
         config_files = [Path(str(path)) for path in config.config or []]
-        self.run_folder = run_folder.next_run_folder(root, run_folder.run_name(config_files))
+        validation_prompts(ValidationSettings(**config.validation))
+        if self.subcommand == "test":
+            self.tested = tested_run(config_files, config.ckpt_path, self.plain_config)
+            protocol_name(config.test.protocol)  # raises for one that there is not
+            return
+        root = Path(config.trainer.default_root_dir or ".")
+        run_folder.check_writable(root / run_folder.LOGS)
+        name = run_folder.run_name(config_files)
+        self.run_folder = run_folder.shared_run_folder(root, name, first=rank_zero_only.rank == 0)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the callbacks and loggers that every run has."""
         settings = self.config_init[self.subcommand]
-        for line in self.datamodule.report.lines():
-            self.reporter.line(line)
+        if self.subcommand == "test":
+            self.testing = Testing(self.tested, TestSettings(**settings.test), self.reporter)
+            return self._trainer(
+                callbacks=[self.testing],
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                **kwargs,
+            )
+        if rank_zero_only.rank == 0:
+            for line in self.datamodule.report.lines():
+                self.reporter.line(line)
         own = settings.trainer.callbacks or []
         callbacks = [*(own if isinstance(own, list) else [own]), *self._callbacks(settings)]
         loggers = self._loggers(settings.trainer.logger)
+        return self._trainer(callbacks=callbacks, logger=loggers, **kwargs)
+
+    def _trainer(self, **settings: Any) -> Trainer:
         try:
-            return super().instantiate_trainer(
-                callbacks=callbacks, logger=loggers, **TRAINER_FIXED, **kwargs
-            )
+            return super().instantiate_trainer(**TRAINER_FIXED, **settings)
         except (ValueError, ImportError, MisconfigurationException) as error:
             raise UserError(f"trainer: {error}") from error
 
     def _callbacks(self, settings: Any) -> list[Callback]:
         folder, every_n_steps = self.run_folder, settings.probe.every_n_steps
-        fidelity = None
+        validation, prompts = None, validation_prompts(settings.validation)
+        hparams = {
+            key: value
+            for key, value in flatten(self.plain_config).items()
+            if not key.startswith("trainer.") or key in COMPARED_TRAINER
+        }
         callbacks: list[Callback] = [
             SaveConfig(self._parser(self.subcommand), self.config[self.subcommand], folder),
             ClassImages(settings.sampling, self.reporter),
@@ -220,9 +290,22 @@ class DreamBoothCLI(LightningCLI):
                 fidelity,
             )
             callbacks += [probes, fidelity]
+            if prompts is not None:
+                validation = Validation(
+                    settings.validation,
+                    prompts,
+                    every_n_steps,
+                    settings.sampling,
+                    folder / run_folder.VALIDATION,
+                    self.reporter,
+                    fidelity,
+                )
+                callbacks.append(validation)
+        curves = ["train/loss", *(f"validation/{name}" for name in CURVES if validation)]
         callbacks += [
+            HParams(hparams, curves),
             Checkpoints(
-                folder / run_folder.CHECKPOINTS, every_n_steps, self.plain_config, fidelity
+                folder / run_folder.CHECKPOINTS, every_n_steps, self.plain_config, validation
             ),
             ExportLora(folder / run_folder.LORA),
             Summary(folder, self.reporter),
@@ -261,9 +344,21 @@ class DreamBoothCLI(LightningCLI):
                 weights_only=True,
             )
         except UserError:
-            if self.trainer.global_step == 0:
+            if self.trainer.global_step == 0 and self.trainer.is_global_zero:
                 run_folder.discard(self.run_folder)
             raise
+
+    def test(self, model: DreamBooth, datamodule: DreamBoothDataModule) -> None:
+        """Evaluate the run, each process drawing its share, and print the table."""
+        self.trainer.test(
+            model,
+            dataloaders=DataLoader([0]),  # all is done when the test starts: callbacks/testing.py
+            ckpt_path=self.config[self.subcommand].ckpt_path,
+            verbose=False,
+            weights_only=True,
+        )
+        if self.trainer.is_global_zero:
+            print_rows(self.testing.rows)
 
 
 def quiet_libraries() -> None:

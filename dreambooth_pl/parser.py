@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser
@@ -15,7 +15,15 @@ from dreambooth_pl.errors import UserError
 
 
 class Parser(LightningArgumentParser):
-    """Raises UserError instead of printing the usage and exiting."""
+    """Raises UserError instead of printing the usage and exiting.
+
+    Args:
+        command: the subcommand that it parses; empty for the parser above them.
+    """
+
+    def __init__(self, *args: Any, command: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.command = command
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise UserError with the parser's message, made readable."""

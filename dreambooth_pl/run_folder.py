@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
 LORA = "lora"
 PROBES = "probes"
+VALIDATION = "validation"
+_SHARED = "DREAMBOOTH_PL_RUN_FOLDER"  # environment variable: rank 0's choice
 
 
 def run_name(configs: Sequence[Path]) -> str:
@@ -31,16 +34,26 @@ def run_name(configs: Sequence[Path]) -> str:
     """
     names = []
     for path in configs:
-        saved_run = path.name == CONFIG and path.parent.name.startswith("version_")
-        names.append(path.parent.parent.name if saved_run else path.stem)
+        folder = folder_of_config(path)
+        names.append(folder.parent.name if folder else path.stem)
     return "-".join(names) or "default"
 
 
-def check_writable(folder: Path) -> None:
+def folder_of_config(path: Path) -> Path | None:
+    """Return the run's folder if `path` is called like a run's own saved config, else None.
+
+    >>> folder_of_config(Path("lightning_logs/sks/version_3/config.yaml")).name
+    'version_3'
+    """
+    saved_run = path.name == CONFIG and path.parent.name.startswith("version_")
+    return path.parent if saved_run else None
+
+
+def check_writable(folder: Path, option: str = "--trainer.default_root_dir") -> None:
     """Raise UserError unless `folder` exists or can be made, and can be written to.
 
     Tries it with a temporary folder that is gone afterwards: permission bits alone do not tell
-    about read-only or full file systems.
+    about read-only or full file systems. `option` is the one that chooses the folder.
     """
     existing = folder
     while not existing.exists() and existing != existing.parent:
@@ -50,8 +63,8 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"Cannot write the run to {folder}: {existing}: {error.strerror or error}. Make the "
-            "folder writable or choose another one with --trainer.default_root_dir."
+            f"Cannot write to {folder}: {existing}: {error.strerror or error}. Make the folder "
+            f"writable or choose another one with {option}."
         ) from error
 
 
@@ -64,6 +77,24 @@ def next_run_folder(root: Path, name: str) -> Path:
         if number.isdigit():
             taken.append(int(number))
     return parent / f"version_{max(taken) + 1}"
+
+
+def shared_run_folder(root: Path, name: str, first: bool) -> Path:
+    """Return `next_run_folder`, chosen by the run's first process for those that it starts.
+
+    Processes that something else has started (torchrun, SLURM) do not have its choice; the
+    checkpoints' callback tells them, and nothing else is written but by the first.
+
+    Args:
+        root, name: as for `next_run_folder`.
+        first: whether this is the process of rank 0.
+    """
+    if not first and _SHARED in os.environ:
+        return Path(os.environ[_SHARED])
+    folder = next_run_folder(root, name)
+    if first:
+        os.environ[_SHARED] = str(folder)
+    return folder
 
 
 def discard(run_folder: Path) -> None:

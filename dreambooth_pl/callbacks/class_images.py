@@ -11,6 +11,7 @@ from dreambooth_pl.data.priors import default_class_dir, ensure_class_images
 from dreambooth_pl.models import Base
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.sampling import SamplingSettings
+from dreambooth_pl.throughput import settle_batch_size
 
 
 class ClassImages(Callback):
@@ -42,10 +43,11 @@ class ClassImages(Callback):
 
     def _ensure(self, data: DreamBoothDataModule, base: Base, count: int) -> list[Path]:
         prompt = data.class_prompt
+        sampling = settle_batch_size(base, self.sampling, count)
         folder = data.class_dir or default_class_dir(
-            base, data.class_noun, prompt, self.sampling, data.seed
+            base, data.class_noun, prompt, sampling, data.seed
         )
         with self.reporter.task(f"class images ({prompt})", total=count) as task:
             return ensure_class_images(
-                base, prompt, count, self.sampling, folder, data.seed, progress=task.update
+                base, prompt, count, sampling, folder, data.seed, progress=task.update
             )

@@ -28,7 +28,9 @@ def test_options_are_frozen(help_text: str, update_golden: bool) -> None:
     assert options == GOLDEN.read_text().splitlines()
 
 
-@pytest.mark.parametrize("group", ["data", "model", "model.lora", "sampling", "probe", "fidelity"])
+@pytest.mark.parametrize(
+    "group", ["data", "model", "model.lora", "sampling", "probe", "validation", "fidelity"]
+)
 def test_every_own_key_is_explained(help_text: str, group: str) -> None:
     entries = re.split(r"\n(?=  --)", help_text)
     own = [e for e in entries if re.match(rf"  --{re.escape(group)}\.\w+ (?!CONFIG )", e)]

@@ -1,0 +1,73 @@
+"""What `train.py test` does beside training's own command line: which run, which adapters."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.evaluation import FOLDER
+from dreambooth_pl.lora import WEIGHTS_NAME
+from dreambooth_pl.report import render
+from dreambooth_pl.run_folder import CHECKPOINTS, CONFIG, folder_of_config
+from dreambooth_pl.runs import Run, run_of_config
+from dreambooth_pl.scores import Row
+
+PIPE_WIDTH = 160  # a pipe or a file has no width of its own; there nothing must be squeezed
+USAGE = (
+    "python train.py test --config RUN/config.yaml [--ckpt_path RUN/checkpoints/last.ckpt] "
+    "[--test.protocol PROTOCOL] [--KEY VALUE ...]"
+)
+DESCRIPTION = (
+    "Evaluate a run's final adapters, or those of a checkpoint of it, as evaluate.py does; with "
+    "--trainer.devices N the images are drawn by N processes. The run's config.yaml has all keys; "
+    "what comes later on the command line holds."
+)
+
+
+def tested_run(config_files: Sequence[Path], checkpoint: str | None, config: dict[str, Any]) -> Run:
+    """Return the run to evaluate, with the file its checkpoint's adapters are to be written to.
+
+    Args:
+        config_files: given on the command line, one of them a run's own `config.yaml`.
+        checkpoint: path of a checkpoint; None for the final adapters.
+        config: the whole configuration in plain types.
+
+    Raises:
+        UserError: no run is named, or it has no final adapters and no checkpoint is given.
+    """
+    folders = [folder for path in config_files if (folder := folder_of_config(path))]
+    if checkpoint and Path(checkpoint).parent.name == CHECKPOINTS:
+        folder = Path(checkpoint).parent.parent
+        folders += [folder] if (folder / CONFIG).is_file() else []
+    if not folders:
+        raise UserError(
+            "test: which run? Give its own configuration, --config lightning_logs/NAME/version_N/"
+            f"{CONFIG}, and for another than its final adapters also --ckpt_path."
+        )
+    run = run_of_config(folders[-1], config)
+    if checkpoint:
+        return replace(run, adapter=run.folder / FOLDER / Path(checkpoint).stem / WEIGHTS_NAME)
+    if not run.lora_file.is_file():
+        raise UserError(
+            f"The run {run.folder} has not come to its end, so that it has no {run.lora_file}. Give "
+            f"--ckpt_path {run.folder / CHECKPOINTS / 'last.ckpt'} to evaluate what it has reached."
+        )
+    return run
+
+
+def without_saved_checkpoint(config: Any, arguments: Sequence[str]) -> None:
+    """Forget a checkpoint that the run's `config.yaml` names: from there the run was resumed."""
+    if not any(word.split("=")[0] == "--ckpt_path" for word in arguments):
+        config.ckpt_path = None
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    """Write the tables to standard output."""
+    width = Console().width if sys.stdout.isatty() else PIPE_WIDTH
+    sys.stdout.write(render(rows, "table", width))
