@@ -77,3 +77,65 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
             return lines
         letters -= 1
     return textwrap.wrap(text, 1)
+
+
+def image_table(
+    rows: Sequence[Sequence[Image.Image]],
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    title: str = "",
+    min_cell: int = 128,
+) -> Image.Image:
+    """Lay out images as a table: labels of rows on the left, of columns above.
+
+    Args:
+        rows: at least one, each with an RGB image per column; enlarged as in ``contact_sheet``.
+        row_labels, column_labels: one per row and column; wrapped, nothing is cut.
+        title: a line above all.
+        min_cell: least side of a picture on the sheet, pixels.
+
+    Returns:
+        RGB image.
+    """
+    assert len(rows) == len(row_labels) > 0, "one label per row"
+    assert {len(row) for row in rows} == {len(column_labels)}, "one image per column in each row"
+    images = [image for row in rows for image in row]
+    factor = max(1, -(-min_cell // max(max(image.size) for image in images)))
+    cell_width = max(image.width for image in images) * factor
+    cell_height = max(image.height for image in images) * factor
+    font = ImageFont.load_default(max(12, cell_width // 10))
+    line_height = sum(font.getmetrics())
+    longest = max(font.getlength(line) for label in row_labels for line in [*label.split("\n"), ""])
+    label_width = min(round(longest) + 2, 3 * cell_width // 2)
+    width = label_width + _MARGIN + len(column_labels) * (cell_width + _MARGIN) + _MARGIN
+
+    sides = [_wrap(label, font, label_width) for label in row_labels]
+    heads = [_wrap(label, font, cell_width) for label in column_labels]
+    title_lines = _wrap(title, font, width - 2 * _MARGIN)
+    heights = [max(cell_height, line_height * len(lines)) for lines in sides]
+    head_height = line_height * max(len(lines) for lines in heads)
+    title_height = len(title_lines) * line_height + (_MARGIN if title_lines else 0)
+    height = _MARGIN + title_height + head_height + sum(h + _MARGIN for h in heights) + _MARGIN
+    sheet = Image.new("RGB", (width, height), _BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+
+    def write(lines: Sequence[str], left: int, top: int) -> None:
+        for n, line in enumerate(lines):
+            draw.text((left, top + n * line_height), line, fill=_INK, font=font)
+
+    write(title_lines, _MARGIN, _MARGIN)
+    top = _MARGIN + title_height
+    lefts = [
+        label_width + 2 * _MARGIN + column * (cell_width + _MARGIN)
+        for column in range(len(column_labels))
+    ]
+    for left, lines in zip(lefts, heads, strict=True):
+        write(lines, left, top + head_height - len(lines) * line_height)
+    top += head_height + _MARGIN // 2
+    for row, lines, row_height in zip(rows, sides, heights, strict=True):
+        write(lines, _MARGIN, top + (row_height - len(lines) * line_height) // 2)
+        for left, image in zip(lefts, row, strict=True):
+            picture = image.resize((image.width * factor, image.height * factor), 0)
+            sheet.paste(picture, (left, top))
+        top += row_height + _MARGIN
+    return sheet

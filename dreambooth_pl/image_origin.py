@@ -1,0 +1,80 @@
+"""Where an image comes from, beyond its sampler: adapter, base, words, machine, pixels.
+
+Together with `sampling.image_metadata` this is all that drawing the image again needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import diffusers
+import torch
+from PIL import Image
+
+from dreambooth_pl.lora import adapter_state_dict
+from dreambooth_pl.models import Base
+
+ADAPTER_WEIGHTS = "adapter_weights_sha256"  # metadata key
+PIXELS = "pixels_sha256"  # metadata key: hash of the decoded pixels
+ADAPTERS = "adapters"  # metadata key: files that were drawn with, and their weights
+
+
+def adapter_weights_sha256(base: Base) -> str | None:
+    """Return a hash of the adapter tensors in the base, wherever they came from; None without any.
+
+    The same for adapters in training, in a checkpoint and in the LoRA file of the same step. Names
+    count without the `text_model.` that only some transformers versions have.
+    """
+    tensors = {name.replace("text_model.", ""): t for name, t in adapter_state_dict(base).items()}
+    if not tensors:
+        return None
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().float().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def pixel_hash(image: Image.Image) -> str:
+    """Return a hash of an image's size and pixels, whatever file it lies in."""
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+
+
+def origin_metadata(
+    base: Base,
+    revision: str | None,
+    variant: str | None,
+    identifier: str,
+    class_noun: str,
+    adapters: Sequence[tuple[str, float]] = (),
+) -> dict[str, Any]:
+    """Return what `image_metadata` lacks for drawing its image again.
+
+    Args:
+        base: as it is now, adapters included.
+        revision, variant: with which the base was loaded.
+        identifier, class_noun: the subject's words.
+        adapters: LoRA files and their weights; none while training.
+    """
+    return {
+        "base_revision": revision,
+        "base_variant": variant,
+        "identifier": identifier,
+        "class_noun": class_noun,
+        ADAPTER_WEIGHTS: adapter_weights_sha256(base),
+        ADAPTERS: [{"file": file, "weight": weight} for file, weight in adapters],
+        **environment(base),
+    }
+
+
+def environment(base: Base) -> dict[str, Any]:
+    """Return what of this machine the last bits of an image may depend on."""
+    return {
+        "device": base.device.type,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+    }
