@@ -4,16 +4,28 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from PIL import Image
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from dreambooth_pl import cli_evaluate
+from dreambooth_pl.callbacks.validation import CURVES
+from dreambooth_pl.data.photos import read_photo
+from dreambooth_pl.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.models import load_base
-from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate, read_png_metadata
+from dreambooth_pl.prompts import fill, prompt_set
+from dreambooth_pl.sampling import (
+    ImageRequest,
+    SamplingSettings,
+    generate,
+    image_seed,
+    read_png_metadata,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "loss_trace.txt"
 
@@ -32,10 +44,8 @@ def test_a_runs_folder(fit, tiny_base_dir, capfd) -> None:
     assert config["data"]["resolution"] == 32
     assert config["seed_everything"] == 42
 
-    assert sorted(p.name for p in (run / "checkpoints").iterdir()) in (
-        ["best.ckpt", "last.ckpt"],
-        ["last.ckpt"],  # where no probe scored above the untuned base
-    )
+    checkpoints = sorted(p.name for p in (run / "checkpoints").iterdir())
+    assert checkpoints == ["best.ckpt", "last.ckpt"]
     assert (run / "checkpoints/last.ckpt").stat().st_size < 1_000_000  # adapters only
 
     with safe_open(run / "lora/pytorch_lora_weights.safetensors", "pt") as lora:
@@ -61,14 +71,101 @@ def test_a_runs_folder(fit, tiny_base_dir, capfd) -> None:
         assert set(floors) == {values[0]}, "the first probes are the untuned base's"
     assert len(read_metrics(run, "fidelity/dino_ceiling")) == 3
 
+    sheets = sorted(p.name for p in (run / "validation").iterdir())
+    assert sheets == ["step_000000.png", "step_000003.png", "step_000006.png"]
+    for name in ("dino", "clip_i", "clip_t"):
+        values = read_metrics(run, f"validation/{name}")
+        assert len(values) == 3
+        assert set(read_metrics(run, f"validation/{name}_floor")) == {values[0]}
+
     events = EventAccumulator(str(run), size_guidance={"images": 0})
     events.Reload()
     assert {"train/loss", "fidelity/dino", "fidelity/clip_t_floor"} <= set(events.Tags()["scalars"])
-    assert [event.step for event in events.Images("probes")] == [0, 3, 6]
+    for pictures in ("probes", "validation"):
+        assert [event.step for event in events.Images(pictures)] == [0, 3, 6]
 
     printed = capfd.readouterr().err
     assert f"tensorboard --logdir {run.parent}" in printed
     assert f"python evaluate.py {run}" in printed
+
+
+def test_validation_curves_drawn_and_measured_another_way(fit, tiny_base_dir) -> None:
+    """The last round, image by image through the public path, with cosines written out."""
+    command = fit.run()
+    run = command.run_folder
+    tuned = command.model.base_model
+    encoders = load_encoders(
+        EncoderSettings(
+            clip=f"local-dir:{tiny_base_dir / 'clip'}", dino=f"local-dir:{tiny_base_dir / 'dino'}"
+        )
+    )
+    settings = SamplingSettings(num_inference_steps=2)
+
+    def draw(base, prompt: str, *key: str | int) -> Image.Image:
+        (image,) = generate(
+            base, [ImageRequest(prompt, image_seed(42, "validation", *key))], settings
+        )
+        return image
+
+    real = encoders.dino.encode_images([read_photo(p) for p in sorted(fit.photos.iterdir())])
+    templates = prompt_set("validation").prompts
+    dino, clip_t = [], []
+    for template in templates:
+        image = draw(tuned, fill(template, "sks", "dog"), template)
+        (features,) = encoders.dino.encode_images([image])
+        dino += [float(features @ photo) for photo in real]
+        (seen,) = encoders.clip.encode_images([image])
+        (text,) = encoders.clip.encode_texts([fill(template, None, "dog")])
+        clip_t.append(float(seen @ text))
+    drift = []
+    untuned = load_base(str(tiny_base_dir))
+    for index in range(2):
+        pair = [draw(base, "a dog", "class", index) for base in (untuned, tuned)]
+        before, after = encoders.dino.encode_images(pair)
+        drift.append(1 - float(before @ after))
+
+    assert len(templates) == 6
+    logged = {name: read_metrics(run, f"validation/{name}") for name in CURVES}
+    assert logged["dino"][-1] == pytest.approx(np.mean(dino), abs=1e-5)
+    assert logged["clip_t"][-1] == pytest.approx(np.mean(clip_t), abs=1e-5)
+    assert logged["drift"][-1] == pytest.approx(np.mean(drift), abs=1e-5)
+    assert logged["drift"][0] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_best_checkpoint_is_the_best_by_the_curve(fit) -> None:
+    run = fit.run(validation__best_by="dino", probe__every_n_steps=2).run_folder
+    scores = read_metrics(run, "validation/dino")
+    assert read_metrics(run, "validation/score") == scores
+    best = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    assert best["global_step"] == 2 * (1 + int(np.argmax(scores[1:])))
+
+
+def test_runs_compare_in_tensorboards_hparams(fit) -> None:
+    run = fit.run(model__learning_rate=0.002).run_folder
+    events = EventAccumulator(str(run))
+    events.Reload()
+    contents = {
+        tag: HParamsPluginData.FromString(content)
+        for tag, content in events.PluginTagToContent("hparams").items()
+    }
+    settings = contents["_hparams_/session_start_info"].session_start_info.hparams
+    assert settings["model.learning_rate"].number_value == 0.002
+    assert settings["data.identifier"].string_value == "sks"
+    assert settings["model.train_text_encoder"].bool_value is False
+    assert settings["trainer.max_steps"].number_value == 6
+    assert "trainer.accelerator" not in settings
+    assert contents["_hparams_/session_end_info"].session_end_info.status == 1  # success
+    metrics = contents["_hparams_/experiment"].experiment.metric_infos
+    tags = {metric.name.tag for metric in metrics}
+    assert tags == {"train/loss", *(f"validation/{name}" for name in CURVES)}
+    for tag in tags:  # the tab shows the last point of the scalar of this name
+        assert events.Scalars(tag)[-1].value == pytest.approx(read_metrics(run, tag)[-1])
+
+
+def test_validation_left_out(fit) -> None:
+    run = fit.run(validation__prompts="null").run_folder
+    assert not (run / "validation").exists()
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["last.ckpt"]
 
 
 def test_frozen_weights_stay_bit_identical(fit, tiny_base_dir) -> None:

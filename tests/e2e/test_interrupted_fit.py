@@ -24,6 +24,12 @@ def losses(run_folder: Path) -> dict[str, str]:
         return {row["step"]: row["train/loss"] for row in csv.DictReader(file) if row["train/loss"]}
 
 
+def column(run_folder: Path, name: str) -> list[str]:
+    """The values of a curve, as written."""
+    with (run_folder / "metrics.csv").open() as file:
+        return [row[name] for row in csv.DictReader(file) if row[name]]
+
+
 def assert_same_state(one: dict[str, Any], other: dict[str, Any]) -> None:
     """Adapters, moments and step of two checkpoints are the same bits."""
     assert one["global_step"] == other["global_step"]
@@ -52,6 +58,11 @@ def test_interrupted_is_uninterrupted(fit, checkpoint, keys) -> None:
     assert after.items() <= before.items()
     # the floor was drawn before the interruption, and is in the log all the same
     assert "fidelity/dino_floor" in (resumed.run_folder / "metrics.csv").read_text()
+    # and the drift is measured from the same images
+    assert (
+        column(resumed.run_folder, "validation/drift")
+        == column(whole.run_folder, "validation/drift")[2:]
+    )
 
 
 def test_a_finished_run_can_be_made_longer(fit, checkpoint) -> None:
