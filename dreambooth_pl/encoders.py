@@ -1,5 +1,6 @@
 """The encoders of the metrics: CLIP by open_clip, DINO by timm, each with its own preprocessing.
 
+Both have one interface: ``name``, ``preprocessing``, ``encode_images``, ``to``, ``fingerprint``.
 Both take PIL RGB images (8 bit, any size) and return unit-length float32 features on the CPU. They
 run in float32 and eval mode whatever the training runs in. They are plain classes, not modules:
 hung on a LightningModule they must not show up in its parameters or checkpoints.
@@ -16,21 +17,25 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import open_clip
 import timm
 import torch
 from PIL import Image, ImageOps
-from safetensors import safe_open
 from torch import Tensor
 
+from dreambooth_pl.encoder_checks import (
+    check_clip_weights,
+    check_complete,
+    check_dino_weights,
+    check_local_dir,
+    not_loaded,
+)
 from dreambooth_pl.errors import UserError
 
 log = logging.getLogger(__name__)
 
-LOCAL_DIR = "local-dir:"
 BATCH_SIZE = 32  # images or texts per forward pass; bounds the memory, changes no result
 
 
@@ -47,6 +52,12 @@ class EncoderSettings:
     dino: str = "local-dir:data/miniature/dino"
     """Vision transformer for the DINO score: a timm model name, ``local-dir:FOLDER`` or
     ``hf-hub:ORGANISATION/NAME``."""
+    dino_pretrained: str | None = None
+    """A file of weights for ``dino``, when that is a model name; null for timm's own, which it
+    downloads the first time. null for ``local-dir:`` and ``hf-hub:``."""
+    lpips: str | None = None
+    """AlexNet's weights for LPIPS, the distance of diversity: torchvision's file, or ``download``.
+    null takes them from torch's cache; where that has none, DINO's patches stand in."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +112,8 @@ class ClipEncoder:
 
     def __init__(self, model: str, pretrained: str | None = None) -> None:
         self.name = model if pretrained is None else f"{model}/{pretrained}"
-        _check_local_dir(model, "open_clip_config.json", "fidelity.clip")
-        _check_clip_weights(model, pretrained)
+        check_local_dir(model, "open_clip_config.json", "fidelity.clip")
+        check_clip_weights(model, pretrained)
         try:
             with _root_logger_silent():
                 self._model = open_clip.create_model(
@@ -110,7 +121,7 @@ class ClipEncoder:
                 )
                 self._tokenizer = open_clip.get_tokenizer(model)
         except Exception as error:  # the libraries underneath raise a dozen types
-            raise _not_loaded("CLIP", self.name, "fidelity.clip", error) from error
+            raise not_loaded("CLIP", self.name, "fidelity.clip", error) from error
         self._model = self._model.float().eval().requires_grad_(False)
         config = open_clip.get_model_preprocess_cfg(self._model)
         if config["interpolation"] != "bicubic" or config["resize_mode"] != "shortest":
@@ -155,26 +166,24 @@ class DinoEncoder:
     Args:
         model: a timm model name (``vit_small_patch16_224.dino``), ``local-dir:FOLDER`` or
             ``hf-hub:ORGANISATION/NAME``.
+        pretrained: a file of the model's weights; only with a model name.
 
     Raises:
         UserError: the model or its weights cannot be had or are incomplete.
     """
 
-    def __init__(self, model: str) -> None:
-        self.name = model
-        _check_local_dir(model, "config.json", "fidelity.dino")
-        if ":" not in model and not timm.is_model_pretrained(model):
-            raise UserError(
-                f"fidelity.dino: timm has no model with weights named {model!r}. Use "
-                "vit_small_patch16_224.dino or local-dir:FOLDER."
-            )
+    def __init__(self, model: str, pretrained: str | None = None) -> None:
+        self.name = model if pretrained is None else f"{model}/{pretrained}"
+        check_local_dir(model, "config.json", "fidelity.dino")
+        check_dino_weights(model, pretrained)
+        overlay = {} if pretrained is None else {"pretrained_cfg_overlay": {"file": pretrained}}
         try:
             # pretrained=True is what makes timm read a local folder's weights at all.
-            self._model = timm.create_model(model, pretrained=True, num_classes=0)
+            self._model = timm.create_model(model, pretrained=True, num_classes=0, **overlay)
         except Exception as error:  # the libraries underneath raise a dozen types
-            raise _not_loaded("DINO", model, "fidelity.dino", error) from error
+            raise not_loaded("DINO", self.name, "fidelity.dino", error) from error
         self._model = self._model.float().eval().requires_grad_(False)
-        _check_complete(self._model, model)
+        check_complete(self._model, model, pretrained)
         config = timm.data.resolve_model_data_config(self._model)
         size = config["input_size"][-1]
         # The DreamBooth paper's 224 px models: resize 256, crop 224. timm's own crop fraction of
@@ -186,6 +195,20 @@ class DinoEncoder:
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Encode N >= 1 RGB images: float32 [N, d], unit length."""
         return _encode(self._model, self._model, self.preprocessing, images)
+
+    def encode_patches(self, images: Sequence[Image.Image]) -> Tensor:
+        """Encode the L patches of N >= 1 RGB images: float32 [N, L, d], each of unit length."""
+        first = self._model.num_prefix_tokens  # class token and registers are no patches
+
+        def patches(batch: Tensor) -> Tensor:
+            return self._model.forward_features(batch)[:, first:]
+
+        return _encode(self._model, patches, self.preprocessing, images)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self._model.parameters()).device
 
     def to(self, device: str | torch.device) -> DinoEncoder:
         """Move to ``device``; results come back on the CPU all the same."""
@@ -218,7 +241,8 @@ def load_encoders(settings: EncoderSettings) -> Encoders:
         UserError: an encoder cannot be had; the message says which key and what to do.
     """
     return Encoders(
-        clip=ClipEncoder(settings.clip, settings.clip_pretrained), dino=DinoEncoder(settings.dino)
+        clip=ClipEncoder(settings.clip, settings.clip_pretrained),
+        dino=DinoEncoder(settings.dino, settings.dino_pretrained),
     )
 
 
@@ -238,54 +262,6 @@ def _encode(
     return torch.nn.functional.normalize(torch.cat(features), dim=-1)
 
 
-def _check_local_dir(model: str, config_name: str, key: str) -> None:
-    if not model.startswith(LOCAL_DIR):
-        return
-    folder = Path(model.removeprefix(LOCAL_DIR))
-    if not (folder / config_name).is_file():
-        found = "has no" if folder.is_dir() else "does not exist, so it has no"
-        raise UserError(
-            f"{key}: the folder {folder} {found} {config_name}. Point {key} at the folder of an "
-            "encoder, or name one of a library."
-        )
-
-
-def _check_clip_weights(model: str, pretrained: str | None) -> None:
-    """Refuse a model name without weights, and weights trained with another activation."""
-    if ":" in model:
-        if pretrained is not None:
-            raise UserError(
-                f"fidelity.clip_pretrained: {model} brings its own weights; set "
-                "fidelity.clip_pretrained to null."
-            )
-        return
-    config = open_clip.get_model_config(model)
-    if config is None:
-        raise UserError(
-            f"fidelity.clip: open_clip has no model named {model!r}. Use ViT-B-32-quickgelu with "
-            "fidelity.clip_pretrained openai, or local-dir:FOLDER."
-        )
-    if pretrained is None:
-        raise UserError(
-            f"fidelity.clip_pretrained: {model} needs weights, for example openai; without them "
-            "it would be random."
-        )
-    weights = open_clip.get_pretrained_cfg(model, pretrained)
-    if not weights and not Path(pretrained).is_file():
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model))
-        raise UserError(
-            f"fidelity.clip_pretrained: {pretrained!r} is neither a file nor weights that "
-            f"open_clip has for {model}: {tags}."
-        )
-    if weights and bool(weights.get("quick_gelu")) != bool(config.get("quick_gelu")):
-        plain = model.removesuffix("-quickgelu")
-        fitting = plain if plain != model else f"{model}-quickgelu"
-        raise UserError(
-            f"fidelity.clip: the weights {pretrained!r} were trained with another activation "
-            f"function than {model} has, which gives wrong scores. Use {fitting}."
-        )
-
-
 @contextmanager
 def _root_logger_silent() -> Iterator[None]:
     """Keep open_clip off the root logger, to which it reports and adds a handler.
@@ -299,28 +275,6 @@ def _root_logger_silent() -> Iterator[None]:
         yield
     finally:
         root.disabled, root.handlers[:] = was_disabled, handlers
-
-
-def _check_complete(model: torch.nn.Module, name: str) -> None:
-    """timm only logs weights that a file lacks and leaves them random: refuse such a file."""
-    weights = Path(name.removeprefix(LOCAL_DIR)) / "model.safetensors"
-    if not name.startswith(LOCAL_DIR) or not weights.is_file():
-        return
-    with safe_open(weights, framework="pt") as file:
-        missing = sorted(set(model.state_dict()) - set(file.keys()))
-    if missing:
-        raise UserError(
-            f"fidelity.dino: {weights} lacks {len(missing)} weights of the model, first "
-            f"{missing[0]}. Save the model again with timm's save_for_hf."
-        )
-
-
-def _not_loaded(kind: str, name: str, key: str, error: Exception) -> UserError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return UserError(
-        f"{key}: the {kind} encoder {name} could not be loaded ({reason}). Without a network, "
-        f"point {key} at a folder on disk: local-dir:FOLDER."
-    )
 
 
 def _fingerprint(model: torch.nn.Module) -> str:

@@ -1,9 +1,9 @@
-"""Scores over encoder features: subject fidelity (DINO, CLIP-I) and prompt fidelity (CLIP-T).
+"""Scores over encoder features: fidelity to subject and prompt, preservation, diversity, drift.
 
-The formulas are those of DreamBooth (arXiv 2208.12242, section 4.1), all raw cosines in [-1, 1],
-without clamp or factor. Functions are pure and return one score per image, because score tensors
-are what is kept; the mean comes last. The Metric classes are the same functions with torchmetrics'
-state, so that they sum correctly over batches and ranks.
+The formulas are those of DreamBooth (arXiv 2208.12242, sections 4.1 and 4.3), all raw cosines in
+[-1, 1], without clamp or factor; copy detector and drift are ours. Functions are pure and return
+one score per image, because score tensors are what is kept; the mean comes last. The Metric classes
+are the same functions with torchmetrics' state, so that they sum correctly over batches and ranks.
 
 Every feature row has unit length; functions say so by assertion rather than normalise again.
 """
@@ -91,6 +91,82 @@ def ceiling(real: Tensor) -> Tensor:
     return ceiling_scores(real).mean()
 
 
+def preservation_scores(class_images: Tensor, real: Tensor) -> Tensor:
+    """How much images of the plain class look like the subject: PRES over DINO features.
+
+    Lower is better: a tuned model that draws the subject for "a dog" has lost its other dogs. Say
+    beside it what the untuned base scores on the same seeds, for any dog is somewhat like another.
+
+    Args:
+        class_images: [C, d] unit-length features of images of "a {class}".
+        real: [M, d] unit-length features of the subject's real photos.
+
+    Returns:
+        [C] in [-1, 1].
+
+    >>> preservation_scores(torch.eye(2)[:1], torch.eye(2))
+    tensor([0.5000])
+    """
+    return subject_fidelity_scores(class_images, real)
+
+
+def copy_scores(generated: Tensor, real: Tensor) -> Tensor:
+    """Cosine of each generated image with the photo nearest to it: is it a copy of a photo?
+
+    Args:
+        generated: [N, d] unit-length features of generated images.
+        real: [M, d] unit-length features of the subject's real photos.
+
+    Returns:
+        [N] in [-1, 1]; 1 is a copy.
+
+    >>> copy_scores(torch.eye(2)[:1], torch.eye(2))
+    tensor([1.])
+    """
+    _check_features(generated, real)
+    return (generated @ real.T).amax(dim=1)
+
+
+def drift_scores(base: Tensor, tuned: Tensor) -> Tensor:
+    """How far tuning has moved images of the class: 1 - cosine of pairs drawn from the same seeds.
+
+    Args:
+        base: [C, d] unit-length features of the untuned base's images of the class.
+        tuned: [C, d] the tuned model's, row i from the seed of row i of ``base``.
+
+    Returns:
+        [C] in [0, 2]; 0 is unchanged.
+
+    >>> drift_scores(torch.eye(2), torch.eye(2).flip(0))
+    tensor([1., 1.])
+    """
+    _check_features(base, tuned)
+    assert base.shape == tuned.shape, "images in pairs"
+    return 1 - (base * tuned).sum(dim=1)
+
+
+def diversity_scores(distances: Tensor) -> Tensor:
+    """Mean distance over the pairs of a prompt's images: DIV of one prompt.
+
+    Args:
+        distances: [K, K] between the images of one prompt, K >= 2: symmetric, 0 on the diagonal.
+
+    Returns:
+        A scalar, in the unit of the distance; 0 is one image K times.
+
+    >>> diversity_scores(torch.tensor([[0.0, 0.5], [0.5, 0.0]]))
+    tensor(0.5000)
+    """
+    count = len(distances)
+    assert distances.shape == (count, count), "distances are [K, K]"
+    if count < 2:
+        raise ValueError("diversity needs at least two images of a prompt")
+    assert torch.allclose(distances, distances.T, atol=1e-4), "distances are symmetric"
+    assert (distances.diagonal().abs() < 1e-4).all(), "an image is at no distance from itself"
+    pairs = distances.triu(diagonal=1)
+    return pairs.sum() / (count * (count - 1) / 2)
+
+
 class _MeanScore(Metric):
     """Mean of scores over all images of all batches and ranks."""
 
@@ -113,11 +189,22 @@ class _MeanScore(Metric):
         self.count += len(scores)
 
     def compute(self) -> Tensor:
-        """Mean over everything seen, a scalar in [-1, 1]."""
+        """Mean over everything seen, a scalar."""
         return (self.total / self.count).float()
 
 
-class SubjectFidelity(_MeanScore):
+class _AgainstPhotos(_MeanScore):
+    """Mean score of images, each against all of a subject's photos."""
+
+    real: Tensor
+
+    def __init__(self, real: Tensor, **kwargs) -> None:
+        super().__init__(**kwargs)
+        _check_features(real, real)
+        self.register_buffer("real", real.detach().clone(), persistent=False)
+
+
+class SubjectFidelity(_AgainstPhotos):
     """DINO or CLIP-I of one subject, after the features that it is given.
 
     Args:
@@ -128,13 +215,6 @@ class SubjectFidelity(_MeanScore):
     >>> metric.compute()
     tensor(0.5000)
     """
-
-    real: Tensor
-
-    def __init__(self, real: Tensor, **kwargs) -> None:
-        super().__init__(**kwargs)
-        _check_features(real, real)
-        self.register_buffer("real", real.detach().clone(), persistent=False)
 
     def update(self, generated: Tensor) -> None:
         """Add generated images' features [N, d]."""
@@ -153,6 +233,74 @@ class PromptFidelity(_MeanScore):
     def update(self, images: Tensor, texts: Tensor) -> None:
         """Add image features [N, d] and the features [N, d] of each one's own text."""
         self._add(prompt_fidelity_scores(images, texts))
+
+
+class Preservation(_AgainstPhotos):
+    """PRES of one subject over DINO features: lower is better.
+
+    Args:
+        real: [M, d] unit-length features of the subject's real photos.
+
+    >>> metric = Preservation(real=torch.eye(2))
+    >>> metric.update(torch.eye(2)[:1])
+    >>> metric.compute()
+    tensor(0.5000)
+    """
+
+    higher_is_better = False
+
+    def update(self, class_images: Tensor) -> None:
+        """Add features [C, d] of images of "a {class}"."""
+        self._add(preservation_scores(class_images, self.real))
+
+
+class CopyDetector(_AgainstPhotos):
+    """Likeness of generated images to the photo nearest to each.
+
+    Args:
+        real: [M, d] unit-length features of the subject's real photos.
+
+    >>> metric = CopyDetector(real=torch.eye(2))
+    >>> metric.update(torch.eye(2)[:1])
+    >>> metric.compute()
+    tensor(1.)
+    """
+
+    higher_is_better = False
+
+    def update(self, generated: Tensor) -> None:
+        """Add generated images' features [N, d]."""
+        self._add(copy_scores(generated, self.real))
+
+
+class Drift(_MeanScore):
+    """Change of the class by tuning, in [0, 2].
+
+    >>> metric = Drift()
+    >>> metric.update(torch.eye(2), torch.eye(2).flip(0))
+    >>> metric.compute()
+    tensor(1.)
+    """
+
+    higher_is_better = False
+
+    def update(self, base: Tensor, tuned: Tensor) -> None:
+        """Add features [C, d] of the untuned and of the tuned model's images, seed by seed."""
+        self._add(drift_scores(base, tuned))
+
+
+class Diversity(_MeanScore):
+    """DIV: mean over prompts of the mean distance between a prompt's images.
+
+    >>> metric = Diversity()
+    >>> metric.update(torch.tensor([[0.0, 0.5], [0.5, 0.0]]))
+    >>> metric.compute()
+    tensor(0.5000)
+    """
+
+    def update(self, distances: Tensor) -> None:
+        """Add the distances [K, K] between the images of one prompt."""
+        self._add(diversity_scores(distances)[None])
 
 
 def _check_features(*features: Tensor) -> None:

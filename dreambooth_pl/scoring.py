@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from dreambooth_pl.encoders import Encoders
-from dreambooth_pl.metrics import ceiling_scores, prompt_fidelity_scores, subject_fidelity_scores
+from dreambooth_pl.metrics import (
+    ceiling_scores,
+    copy_scores,
+    prompt_fidelity_scores,
+    subject_fidelity_scores,
+)
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,19 @@ class ImageScores:
         dino, clip_i: [N] fidelity to the subject.
         clip_t: [N] fidelity to the text without the identifier; None for real photos.
         clip_t_identifier: [N] the same with the identifier kept; None for real photos.
+        copy: [N] likeness to the nearest photo; of a photo, to the nearest other one.
     """
 
     dino: Tensor
     clip_i: Tensor
     clip_t: Tensor | None = None
     clip_t_identifier: Tensor | None = None
+    copy: Tensor | None = None
+
+    def columns(self) -> dict[str, Tensor]:
+        """Return the scores that there are by their names."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: values for name, values in found.items() if values is not None}
 
 
 def encode_real_photos(encoders: Encoders, photos: Sequence[Image.Image]) -> RealPhotos:
@@ -69,11 +82,13 @@ def score_images(
     def clip_t(of: Sequence[str]) -> Tensor:
         return prompt_fidelity_scores(clip, text_features[[rows[text] for text in of]])
 
+    dino = encoders.dino.encode_images(images)
     return ImageScores(
-        dino=subject_fidelity_scores(encoders.dino.encode_images(images), real.dino),
+        dino=subject_fidelity_scores(dino, real.dino),
         clip_i=subject_fidelity_scores(clip, real.clip),
         clip_t=clip_t(class_texts),
         clip_t_identifier=clip_t(prompts),
+        copy=copy_scores(dino, real.dino),
     )
 
 
@@ -81,4 +96,11 @@ def score_real_photos(real: RealPhotos) -> ImageScores | None:
     """Score each photo against the others: the ceiling. None for a single photo."""
     if len(real) < 2:
         return None
-    return ImageScores(dino=ceiling_scores(real.dino), clip_i=ceiling_scores(real.clip))
+    rows = range(len(real))
+    others = (real.dino[[other for other in rows if other != row]] for row in rows)
+    nearest = [
+        copy_scores(photo[None], rest) for photo, rest in zip(real.dino, others, strict=True)
+    ]
+    return ImageScores(
+        dino=ceiling_scores(real.dino), clip_i=ceiling_scores(real.clip), copy=torch.cat(nearest)
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,11 +43,25 @@ def test_crop_equals_torchvisions_pixel_for_pixel(size, resize, crop) -> None:
     np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
 
 
-def test_photos_are_turned_upright(tmp_path: Path) -> None:
+STORED = {  # how the file holds an upright picture, by its EXIF orientation
+    1: lambda pixels: pixels,
+    2: np.fliplr,
+    3: lambda pixels: np.rot90(pixels, 2),
+    4: np.flipud,
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: np.rot90(pixels, 1),
+    7: lambda pixels: np.rot90(pixels.transpose(1, 0, 2), 2),
+    8: lambda pixels: np.rot90(pixels, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_photos_are_turned_upright(tmp_path: Path, orientation: int) -> None:
     upright = photo((40, 60))
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: viewers rotate by 270 degrees
-    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](np.asarray(upright))))
+    stored.save(tmp_path / "turned.png", exif=exif)
     preprocessing = Preprocessing(32, 32, (0, 0, 0), (1, 1, 1))
     with Image.open(tmp_path / "turned.png") as turned:
         got = preprocessing.crop_image(turned)
@@ -117,6 +133,86 @@ def test_another_size_follows_timms_own_transform(tmp_path: Path) -> None:
     torch.testing.assert_close(ours, transform(image), atol=1e-6, rtol=0)
 
 
+def test_full_size_clip_by_name_and_file_equals_open_clips(tmp_path: Path) -> None:
+    name = "ViT-B-32-quickgelu"
+    torch.manual_seed(0)
+    theirs, _, transform = open_clip.create_model_and_transforms(name)
+    theirs.eval()
+    save_file(theirs.state_dict(), tmp_path / "clip.safetensors")
+    images = [photo((640, 427)), turned_photo(tmp_path, (37, 91))]
+    upright = [images[0], photo((37, 91))]
+    texts = ["a dog", "a sks dog in the forest"]
+    with torch.no_grad():
+        pixels = torch.stack([transform(image) for image in upright])
+        expected = theirs.encode_image(pixels, normalize=True)
+        tokens = open_clip.get_tokenizer(name)(texts)
+        expected_texts = theirs.encode_text(tokens, normalize=True)
+    assert (expected[0] - expected[1]).abs().max() > 1e-3, "random weights tell images apart, too"
+
+    ours = ClipEncoder(name, str(tmp_path / "clip.safetensors"))
+    for image, values in zip(images, pixels, strict=True):
+        torch.testing.assert_close(ours.preprocessing(image), values, atol=0, rtol=0)
+    torch.testing.assert_close(ours.encode_images(images), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.encode_texts(texts), expected_texts, atol=1e-5, rtol=0)
+
+
+def test_full_size_dino_by_name_and_file_equals_timms(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = timm.create_model("vit_small_patch16_224", num_classes=0).eval()
+    save_file(theirs.state_dict(), tmp_path / "dino.safetensors")
+    images = [photo((640, 427)), turned_photo(tmp_path, (37, 91))]
+    resize = Compose([Resize(256, InterpolationMode.BICUBIC), CenterCrop(224)])
+    crops = [resize(image) for image in (images[0], photo((37, 91)))]
+    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406),
+                                                          (0.229, 0.224, 0.225)))  # fmt: skip
+    values = [torch.tensor(np.asarray(crop)).permute(2, 0, 1).float() / 255 for crop in crops]
+    with torch.no_grad():
+        tokens = theirs.forward_features(torch.stack([(v - mean) / std for v in values]))
+    expected = torch.nn.functional.normalize(tokens, dim=-1)
+    assert (expected[0, 0] - expected[1, 0]).abs().max() > 1e-3, "images are told apart"
+
+    ours = DinoEncoder("vit_small_patch16_224.dino", str(tmp_path / "dino.safetensors"))
+    for image, crop in zip(images, crops, strict=True):
+        got = np.asarray(ours.preprocessing.crop_image(image))
+        np.testing.assert_array_equal(got, np.asarray(crop))
+    torch.testing.assert_close(ours.encode_images(images), expected[:, 0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.encode_patches(images), expected[:, 1:], atol=1e-5, rtol=0)
+
+
+def turned_photo(folder: Path, size: tuple[int, int]) -> Image.Image:
+    """``photo(size)`` as a camera held sideways stores it."""
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    path = folder / "turned.png"
+    photo(size).transpose(Image.Transpose.ROTATE_270).save(path, exif=exif)
+    image = Image.open(path)
+    image.load()
+    return image
+
+
+@pytest.mark.parametrize(
+    ("model", "file", "message"),
+    [
+        ("vit_small_patch16_224.dino", "no/such/file.safetensors", "there is no file"),
+        ("local-dir:x", "y.safetensors", "x does not exist"),
+    ],
+)
+def test_dino_weight_mistakes_are_told(model: str, file: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        DinoEncoder(model, file)
+
+
+def test_a_dino_folder_with_a_file_of_weights_is_refused(tiny_dino: str) -> None:
+    with pytest.raises(UserError, match="set fidelity.dino_pretrained to null"):
+        DinoEncoder(tiny_dino, "weights.safetensors")
+
+
+def test_a_file_of_another_models_weights_is_refused(tmp_path: Path) -> None:
+    save_file({"norm.weight": torch.ones(384)}, tmp_path / "few.safetensors")
+    with pytest.raises(UserError, match="could not be loaded"):
+        DinoEncoder("vit_small_patch16_224.dino", str(tmp_path / "few.safetensors"))
+
+
 def write_vit(folder: Path, size: int) -> dict:
     model_args = {"img_size": size, "patch_size": 32, "embed_dim": 12, "depth": 1, "num_heads": 2}
     config = {
@@ -144,6 +240,26 @@ def write_vit(folder: Path, size: int) -> dict:
 def test_vit_b_32_with_openai_weights_is_refused() -> None:
     with pytest.raises(UserError, match="Use ViT-B-32-quickgelu"):
         ClipEncoder("ViT-B-32", "openai")
+
+
+def test_openais_file_is_recognised_by_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = open_clip.get_pretrained_cfg("ViT-B-32", "openai")["url"]
+    assert re.fullmatch("[0-9a-f]{64}", address.split("/")[-2]), "the file's hash"
+    path = tmp_path / "renamed.pt"
+    path.write_bytes(b"stands for OpenAI's weights")
+    hash_ = hashlib.sha256(path.read_bytes()).hexdigest()
+    config = {"url": f"https://somewhere/{hash_}/ViT-B-32.pt", "quick_gelu": True}
+    real = open_clip.get_pretrained_cfg
+    monkeypatch.setattr(
+        open_clip, "get_pretrained_cfg", lambda m, t: config if t == "openai" else real(m, t)
+    )
+    with pytest.raises(UserError, match="Use ViT-B-32-quickgelu"):
+        ClipEncoder("ViT-B-32", str(path))
+    path.write_bytes(b"another file")
+    with pytest.raises(UserError, match="could not be loaded"):
+        ClipEncoder("ViT-B-32", str(path))
 
 
 @pytest.mark.parametrize(

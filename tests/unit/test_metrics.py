@@ -9,10 +9,18 @@ import torch
 import torch.multiprocessing as mp
 
 from dreambooth_pl.metrics import (
+    CopyDetector,
+    Diversity,
+    Drift,
+    Preservation,
     PromptFidelity,
     SubjectFidelity,
     ceiling,
     ceiling_scores,
+    copy_scores,
+    diversity_scores,
+    drift_scores,
+    preservation_scores,
     prompt_fidelity,
     prompt_fidelity_scores,
     subject_fidelity,
@@ -74,33 +82,109 @@ def test_features_must_have_unit_length() -> None:
         subject_fidelity(2 * unit_rows(2, 8, 7), unit_rows(2, 8, 8))
 
 
-@pytest.mark.parametrize("split", [[8], [3, 5], [1] * 8])
-def test_metric_classes_do_not_depend_on_the_split_into_batches(split: list[int]) -> None:
-    images, texts, real = unit_rows(8, 6, 9), unit_rows(8, 6, 10), unit_rows(3, 6, 11)
-    subject, prompt = SubjectFidelity(real=real), PromptFidelity()
-    for i, t in zip(images.split(split), texts.split(split), strict=True):
-        subject.update(i)
-        prompt.update(i, t)
-    assert subject.compute().item() == pytest.approx(
-        subject_fidelity(images, real).item(), abs=1e-6
-    )
-    assert prompt.compute().item() == pytest.approx(prompt_fidelity(images, texts).item(), abs=1e-6)
-    assert not list(subject.state_dict()), "nothing of a metric belongs into a checkpoint"
+def test_preservation_is_the_mean_over_all_pairs() -> None:
+    class_images, real = unit_rows(6, 10, 12), unit_rows(4, 10, 13)
+    expected = [sum(cosine(c, r) for r in real) / 4 for c in class_images]
+    got = preservation_scores(class_images, real)
+    torch.testing.assert_close(got, torch.tensor(expected), atol=1e-6, rtol=0)
+
+
+def test_copy_scores_take_the_nearest_photo() -> None:
+    generated, real = unit_rows(6, 10, 14), unit_rows(4, 10, 15)
+    expected = [max(cosine(g, r) for r in real) for g in generated]
+    got = copy_scores(generated, real)
+    torch.testing.assert_close(got, torch.tensor(expected), atol=1e-6, rtol=0)
+    assert copy_scores(real[1:2], real).item() == pytest.approx(1, abs=1e-6), "a photo itself"
+
+
+def test_drift_pairs_images_of_the_same_seed() -> None:
+    base, tuned = unit_rows(6, 10, 16), unit_rows(6, 10, 17)
+    expected = [1 - cosine(b, t) for b, t in zip(base, tuned, strict=True)]
+    got = drift_scores(base, tuned)
+    torch.testing.assert_close(got, torch.tensor(expected), atol=1e-6, rtol=0)
+    assert drift_scores(base, base).abs().max() < 1e-6
+
+
+def test_diversity_is_the_mean_over_pairs_of_different_images() -> None:
+    rows = unit_rows(4, 10, 18)
+    pairs = [1 - cosine(a, b) for a, b in itertools.combinations(rows, 2)]
+    got = diversity_scores(distances_between(rows)).item()
+    assert got == pytest.approx(sum(pairs) / 6, abs=1e-6)
+    with pytest.raises(ValueError, match="two images"):
+        diversity_scores(torch.zeros(1, 1))
+
+
+def distances_between(rows: torch.Tensor) -> torch.Tensor:
+    return (1 - rows @ rows.T).fill_diagonal_(0)
+
+
+IMAGES, TEXTS, REAL = unit_rows(8, 6, 9), unit_rows(8, 6, 10), unit_rows(3, 6, 11)
+PROMPTS = [distances_between(unit_rows(4, 6, 20 + prompt)) for prompt in range(8)]
+
+
+def all_metrics(indices: list[list[int]]) -> dict[str, torch.Tensor]:
+    """Every metric's value after batches of these images, or prompts in the case of DIV."""
+    metrics = {
+        "subject": SubjectFidelity(real=REAL),
+        "prompt": PromptFidelity(),
+        "preservation": Preservation(real=REAL),
+        "copy": CopyDetector(real=REAL),
+        "drift": Drift(),
+        "diversity": Diversity(),
+    }
+    for batch in indices:
+        for name in ("subject", "preservation", "copy"):
+            metrics[name].update(IMAGES[batch])
+        for name in ("prompt", "drift"):
+            metrics[name].update(IMAGES[batch], TEXTS[batch])
+        for prompt in batch:
+            metrics["diversity"].update(PROMPTS[prompt])
+    assert not any(metric.state_dict() for metric in metrics.values()), "not for a checkpoint"
+    return {name: metric.compute() for name, metric in metrics.items()}
+
+
+def by_loops() -> dict[str, float]:
+    own = [cosine(i, t) for i, t in zip(IMAGES, TEXTS, strict=True)]
+    table = [[cosine(i, r) for r in REAL] for i in IMAGES]
+    fidelity = sum(sum(row) / 3 for row in table) / 8
+    pairs = list(itertools.combinations(range(4), 2))
+    diversity = [sum(prompt[i, j].item() for i, j in pairs) / 6 for prompt in PROMPTS]
+    return {
+        "subject": fidelity,
+        "prompt": sum(own) / 8,
+        "preservation": fidelity,
+        "copy": sum(max(row) for row in table) / 8,
+        "drift": 1 - sum(own) / 8,
+        "diversity": sum(diversity) / 8,
+    }
+
+
+BATCHES = {
+    "whole": [[*range(8)]],
+    "split": [[0, 1, 2], [3, 4, 5, 6, 7]],
+    "one by one": [[i] for i in range(8)],
+    "another order": [[7, 2, 5], [0], [6, 1, 3, 4]],
+}
+
+
+@pytest.mark.parametrize("indices", BATCHES.values(), ids=BATCHES)
+def test_metric_classes_depend_neither_on_batches_nor_on_order(indices: list[list[int]]) -> None:
+    got = {name: value.item() for name, value in all_metrics(indices).items()}
+    assert got == pytest.approx(by_loops(), abs=1e-6)
 
 
 def _rank(rank: int, store: str, results: str) -> None:
     torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
-    images, real = unit_rows(8, 6, 9), unit_rows(3, 6, 11)
-    metric = SubjectFidelity(real=real)
-    metric.update(images[:3] if rank == 0 else images[3:])  # unequal shares
-    torch.save(metric.compute(), f"{results}/{rank}.pt")
+    values = all_metrics([[0, 1, 2]] if rank == 0 else [[3, 4], [5, 6, 7]])  # unequal shares
+    torch.save(values, f"{results}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-def test_two_ranks_give_the_number_of_one(tmp_path) -> None:
+def test_two_ranks_give_the_numbers_of_one(tmp_path) -> None:
     arguments = (str(tmp_path / "store"), str(tmp_path))
     mp.start_processes(_rank, arguments, nprocs=2, start_method="fork")  # spawn imports anew: slow
-    expected = subject_fidelity(unit_rows(8, 6, 9), unit_rows(3, 6, 11)).item()
+    expected = by_loops()
     for rank in range(2):
         got = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert got.item() == pytest.approx(expected, abs=1e-6)
+        values = {name: value.item() for name, value in got.items()}
+        assert values == pytest.approx(expected, abs=1e-6)
