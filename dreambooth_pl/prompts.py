@@ -27,11 +27,15 @@ IDENTIFIERS: tuple[str, ...] = tuple(_read_facts("identifiers")["identifiers"])
 """Rare tokens that the project's experiments use for the subject."""
 SUBJECTS: dict[str, str] = _SUBJECT_FACTS["subjects"]
 """The DreamBooth dataset's 30 subjects, each with its class noun."""
+OWN_SUBJECTS: dict[str, str] = _SUBJECT_FACTS["own_subjects"]
+"""Subjects of this project, each with its class noun."""
 CLASS_NOUNS: tuple[str, ...] = tuple(dict.fromkeys(SUBJECTS.values()))
 """The dataset's 15 class nouns."""
 FIRST_IMAGE = "A {identifier} {class}"
 """Template of the plainest picture of the subject."""
-PROMPT_SETS = ("probes", "dreambench_live", "dreambench_object")
+IMAGES_PER_PROMPT = 4
+"""The paper's number of images per subject and prompt."""
+PROMPT_SETS = ("probes", "dreambench_live", "dreambench_object", "validation")
 """Names that `prompt_set` knows; any other is taken for the path of a YAML file."""
 
 _LIVE_NOUNS = frozenset(_SUBJECT_FACTS["live"] + _SUBJECT_FACTS["also_live"])
@@ -40,11 +44,21 @@ _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Prompt templates with a name; `labels[i]` says `prompts[i]` in a word or a few."""
+    """Prompt templates with a name.
+
+    Attributes:
+        name: of the set.
+        prompts: templates.
+        labels: what each template says, in a word or a few.
+        kinds: the sort of each template, such as `setting`; empty text where none is given.
+        images_per_prompt: how many images of each an evaluation draws.
+    """
 
     name: str
     prompts: tuple[str, ...]
     labels: tuple[str, ...]
+    kinds: tuple[str, ...] = ()
+    images_per_prompt: int = IMAGES_PER_PROMPT
 
 
 def is_live(class_noun: str) -> bool:
@@ -87,8 +101,9 @@ def check_template(template: str) -> None:
 def prompt_set(name: str | Path) -> PromptSet:
     """Return a set of prompt templates by its name (see `PROMPT_SETS`) or from a YAML file.
 
-    A file holds a list of templates, or a mapping of labels to templates; either at the top or
-    under the key `prompts`, beside an optional `name`.
+    A file holds a list of templates, a mapping of labels to templates, or a mapping of kinds
+    (`setting`, `property`, ...) to lists of templates; either at the top or under the key
+    `prompts`, beside an optional `name` and `images_per_prompt`.
 
     Raises:
         UserError: no such set or file, or a file that does not read as one.
@@ -112,26 +127,42 @@ def prompt_set(name: str | Path) -> PromptSet:
 
 
 def _parse_prompt_set(content: Any, name: str, source: str) -> PromptSet:
-    prompts = content
+    images, prompts = IMAGES_PER_PROMPT, content
     if isinstance(content, dict) and "prompts" in content:
         name, prompts = str(content.get("name", name)), content["prompts"]
-    if isinstance(prompts, dict):
-        labels, templates = [str(label) for label in prompts], list(prompts.values())
-    else:
-        templates = prompts
-        labels = [_label(p) for p in prompts] if isinstance(prompts, list) else []
-    if not isinstance(templates, list) or not templates:
+        images = content.get("images_per_prompt", images)
+    if not isinstance(images, int) or isinstance(images, bool) or images < 1:
+        raise UserError(f"{source}: images_per_prompt is {images!r}; it must be a number from 1 on")
+    entries = _entries(prompts)
+    if not entries:
         raise UserError(
             f"{source}: needs a list of prompts, such as `- a {{identifier}} {{class}}`"
         )
-    for template in templates:
+    for _, _, template in entries:
         if not isinstance(template, str):
             raise UserError(f"{source}: {template!r} is not text; put quotes around the prompt")
         try:
             check_template(template)
         except UserError as error:
             raise UserError(f"{source}: {error}") from error
-    return PromptSet(name, tuple(templates), tuple(labels))
+    labels, kinds, templates = zip(*entries, strict=True)
+    twice = [template for template in dict.fromkeys(templates) if templates.count(template) > 1]
+    if twice:
+        raise UserError(f"{source}: holds the prompt {twice[0]!r} twice; leave one out")
+    return PromptSet(name, templates, labels, kinds, images)
+
+
+def _entries(prompts: Any) -> list[tuple[str, str, Any]]:
+    """Return label, kind and template of each prompt; nothing for what is no list of prompts."""
+    if isinstance(prompts, list):
+        return [(_label(template), "", template) for template in prompts]
+    if not isinstance(prompts, dict):
+        return []
+    found = []
+    for key, value in prompts.items():
+        of_kind = isinstance(value, list)
+        found += [(_label(t), str(key), t) for t in value] if of_kind else [(str(key), "", value)]
+    return found
 
 
 def _label(template: Any) -> str:
