@@ -1,4 +1,4 @@
-"""The command line of ``evaluate.py``: runs to a table on standard output."""
+"""The command line of ``evaluate.py``: runs or a folder of images to tables on standard output."""
 
 from __future__ import annotations
 
@@ -7,18 +7,41 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
+from dreambooth_pl.cli_evaluate_options import build_parser
+from dreambooth_pl.comparison import Comparison
+from dreambooth_pl.encoders import EncoderSettings
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.evaluation import evaluate
+from dreambooth_pl.evaluation import score_runs
+from dreambooth_pl.evaluation_lines import Line, averages, compare_lines
+from dreambooth_pl.evaluation_output import (
+    save_folder_record,
+    save_images,
+    save_lines,
+    save_plots,
+)
+from dreambooth_pl.folder_evaluation import score_folder
+from dreambooth_pl.image_folder import Words
+from dreambooth_pl.paper import paper_table
 from dreambooth_pl.progress import ProgressReporter
-from dreambooth_pl.report import FORMATS, to_csv, to_json, to_markdown, to_table
-from dreambooth_pl.run_folder import LOGS
-from dreambooth_pl.runs import find_runs, read_run
-from dreambooth_pl.scores import Row
+from dreambooth_pl.report import render
+from dreambooth_pl.run_folder import CONFIG, check_writable
+from dreambooth_pl.runs import (
+    Run,
+    at_scale,
+    find_runs,
+    read_run,
+    run_of_config_file,
+    run_of_lora_file,
+)
+
+INTERRUPTED = 130  # exit status of a process that Ctrl-C has ended
+PIPE_WIDTH = 160  # a pipe or a file has no width of its own; there the table must not be squeezed
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -29,43 +52,153 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     options = build_parser().parse_args(args)
     _quiet_libraries()
+    failures: list[str] = []
     try:
-        runs = [read_run(folder) for folder in options.runs] or find_runs(options.logs)
-        rows = evaluate(runs, device=_device(options.device), reporter=ProgressReporter())
+        _check(options)
+        if options.images:
+            _evaluate_images(options)
+        else:
+            _evaluate_runs(options, failures)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    _write(rows, options.format)
-    return 0
+        failures.append(str(error))
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
+        return INTERRUPTED
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The options of ``evaluate.py``."""
-    parser = argparse.ArgumentParser(
-        prog="evaluate.py",
-        description="Score runs: DINO and CLIP-I (is it the subject?), CLIP-T (does it follow the "
-        "prompt?), beside the real photos (ceiling) and the untuned base (floor).",
+def _check(options: argparse.Namespace) -> None:
+    """Refuse options that do not go together, before anything is loaded or written."""
+    _device(options.device)
+    if options.images and (options.runs or options.compare or options.lora_scale):
+        raise UserError("--images scores a folder; leave out RUN, --compare and --lora-scale.")
+    if not options.images and options.prompts:
+        raise UserError("--prompts belongs to --images; for runs give --protocol.")
+    if options.compare and options.lora_scale:
+        raise UserError("--compare takes runs at their own scale; leave out --lora-scale.")
+    if options.save:
+        if options.save.exists() and not options.save.is_dir():
+            raise UserError(f"--save: {options.save} is a file; give a folder.")
+        check_writable(options.save, "--save")
+
+
+def _evaluate_runs(options: argparse.Namespace, failures: list[str]) -> None:
+    """Evaluate and write; what goes wrong with one of runs that nobody named is noted."""
+
+    def failed(_: Run | Path, error: UserError) -> None:
+        failures.append(str(error))
+
+    compared = [_runs_at(path, options) for path in options.compare or ()]
+    runs = [run for path in options.runs for run in _run_at(path, options)]
+    named = bool(runs or compared)
+    runs += [run for own in compared for run in own]
+    runs = runs or find_runs(options.logs, failed)
+    if options.lora_scale:
+        runs = [at_scale(run, scale) for run in runs for scale in dict.fromkeys(options.lora_scale)]
+    lines = score_runs(
+        runs,
+        options.protocol,
+        encoders=_encoders(options, None),
+        device=_device(options.device),
+        reporter=ProgressReporter(),
+        class_images=options.class_images,
+        failed=None if named else failed,
     )
-    parser.add_argument(
-        "runs",
-        nargs="*",
-        type=Path,
-        metavar="RUN",
-        help="a run's folder, such as lightning_logs/sks/version_0 (default: every finished run)",
+    if not lines:
+        return
+    comparisons, notes = [], []
+    if compared:
+        sides = [[line for line in lines if line.run in own] for own in compared]
+        names = [str(path) for path in options.compare]
+        if {len(side) for side in sides} == {1}:
+            names = [side[0].name for side in sides]
+        comparisons = [compare_lines(names[0], sides[0], names[1], sides[1])]
+        if len({line.run.seed for side in sides for line in side}) > 1:
+            notes.append("Not all runs have the same seed: pairs share the prompt, not the noise.")
+    lines = [*averages(lines), *lines]
+    _write(options, lines, comparisons, notes)
+    if options.save:
+        save_images(lines, options.protocol, options.save)
+    for path in save_plots(lines, options.protocol, options.save):
+        print(f"plot: {path}", file=sys.stderr)
+
+
+def _evaluate_images(options: argparse.Namespace) -> None:
+    config = None
+    if options.config:
+        config = run_of_config_file(options.config)
+    photos = options.photos or (config and config.instance_dir)
+    if not photos:
+        raise UserError("--images needs --photos, the folder of the subject's photos.")
+    words = Words(
+        options.prompts,
+        options.identifier or (config and config.identifier),
+        options.class_noun or (config and config.class_noun),
     )
-    parser.add_argument(
-        "--logs",
-        type=Path,
-        default=Path(LOGS),
-        help="where runs are looked for (default: %(default)s)",
+    encoders = _encoders(options, config) or EncoderSettings()
+    lines, scored = score_folder(
+        options.images, photos, words, encoders, device=_device(options.device)
     )
-    parser.add_argument(
-        "--format", choices=FORMATS, default=FORMATS[0], help="of the output (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: %(default)s)"
-    )
-    return parser
+    _write(options, lines)
+    if options.save:
+        save_folder_record(lines, scored, options.save)
+
+
+def _runs_at(path: Path, options: argparse.Namespace) -> list[Run]:
+    """Return the run at a path, or the runs below it."""
+    if path.is_dir() and not (path / CONFIG).is_file():
+        return find_runs(path)
+    return _run_at(path, options)
+
+
+def _run_at(path: Path, options: argparse.Namespace) -> list[Run]:
+    """Return a run, with what the options say in place of its config."""
+    if path.is_file():
+        if options.config is None:
+            raise UserError(
+                f"{path} is a file: which base, photos and words belong to it? Give a run's "
+                "--config lightning_logs/NAME/version_N/config.yaml."
+            )
+        run = run_of_lora_file(path, options.config)
+    else:
+        run = read_run(path)
+    given = {
+        "instance_dir": options.photos,
+        "identifier": options.identifier,
+        "class_noun": options.class_noun,
+    }
+    return [replace(run, **{key: value for key, value in given.items() if value is not None})]
+
+
+def _encoders(options: argparse.Namespace, config: Run | None) -> EncoderSettings | None:
+    """Return the encoders that the options name; None where they name none and no config does."""
+    given = {field.name: getattr(options, field.name) for field in fields(EncoderSettings)}
+    given = {name: value for name, value in given.items() if value is not None}
+    own = config and config.encoders
+    return replace(own or EncoderSettings(), **given) if given else own
+
+
+def _write(
+    options: argparse.Namespace,
+    lines: Sequence[Line],
+    comparisons: Sequence[Comparison] = (),
+    more_notes: Sequence[str] = (),
+) -> None:
+    rows = [line.row() for line in lines]
+    paper = [paper_table("fidelity")] if options.paper else []
+    distances = dict.fromkeys(line.distance for line in lines if "div" in _scores(line))
+    notes = [*(f"DIV by {distance}." for distance in distances), *more_notes]
+    width = Console().width if sys.stdout.isatty() else PIPE_WIDTH
+    text = render(rows, options.format, width, comparisons=comparisons, paper=paper, notes=notes)
+    sys.stdout.write(text)
+    if options.save:
+        save_lines(lines, options.save, comparisons, paper, notes)
+
+
+def _scores(line: Line) -> set[str]:
+    return {name for own in line.sets for name in own.scores}
 
 
 def _device(name: str) -> torch.device:
@@ -83,14 +216,3 @@ def _quiet_libraries() -> None:
     """Silence what the libraries say at every start and no user can act on."""
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"timm|open_clip|diffusers|transformers")
-
-
-def _write(rows: Sequence[Row], form: str) -> None:
-    if form == "table":
-        # A pipe or a file has no width of its own; there the table must not be squeezed.
-        console = Console() if sys.stdout.isatty() else Console(width=120)
-        narrow = console.measure(to_table(rows)).maximum > console.width
-        console.print(to_table(rows, narrow))
-        return
-    writers = {"markdown": to_markdown, "csv": to_csv, "json": to_json}
-    sys.stdout.write(writers[form](rows))

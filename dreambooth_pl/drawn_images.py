@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.image_origin import PIXELS, pixel_hash
 from dreambooth_pl.models import Base
 from dreambooth_pl.sampling import (
     ImageRequest,
@@ -26,7 +26,6 @@ from dreambooth_pl.sampling import (
 
 log = logging.getLogger(__name__)
 
-PIXELS = "pixels_sha256"  # metadata key: hash of the decoded pixels
 ADAPTER = "adapter_sha256"  # metadata key: hash of the adapter's file, None for the untuned base
 
 
@@ -62,8 +61,12 @@ class Drawing:
 
 
 def draw(
-    base: Base, drawing: Drawing, folder: Path, progress: Progress | None = None
-) -> list[Image.Image]:
+    base: Base,
+    drawing: Drawing,
+    folder: Path,
+    progress: Progress | None = None,
+    shard: tuple[int, int] = (0, 1),
+) -> list[Image.Image | None]:
     """Return the images of ``drawing``: from ``folder`` where verified, else drawn and kept there.
 
     A file is taken over only if its metadata say that it was drawn with exactly this prompt, seed,
@@ -76,6 +79,12 @@ def draw(
         folder: where the PNGs are; made when needed.
         progress: called after each batch with the numbers of images done, kept ones included, and
             asked for.
+        shard: rank and number of ranks that draw together, each its share: the images whose index
+            leaves this rank when divided by the number. A share is a matter of indices alone, not
+            of what others have drawn yet.
+
+    Returns:
+        One image per request; with several ranks None for those of the others.
 
     Raises:
         UserError: an image came out black or not finite; the folder cannot be written to.
@@ -86,13 +95,18 @@ def draw(
         raise UserError(f"Cannot write images to {folder}: {error.strerror}.") from error
     paths = [folder / name for name in drawing.file_names()]
     metadata = drawing.metadata(base)
-    images = [_read_verified(path, facts) for path, facts in zip(paths, metadata, strict=True)]
-    missing = [index for index, image in enumerate(images) if image is None]
-    kept = len(images) - len(missing)
+    rank, ranks = shard
+    mine = range(rank, len(paths), ranks)
+    _remove_unfinished(folder, {paths[index].name for index in mine})
+    images: list[Image.Image | None] = [None] * len(paths)
+    for index in mine:
+        images[index] = _read_verified(paths[index], metadata[index])
+    missing = [index for index in mine if images[index] is None]
+    kept = len(mine) - len(missing)
 
     def count(done: int, _: int) -> None:
         if progress is not None:
-            progress(kept + done, len(images))
+            progress(kept + done, len(mine))
 
     requests = [drawing.requests[index] for index in missing]
     for index, image in zip(
@@ -101,6 +115,21 @@ def draw(
         _save(image, paths[index], metadata[index])
         images[index] = image
     return images
+
+
+def recorded_batch_size(folder: Path) -> int | None:
+    """Return the batch size that the images in ``folder`` were drawn with; None without any.
+
+    An interrupted evaluation goes on with it: another size would draw slightly other images.
+    """
+    for path in sorted(folder.glob("*.png")):
+        try:
+            size = read_png_metadata(path).get("batch_size")
+        except UserError:
+            continue
+        if isinstance(size, int):
+            return size
+    return None
 
 
 def copy_images(images: Sequence[Image.Image], base: Base, drawing: Drawing, folder: Path) -> None:
@@ -112,8 +141,15 @@ def copy_images(images: Sequence[Image.Image], base: Base, drawing: Drawing, fol
             _save(image, folder / name, facts)
 
 
+def _remove_unfinished(folder: Path, names: set[str]) -> None:
+    """Remove what a process that was killed in the middle of saving one of ``names`` has left."""
+    for path in folder.glob(".*.png.*.tmp"):
+        if path.name[1:].rsplit(".", 2)[0] in names:
+            path.unlink(missing_ok=True)
+
+
 def _save(image: Image.Image, path: Path, metadata: dict[str, Any]) -> None:
-    save_png(image, path, metadata | {PIXELS: _pixel_hash(image)})
+    save_png(image, path, metadata | {PIXELS: pixel_hash(image)})
 
 
 def _read_verified(path: Path, metadata: dict[str, Any]) -> Image.Image | None:
@@ -130,11 +166,15 @@ def _read_verified(path: Path, metadata: dict[str, Any]) -> Image.Image | None:
     pixels = found.pop(PIXELS, None)
     if found != metadata:
         return None
-    if pixels != _pixel_hash(image):
+    if is_black(image) or set(image.size) != {metadata["resolution"]}:
+        log.warning("%s is black or of another size; it is drawn again.", path)
+        return None
+    if pixels != pixel_hash(image):
         log.warning("%s was changed after it was drawn; it is drawn again.", path)
         return None
     return image
 
 
-def _pixel_hash(image: Image.Image) -> str:
-    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+def is_black(image: Image.Image) -> bool:
+    """Whether every pixel of an RGB image is 0."""
+    return all(high == 0 for _, high in image.getextrema())

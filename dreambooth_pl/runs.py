@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from dreambooth_pl.run_folder import CONFIG, LORA
 from dreambooth_pl.sampling import SamplingSettings
 
 Settings = TypeVar("Settings")
+EVALUATION = "evaluation"  # in a run's folder
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Run:
         seed: of the run and its probes.
         sampling: how its probes were drawn.
         encoders: what its metrics were measured with.
+        adapter: LoRA file to draw with in place of the run's final one.
+        scale: LoRA scale that was asked for in place of the run's own; see ``at_scale``.
     """
 
     folder: Path
@@ -43,16 +46,40 @@ class Run:
     seed: int
     sampling: SamplingSettings
     encoders: EncoderSettings
+    adapter: Path | None = None
+    scale: float | None = None
 
     @property
     def lora_file(self) -> Path:
         """The trained adapter."""
-        return self.folder / LORA / WEIGHTS_NAME
+        return self.adapter or self.folder / LORA / WEIGHTS_NAME
 
     @property
     def name(self) -> str:
-        """Config name and version, as in ``sks/version_0``."""
-        return "/".join(self.folder.absolute().parts[-2:])
+        """Config name and version, as in ``sks/version_0``; a file of elsewhere by its own name.
+
+        A scale that was asked for is named, too.
+        """
+        name = "/".join(self.folder.absolute().parts[-2:])
+        if self.adapter is not None and self.folder / EVALUATION not in self.adapter.parents:
+            name = self.adapter.stem
+        return name if self.scale is None else f"{name}, scale {self.scale:g}"
+
+    @property
+    def evaluation(self) -> Path:
+        """The folder of what evaluations draw and score; of another adapter, beside its file."""
+        folder = self.folder / EVALUATION
+        if self.adapter is None:
+            return folder
+        if folder in self.adapter.parents:
+            return self.adapter.parent
+        return self.adapter.with_name(f"{self.adapter.stem}_{EVALUATION}")
+
+
+def at_scale(run: Run, scale: float) -> Run:
+    """Return the run with its adapters at another strength, in UNet and text encoder alike."""
+    sampling = replace(run.sampling, lora_scale_unet=scale, lora_scale_text_encoder=scale)
+    return replace(run, sampling=sampling, scale=scale)
 
 
 def read_run(folder: Path) -> Run:
@@ -71,12 +98,57 @@ def read_run(folder: Path) -> Run:
             f"{folder} is no run's folder: it has no {CONFIG}. Give a folder such as "
             "lightning_logs/sks/version_0."
         )
+    run = run_of_config(folder, _read_yaml(path))
+    if not run.lora_file.is_file():
+        raise UserError(
+            f"The run {folder} has no {LORA}/{WEIGHTS_NAME}: its training has not come to the end. "
+            "Finish it with train.py fit and --ckpt_path."
+        )
+    return run
+
+
+def run_of_lora_file(adapter: Path, config: Path) -> Run:
+    """Return the run that ``config`` tells of, drawing with a LoRA file from anywhere.
+
+    Args:
+        adapter: the LoRA file.
+        config: a run's own ``config.yaml``: base, photos, words, sampler and encoders.
+
+    Raises:
+        UserError: there is no such file, or the config is not a run's.
+    """
+    if not adapter.is_file():
+        raise UserError(f"There is no LoRA file {adapter}.")
+    return replace(run_of_config_file(config), adapter=adapter)
+
+
+def run_of_config_file(path: Path) -> Run:
+    """Return what a run's own ``config.yaml`` tells, whether or not the run has come to its end.
+
+    Raises:
+        UserError: there is no such file, or it is not a run's.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no file {path}.")
+    return run_of_config(path.parent, _read_yaml(path))
+
+
+def _read_yaml(path: Path) -> Any:
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
+
+
+def run_of_config(folder: Path, config: Any) -> Run:
+    """Return the run in ``folder`` whose whole configuration, in plain types, is ``config``.
+
+    Raises:
+        UserError: a key is missing or no settings of ours.
+    """
+    path = folder / CONFIG
     get = _Reader(path, config)
-    run = Run(
+    return Run(
         folder=folder,
         base=get("model.base"),
         revision=get("model.revision", None),
@@ -88,23 +160,29 @@ def read_run(folder: Path) -> Run:
         sampling=_settings(SamplingSettings, get("sampling"), "sampling", path),
         encoders=_settings(EncoderSettings, get("fidelity"), "fidelity", path),
     )
-    if not run.lora_file.is_file():
-        raise UserError(
-            f"The run {folder} has no {LORA}/{WEIGHTS_NAME}: its training has not come to the end. "
-            "Finish it with train.py fit and --ckpt_path."
-        )
-    return run
 
 
-def find_runs(logs: Path) -> list[Run]:
+def find_runs(logs: Path, failed: Callable[[Path, UserError], None] | None = None) -> list[Run]:
     """Return every finished run below ``logs``, by name and version number.
+
+    Args:
+        logs: where to look.
+        failed: is told of run folders that cannot be read, which are left out; None to raise.
 
     Raises:
         UserError: there is none.
     """
     files = logs.rglob(f"{LORA}/{WEIGHTS_NAME}") if logs.is_dir() else []
     folders = [file.parent.parent for file in files]
-    runs = [read_run(folder) for folder in folders if (folder / CONFIG).is_file()]
+    runs = []
+    for folder in folders:
+        if (folder / CONFIG).is_file():
+            try:
+                runs.append(read_run(folder))
+            except UserError as error:
+                if failed is None:
+                    raise
+                failed(folder, error)
     if not runs:
         raise UserError(
             f"There is no finished run under {logs}. Train one first: python train.py fit --config "

@@ -6,30 +6,33 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from PIL import Image
 
-from dreambooth_pl import cli_evaluate
+from dreambooth_pl import cli_evaluate, throughput
 from dreambooth_pl.data.photos import read_photo
-from dreambooth_pl.encoders import ClipEncoder, DinoEncoder, EncoderSettings
+from dreambooth_pl.encoders import ClipEncoder, DinoEncoder
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.evaluation import evaluate
-from dreambooth_pl.lora import LoraSettings, add_lora, load_lora, save_lora, trainable_parameters
+from dreambooth_pl.evaluation import draw_images, evaluate
+from dreambooth_pl.evaluation_record import read_sets
+from dreambooth_pl.lora import load_lora
 from dreambooth_pl.models import load_base
 from dreambooth_pl.report import to_json
 from dreambooth_pl.runs import read_run
 from dreambooth_pl.sampling import (
+    ImageRequest,
     SamplingSettings,
     generate,
+    image_seed,
     probe_requests,
     read_png_metadata,
     save_png,
 )
+from dreambooth_pl.score_sets import row_of
 
 SAMPLING = SamplingSettings(
     num_inference_steps=2,
@@ -43,55 +46,6 @@ N_PROBES = 8
 MakeRun = Callable[..., Path]
 
 
-@pytest.fixture(scope="module")
-def adapters(tiny_base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders with a random adapter each, on UNet and text encoder."""
-    base = load_base(str(tiny_base_dir))
-    lora = LoraSettings(rank=2, alpha=4.0)
-    add_lora(base, lora, train_text_encoder=True, seed=0)
-    folders = {}
-    for seed, identifier in enumerate(("sks", "hta")):
-        generator = torch.Generator().manual_seed(seed)
-        for parameters in trainable_parameters(base).values():
-            for parameter in parameters.values():
-                parameter.data.normal_(std=0.5, generator=generator)
-        folders[identifier] = tmp_path_factory.mktemp(identifier)
-        save_lora(base, lora, folders[identifier])
-    return folders
-
-
-@pytest.fixture()
-def make_run(
-    tmp_path: Path,
-    photo_dir: Path,
-    tiny_base_dir: Path,
-    tiny_clip: str,
-    tiny_dino: str,
-    adapters: dict[str, Path],
-) -> MakeRun:
-    """Write a finished run's folder as training leaves it."""
-
-    def make(name: str = "sks/version_0", identifier: str = "sks", **data: str) -> Path:
-        folder = tmp_path / "logs" / name
-        shutil.copytree(adapters[identifier], folder / "lora")
-        config = {
-            "seed_everything": 42,
-            "model": {"base": str(tiny_base_dir), "revision": None, "variant": None},
-            "data": {
-                "instance_dir": str(photo_dir),
-                "identifier": identifier,
-                "class_noun": "dog",
-                **data,
-            },
-            "sampling": asdict(SAMPLING),
-            "fidelity": asdict(EncoderSettings(clip=tiny_clip, dino=tiny_dino)),
-        }
-        (folder / "config.yaml").write_text(yaml.safe_dump(config))
-        return folder
-
-    return make
-
-
 def mean_cosine(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
     return sum(float(a.double() @ b.double()) for a, b in pairs) / len(pairs)
 
@@ -100,7 +54,7 @@ def test_rows_equal_images_drawn_and_compared_by_hand(
     make_run: MakeRun, photo_dir: Path, tiny_base_dir: Path, tiny_clip: str, tiny_dino: str
 ) -> None:
     folder = make_run()
-    ceiling, floor, run = evaluate([read_run(folder)])
+    ceiling, floor, run = evaluate([read_run(folder)], class_images=0)
     assert [row.run for row in (ceiling, floor, run)] == ["real photos", "base", "sks/version_0"]
     assert [row.n_images for row in (ceiling, floor, run)] == [5, N_PROBES, N_PROBES]
 
@@ -140,7 +94,7 @@ def test_rows_equal_images_drawn_and_compared_by_hand(
 
 def test_what_was_drawn_and_scored_is_kept(make_run: MakeRun) -> None:
     folder = make_run()
-    _, floor, run = evaluate([read_run(folder)])
+    _, floor, run = evaluate([read_run(folder)], class_images=0)
     kept = folder / "evaluation" / "probes"
     record = json.loads((kept / "scores.json").read_text())
     for name, row in (("tuned", run), ("base", floor)):
@@ -160,7 +114,7 @@ def test_what_was_drawn_and_scored_is_kept(make_run: MakeRun) -> None:
 
 def test_verified_images_are_taken_over_and_others_drawn_again(make_run: MakeRun) -> None:
     folder = make_run()
-    rows = evaluate([read_run(folder)])
+    rows = evaluate([read_run(folder)], class_images=0)
     images = sorted((folder / "evaluation" / "probes" / "tuned").glob("*.png"))
     before = [path.read_bytes() for path in images]
 
@@ -173,21 +127,21 @@ def test_verified_images_are_taken_over_and_others_drawn_again(make_run: MakeRun
     images[3].unlink()
     untouched = images[4].stat().st_mtime_ns
 
-    assert evaluate([read_run(folder)]) == rows
+    assert evaluate([read_run(folder)], class_images=0) == rows
     assert [path.read_bytes() for path in images] == before
     assert images[4].stat().st_mtime_ns == untouched, "a good image was drawn again"
 
 
 def test_another_adapter_or_sampler_reuses_nothing(make_run: MakeRun) -> None:
     folder, other = make_run(), make_run("hta/version_0", identifier="hta")
-    rows = evaluate([read_run(folder)])
+    rows = evaluate([read_run(folder)], class_images=0)
     shutil.copy(other / "lora" / "pytorch_lora_weights.safetensors", folder / "lora")
-    changed = evaluate([read_run(folder)])
+    changed = evaluate([read_run(folder)], class_images=0)
     assert changed[1] == rows[1], "the base does not depend on the adapter"
     assert changed[2] != rows[2]
     run = read_run(folder)
     fewer = replace(run, sampling=replace(run.sampling, num_inference_steps=1))
-    assert evaluate([fewer])[1] != rows[1]
+    assert evaluate([fewer], class_images=0)[1] != rows[1]
 
 
 class Interruption(Exception):
@@ -212,25 +166,99 @@ class InterruptingReporter:
 
 def test_an_interrupted_evaluation_goes_on_to_the_same_table(make_run: MakeRun) -> None:
     folder = make_run()
-    expected = evaluate([read_run(folder)])
+    expected = evaluate([read_run(folder)], class_images=0)
     shutil.rmtree(folder / "evaluation")
     with pytest.raises(Interruption):  # the base has two batches; then in the second of the run's
-        evaluate([read_run(folder)], reporter=InterruptingReporter(batches=4))
+        evaluate([read_run(folder)], class_images=0, reporter=InterruptingReporter(batches=4))
     kept = sorted((folder / "evaluation" / "probes").rglob("*.png"))
     assert len(kept) == N_PROBES + SAMPLING.batch_size
     times = [path.stat().st_mtime_ns for path in kept]
-    assert evaluate([read_run(folder)]) == expected
+    assert evaluate([read_run(folder)], class_images=0) == expected
     assert [path.stat().st_mtime_ns for path in kept] == times
+
+
+def test_an_interrupted_evaluation_goes_on_at_the_batch_size_it_began_with(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = tmp_path / "trial.yaml"
+    prompts.write_text('images_per_prompt: 5\nprompts: ["a {identifier} {class} at sea"]\n')
+    run = read_run(make_run())
+    measured = {3: 1.0}  # what the machine likes: then another size, as after a move
+    monkeypatch.setattr(throughput, "measure_rates", lambda *_: dict(measured))
+    for name in ("one", "other"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+        if name == "one":
+            expected = evaluate([run], str(prompts), class_images=2)
+            shutil.rmtree(run.folder / "evaluation")
+            with pytest.raises(
+                Interruption
+            ):  # 2 batches of 5 images, 1 of the class; 1 of the run's
+                evaluate(
+                    [run], str(prompts), class_images=2, reporter=InterruptingReporter(batches=4)
+                )
+            left = run.folder / "evaluation/trial/tuned/.0000_at-sea-1.png.77.tmp"
+            left.write_bytes(b"half an image")  # by a process that was killed while saving
+            measured = {5: 1.0}
+    assert evaluate([run], str(prompts), class_images=2) == expected
+    images = sorted((run.folder / "evaluation" / "trial" / "tuned").glob("*.png"))
+    assert [read_png_metadata(path)["batch_size"] for path in images] == [3] * 5
+    assert not left.exists()
+
+
+def test_ranks_draw_what_one_process_would(make_run: MakeRun) -> None:
+    run = read_run(make_run())
+    rows = evaluate([run], class_images=3)
+    folder = run.folder / "evaluation" / "probes"
+    whole = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*/*.png")}
+    shutil.rmtree(run.folder / "evaluation")
+    for rank in (1, 0):
+        draw_images([run], class_images=3, shard=(rank, 2))
+    drawn = {path: path.stat().st_mtime_ns for path in folder.rglob("*/*.png")}
+    assert {path.relative_to(folder): path.read_bytes() for path in drawn} == whole
+    assert evaluate([run], class_images=3) == rows
+    assert {path: path.stat().st_mtime_ns for path in drawn} == drawn, "an image was drawn again"
+
+
+def test_the_table_follows_from_the_tensors_on_disk(make_run: MakeRun) -> None:
+    run = read_run(make_run())
+    rows = evaluate([run], class_images=3)
+    sets = read_sets(run.folder / "evaluation" / "probes")
+    names = {"real_photos": "real photos", "base": "base", "tuned": "sks/version_0"}
+    again = [row_of(name, "probes", [sets[key]]) for key, name in names.items()]
+    assert again == rows
+    assert sets["tuned"].scores["dino"].shape == (5, 4)
+
+
+def test_class_images_compare_with_the_base_on_the_same_seeds(
+    make_run: MakeRun, photo_dir: Path, tiny_base_dir: Path, tiny_dino: str
+) -> None:
+    folder = make_run()
+    _, floor, row = evaluate([read_run(folder)], class_images=3)
+    dino, base = DinoEncoder(tiny_dino), load_base(str(tiny_base_dir))
+    real = dino.encode_images([read_photo(path) for path in sorted(photo_dir.iterdir())])
+    requests = [ImageRequest("a dog", image_seed(42, "class image", k)) for k in range(3)]
+    untuned = dino.encode_images(list(generate(base, requests, SAMPLING)))
+    load_lora(base, folder / "lora")
+    tuned = dino.encode_images(list(generate(base, requests, SAMPLING)))
+    pres, pres_base = (
+        mean_cosine([(image, photo) for image in images for photo in real])
+        for images in (tuned, untuned)
+    )
+    assert row.pres.mean == pytest.approx(pres, abs=1e-6)
+    assert floor.pres.mean == row.pres_base.mean == pytest.approx(pres_base, abs=1e-6)
+    assert row.pres_change.mean == pytest.approx(pres - pres_base, abs=1e-6)
+    pairs = list(zip(tuned, untuned, strict=True))
+    assert row.drift.mean == pytest.approx(1 - mean_cosine(pairs), abs=1e-6)
 
 
 def test_runs_of_one_group_share_ceiling_and_floor(make_run: MakeRun) -> None:
     same = [read_run(make_run(f"sks/version_{n}")) for n in (0, 1)]
     other = read_run(make_run("hta/version_0", identifier="hta"))
-    rows = evaluate([*same, other])
+    rows = evaluate([*same, other], class_images=0)
     names = ["real photos", "base", "sks/version_0", "sks/version_1", "hta/version_0"]
     assert [row.run for row in rows] == names
     assert rows[1].n_images == 2 * N_PROBES, "the floor covers both identifiers' prompts, once each"
-    alone = [evaluate([run])[1].dino.mean for run in (same[0], other)]
+    alone = [evaluate([run], class_images=0)[1].dino.mean for run in (same[0], other)]
     assert rows[1].dino.mean == pytest.approx(sum(alone) / 2, abs=1e-6)
     for run in (*same, other):
         assert len(list((run.folder / "evaluation/probes/base").glob("*.png"))) == N_PROBES
@@ -242,7 +270,7 @@ def test_groups_are_told_apart(make_run: MakeRun, photo_dir: Path, tmp_path: Pat
         read_run(make_run()),
         read_run(make_run("cat/version_0", instance_dir=str(tmp_path / "cat_photos"))),
     ]
-    assert [row.run for row in evaluate(runs)] == [
+    assert [row.run for row in evaluate(runs, class_images=0)] == [
         "real photos (photos)",
         "base (photos)",
         "sks/version_0",
@@ -264,7 +292,7 @@ def test_one_photo_has_no_ceiling_but_the_rest(make_run: MakeRun, tmp_path: Path
 def test_errors_name_the_run(make_run: MakeRun, tmp_path: Path) -> None:
     run = read_run(make_run(instance_dir=str(tmp_path / "gone")))
     with pytest.raises(UserError, match=r"sks/version_0.*gone"):
-        evaluate([run])
+        evaluate([run], class_images=0)
 
 
 def test_command_finds_all_runs_and_prints_json(

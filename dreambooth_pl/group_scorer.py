@@ -1,0 +1,171 @@
+"""Draw and score the runs of one group: those that share base, subject and encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from dreambooth_pl.distances import PairwiseDistance
+from dreambooth_pl.drawn_images import Drawing, copy_images
+from dreambooth_pl.encoders import Encoders, EncoderSettings
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.evaluation_lines import BASE, REAL_PHOTOS, Line, Role
+from dreambooth_pl.evaluation_record import save_record
+from dreambooth_pl.image_folder import write_index
+from dreambooth_pl.protocols import Plan, protocol_name
+from dreambooth_pl.run_images import BASE as BASE_IMAGES
+from dreambooth_pl.run_images import CLASS, TUNED, Drawer, file_hash, folder_of
+from dreambooth_pl.runs import Run
+from dreambooth_pl.sampling import SamplingSettings
+from dreambooth_pl.score_sets import ScoreSet
+from dreambooth_pl.subject_scorer import ClassImages, ScoredImages, SubjectScorer
+
+Failed = Callable[[Run, UserError], None]
+"""Told of a run that cannot be evaluated; the rest goes on."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """What runs must share to share ceiling and floor."""
+
+    base: tuple[str, str | None, str | None]  # name, revision, variant
+    subject: Path
+    encoders: EncoderSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """What all scores of a group are measured with."""
+
+    encoders: Encoders
+    distance: PairwiseDistance
+
+
+class GroupScorer:
+    """Draws and scores the runs of one group."""
+
+    def __init__(
+        self,
+        drawer: Drawer,
+        measure: Measure,
+        scorer: SubjectScorer,
+        group: Group,
+        suffix: str,
+    ) -> None:
+        self.drawer = drawer
+        self.measure = measure
+        self.scorer = scorer
+        self.group = group
+        self.suffix = suffix
+        self._floors: dict[tuple[Plan, SamplingSettings], ScoredImages] = {}
+
+    def lines(
+        self,
+        runs: Sequence[Run],
+        names: dict[Run, str],
+        photos: Sequence[Path],
+        failed: Failed | None,
+    ) -> list[Line]:
+        """Score the runs; return ceiling, floor and their lines, and keep their records."""
+        ceiling = self.scorer.photos()
+        floors: list[ScoredImages] = []
+        lines = []
+        for run in runs:
+            with telling(failed, run):
+                floor = self._floor(run)
+                own = self._tuned(run, floor)
+                facts = self._facts(run, names[run]) | {"photos": [path.name for path in photos]}
+                folder = folder_of(run, self.drawer.protocol).parent
+                save_record(folder, facts, {TUNED: own, BASE_IMAGES: floor}, ceiling)
+                floors.append(floor)
+                sets = (own.by_prompt,)
+                lines.append(self._line("run", names[run], sets, run=run))
+        if not lines:
+            return []
+        distinct = {id(floor): floor.by_prompt for floor in floors}
+        above = self._line(
+            "ceiling", REAL_PHOTOS, (ceiling[1],) if ceiling else (), n_images=len(photos)
+        )
+        return [above, self._line("floor", BASE, tuple(distinct.values())), *lines]
+
+    def _line(self, role: Role, name: str, sets: tuple[ScoreSet, ...], **more: Any) -> Line:
+        return Line(
+            role,
+            name if role == "run" else name + self.suffix,
+            protocol_name(self.drawer.protocol),
+            sets,
+            group=(self.group.base, self.group.encoders),
+            distance=self.measure.distance.name,
+            **more,
+        )
+
+    def _floor(self, run: Run) -> ScoredImages:
+        """Score the untuned base on the run's prompts and seeds; the same object for the same."""
+        drawer = self.drawer
+        plan, drawing = drawer.plan(run), drawer.untuned_drawing(run)
+        key = (plan, drawing.settings)
+        if key not in self._floors:
+            images = drawer.untuned(run)
+            of_class = None
+            if drawer.class_images:
+                of_class = ClassImages(drawer.plan(run, True), drawer.untuned(run, True))
+            self._floors[key] = self.scorer.images(plan, images, of_class)
+            return self._floors[key]
+        floor = self._floors[key]
+        self._copy(run, floor.images, drawing, plan, BASE_IMAGES)
+        if floor.class_images:
+            drawing = drawer.untuned_drawing(run, True)
+            images, plan = floor.class_images.own, floor.class_images.plan
+            self._copy(run, images, drawing, plan, CLASS + BASE_IMAGES)
+        return floor
+
+    def _copy(
+        self, run: Run, images: Sequence[Image.Image], drawing: Drawing, plan: Plan, what: str
+    ) -> None:
+        folder = folder_of(run, self.drawer.protocol, what)
+        copy_images(images, self.drawer.base, drawing, folder)
+        write_index(folder, drawing.file_names(), plan)
+
+    def _tuned(self, run: Run, floor: ScoredImages) -> ScoredImages:
+        drawer = self.drawer
+        images = drawer.tuned(run)
+        of_class = None
+        if floor.class_images:
+            own = drawer.tuned(run, True)
+            of_class = ClassImages(floor.class_images.plan, own, floor.class_images.own)
+        return self.scorer.images(drawer.plan(run), images, of_class)
+
+    def _facts(self, run: Run, name: str) -> dict[str, Any]:
+        """Return what the run's scores depend on besides prompts and seeds."""
+        clip, dino = self.measure.encoders.clip, self.measure.encoders.dino
+        return {
+            "run": name,
+            "protocol": protocol_name(self.drawer.protocol),
+            "identifier": run.identifier,
+            "class_noun": run.class_noun,
+            "base": {"name": self.drawer.base.name, "fingerprint": self.drawer.base.fingerprint},
+            "adapter_sha256": file_hash(run.lora_file),
+            "sampling": asdict(self.drawer.settings(run)),
+            "encoders": {
+                "clip": {"name": clip.name, "fingerprint": clip.fingerprint()},
+                "dino": {"name": dino.name, "fingerprint": dino.fingerprint()},
+            },
+            "distance": self.measure.distance.name,
+        }
+
+
+@contextmanager
+def telling(failed: Failed | None, run: Run) -> Iterator[None]:
+    """Say in a user's error which run it is about; raise it, or tell ``failed`` and go on."""
+    try:
+        yield
+    except UserError as error:
+        named = UserError(f"Run {run.adapter or run.folder}: {error}")
+        if failed is None:
+            raise named from error
+        failed(run, named)
