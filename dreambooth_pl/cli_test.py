@@ -55,7 +55,7 @@ def tested_run(config_files: Sequence[Path], checkpoint: str | None, config: dic
         return replace(run, adapter=run.folder / FOLDER / Path(checkpoint).stem / WEIGHTS_NAME)
     if not run.lora_file.is_file():
         raise UserError(
-            f"The run {run.folder} has not come to its end, so that it has no {run.lora_file}. Give "
+            f"The run {run.folder} has not come to its end: it has no {run.lora_file}. Give "
             f"--ckpt_path {run.folder / CHECKPOINTS / 'last.ckpt'} to evaluate what it has reached."
         )
     return run

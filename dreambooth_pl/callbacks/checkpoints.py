@@ -1,4 +1,4 @@
-"""Checkpoints of a run: `last.ckpt` to go on from, `best.ckpt` by the score of the probe images."""
+"""Checkpoints of a run: `last.ckpt` to go on from, `best.ckpt` by the validation score."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from dreambooth_pl.callbacks.fidelity import Fidelity
+from dreambooth_pl.callbacks.validation import Validation
 
 CONFIG_KEY = "dreambooth_pl_config"
 
@@ -18,8 +18,8 @@ CONFIG_KEY = "dreambooth_pl_config"
 class Checkpoints(Checkpoint):
     """Writes `last.ckpt` at intervals and at the end, and keeps the best as `best.ckpt`.
 
-    The best is the checkpoint whose probe images have the highest `balance`, see
-    callbacks/fidelity.py; without probes there is none. Lightning runs checkpoint callbacks after
+    The best is the checkpoint with the highest score by the rule `validation.best_by`, see
+    callbacks/best.py; without validation there is none. Lightning runs checkpoint callbacks after
     all others, so the score of the same step is there. Each file is written aside and renamed: an
     interrupted write harms nothing.
 
@@ -28,7 +28,7 @@ class Checkpoints(Checkpoint):
         every_n_steps: optimiser steps between two checkpoints; 0 for only at the end.
         config: the run's configuration in plain types, saved with the weights so that resuming can
             tell what has changed.
-        fidelity: scores the probe images; None without probes.
+        validation: scores the run's rounds; None without.
     """
 
     def __init__(
@@ -36,14 +36,18 @@ class Checkpoints(Checkpoint):
         folder: Path,
         every_n_steps: int,
         config: dict[str, Any],
-        fidelity: Fidelity | None = None,
+        validation: Validation | None = None,
     ) -> None:
         self.folder = folder
         self.every_n_steps = every_n_steps
         self.config = config
-        self.fidelity = fidelity
+        self.validation = validation
         self.best_score: float | None = None
         self._saved_step: int | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take the first rank's folder: each rank has to name the same file when saving."""
+        self.folder = trainer.strategy.broadcast(self.folder)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -73,17 +77,22 @@ class Checkpoints(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""
-        return {"best_score": self.best_score}
+        return {"best_score": self.best_score, "best_by": self._rule}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the best score so far."""
-        self.best_score = state_dict["best_score"]
+        """Take over the best score so far; scores by another rule do not compare."""
+        if state_dict.get("best_by") == self._rule:
+            self.best_score = state_dict["best_score"]
+
+    @property
+    def _rule(self) -> str | None:
+        return self.validation and self.validation.settings.best_by
 
     def _save(self, trainer: Trainer) -> None:
         if self._saved_step == trainer.global_step:
             return
         self._saved_step = trainer.global_step
-        step, score = self.fidelity and self.fidelity.latest or (None, None)
+        step, score = self.validation and self.validation.latest or (None, None)
         is_best = step == trainer.global_step and (
             self.best_score is None or score > self.best_score
         )

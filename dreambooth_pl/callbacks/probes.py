@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
 from dreambooth_pl.callbacks.fidelity import Fidelity
-from dreambooth_pl.contact_sheet import contact_sheet
+from dreambooth_pl.callbacks.rounds import Rounds, show_sheet
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.image_origin import PIXELS, origin_metadata, pixel_hash
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.sampling import (
     ImageRequest,
@@ -24,8 +22,7 @@ from dreambooth_pl.sampling import (
     probe_requests,
     save_png,
 )
-
-COLUMNS = 4  # of the contact sheet: first images above, prompts below
+from dreambooth_pl.throughput import settle_batch_size
 
 
 @dataclass(frozen=True)
@@ -33,8 +30,8 @@ class ProbeSettings:
     """Pictures drawn while training, to see what the adapter has learned."""
 
     every_n_steps: int = 325
-    """Optimiser steps between two rounds of probe images, checkpoints and scores; the first round
-    is before step 1, the last after the last step. 0: no probes and no scores at all, and a
+    """Optimiser steps between two rounds of probe images, validation and checkpoints; the first
+    round is before step 1, the last after the last step. 0: no images and no scores at all, and a
     checkpoint only at the end."""
 
     def __post_init__(self) -> None:
@@ -42,7 +39,7 @@ class ProbeSettings:
             raise UserError(f"probe.every_n_steps is {self.every_n_steps}; it must be 0 or more")
 
 
-class Probes(Callback):
+class Probes(Rounds):
     """Draws the probe prompts before step 1, at intervals and at the end.
 
     Each round goes to TensorBoard and, as single PNGs and a labelled contact sheet, to `folder`.
@@ -64,83 +61,54 @@ class Probes(Callback):
         reporter: ProgressReporter,
         fidelity: Fidelity,
     ) -> None:
-        self.settings = settings
+        super().__init__(settings.every_n_steps)
         self.sampling = sampling
         self.folder = folder
         self.reporter = reporter
         self.fidelity = fidelity
-        self._drawn_step: int | None = None
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw what the untouched model draws; a resumed run has done so already."""
-        if trainer.global_step == 0:
-            self._probe(trainer, pl_module)
-            return
-        self._drawn_step = trainer.global_step
-        if trainer.is_global_zero and self.fidelity.floor is None:
+    def resume(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the floor if the checkpoint did not bring it."""
+        if self.fidelity.floor is None:
             untuned = replace(self.sampling, lora_scale_unet=0.0, lora_scale_text_encoder=0.0)
             self.fidelity.set_floor(self._draw(trainer, pl_module, untuned), *self._texts(trainer))
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Draw at the interval, once per optimiser step."""
-        if trainer.global_step % self.settings.every_n_steps == 0:
-            self._probe(trainer, pl_module)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw at the end: an epoch is the whole run."""
-        self._probe(trainer, pl_module)
-
-    def _probe(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._drawn_step == trainer.global_step:
-            return
-        self._drawn_step = trainer.global_step
-        if trainer.is_global_zero:
-            images = self._draw(trainer, pl_module, self.sampling)
-            self._save(trainer, pl_module, images)
-            texts = self._texts(trainer)
-            if trainer.global_step == 0:  # fresh adapters change nothing: this is the untuned base
-                self.fidelity.set_floor(images, *texts)
-            self.fidelity.record(trainer, images, *texts)
-        trainer.strategy.barrier()
+    def round(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw, save and score."""
+        images = self._draw(trainer, pl_module, self.sampling)
+        self._save(trainer, pl_module, images)
+        texts = self._texts(trainer)
+        if trainer.global_step == 0:  # fresh adapters change nothing: this is the untuned base
+            self.fidelity.set_floor(images, *texts)
+        self.fidelity.record(trainer, images, *texts)
 
     def _draw(
         self, trainer: Trainer, pl_module: LightningModule, sampling: SamplingSettings
     ) -> list[Image.Image]:
+        base = pl_module.base_model
         requests = [request for _, request in self._requests(trainer)]
         title = f"probes at step {trainer.global_step}"
+        sampling = settle_batch_size(base, sampling)
         with self.reporter.task(title, total=len(requests)) as task:
-            return list(generate(pl_module.base_model, requests, sampling, progress=task.update))
+            return list(generate(base, requests, sampling, progress=task.update))
 
     def _save(
         self, trainer: Trainer, pl_module: LightningModule, images: list[Image.Image]
     ) -> None:
-        step = trainer.global_step
-        base = pl_module.base_model
+        step, base = trainer.global_step, pl_module.base_model
         requests = self._requests(trainer)
+        sampling = settle_batch_size(base, self.sampling)
         singles = self.folder / f"step_{step:06d}"
         singles.mkdir(parents=True, exist_ok=True)
-        for index, ((label, request), image) in enumerate(zip(requests, images, strict=True)):
-            metadata = image_metadata(base, request, self.sampling, step=step)
-            save_png(image, singles / f"{index:02d}_{_slug(label)}.png", metadata)
         data = trainer.datamodule
-        sheet = contact_sheet(
-            images,
-            labels=[label for label, _ in requests],
-            columns=COLUMNS,
-            title=f"{data.identifier} {data.class_noun}, step {step}",
+        origin = origin_metadata(
+            base, pl_module.revision, pl_module.variant, data.identifier, data.class_noun
         )
-        sheet.save(singles.with_suffix(".png"))
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                pixels = np.asarray(sheet)
-                logger.experiment.add_image("probes", pixels, step, dataformats="HWC")
+        for index, ((label, request), image) in enumerate(zip(requests, images, strict=True)):
+            metadata = image_metadata(base, request, sampling, step=step, **origin)
+            metadata[PIXELS] = pixel_hash(image)
+            save_png(image, singles / f"{index:02d}_{_slug(label)}.png", metadata)
+        show_sheet(trainer, "probes", images, [label for label, _ in requests], self.folder)
 
     @staticmethod
     def _requests(trainer: Trainer) -> list[tuple[str, ImageRequest]]:

@@ -4,26 +4,43 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
+from dreambooth_pl.callbacks.best import RULES, Means, balance
 from dreambooth_pl.callbacks.checkpoints import CONFIG_KEY, Checkpoints
-from dreambooth_pl.callbacks.fidelity import Fidelity, Means, balance
+from dreambooth_pl.callbacks.fidelity import Fidelity
+from dreambooth_pl.callbacks.validation import Validation, ValidationSettings
+from dreambooth_pl.progress import ProgressReporter
+from dreambooth_pl.prompts import prompt_set
+from dreambooth_pl.sampling import SamplingSettings
 
 SCORES = {2: 0.3, 4: 0.6, 6: 0.5}
 
 
 class ScoreAsPlanned(Callback):
-    """Stands in for the probes: says at which step which score was reached."""
+    """Stands in for the rounds: says at which step which score was reached."""
 
-    def __init__(self, fidelity: Fidelity) -> None:
-        self.fidelity = fidelity
+    def __init__(self, validation: Validation) -> None:
+        self.validation = validation
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         if trainer.global_step in SCORES:
-            self.fidelity.latest = (trainer.global_step, SCORES[trainer.global_step])
+            self.validation.latest = (trainer.global_step, SCORES[trainer.global_step])
+
+
+def make_validation(folder: Path, **settings) -> Validation:
+    return Validation(
+        ValidationSettings(**settings),
+        prompt_set("validation"),
+        every_n_steps=2,
+        sampling=SamplingSettings(),
+        folder=folder,
+        reporter=ProgressReporter(),
+        fidelity=Fidelity(encoders=None),
+    )
 
 
 def train(folder: Path, every_n_steps: int, steps: int = 7) -> Checkpoints:
-    fidelity = Fidelity(encoders=None)
-    checkpoints = Checkpoints(folder, every_n_steps, {"model": {"rank": 8}}, fidelity)
+    validation = make_validation(folder)
+    checkpoints = Checkpoints(folder, every_n_steps, {"model": {"rank": 8}}, validation)
     trainer = Trainer(
         max_steps=steps,
         accelerator="cpu",
@@ -32,7 +49,7 @@ def train(folder: Path, every_n_steps: int, steps: int = 7) -> Checkpoints:
         enable_model_summary=False,
         limit_train_batches=steps,
         limit_val_batches=0,
-        callbacks=[checkpoints, ScoreAsPlanned(fidelity)],  # Lightning puts checkpoints last
+        callbacks=[checkpoints, ScoreAsPlanned(validation)],  # Lightning puts checkpoints last
     )
     trainer.fit(BoringModel())
     return checkpoints
@@ -62,3 +79,33 @@ def test_balance_by_hand() -> None:
     assert balance(Means(0.9, 0.0, 0.6), floor, ceiling) == 1.0, "neither share goes above 1"
     assert balance(Means(0.1, 0.0, 0.3), floor, ceiling) == 0.0
     assert round(balance(Means(0.6, 0.0, 0.3), floor, None), 6) == 0.5, "one photo: 1 for ceiling"
+
+
+def test_rules_by_hand() -> None:
+    floor, ceiling = Means(0.2, 0.4, 0.30), Means(0.7, 0.9, None)
+    scores = Means(0.45, 0.5, 0.24)
+    found = {name: round(rule(scores, floor, ceiling, 650), 6) for name, rule in RULES.items()}
+    assert found == {"balance": 0.4, "dino": 0.45, "clip_i": 0.5, "last": 650.0}
+
+
+def test_the_best_so_far_by_another_rule_does_not_count(tmp_path: Path) -> None:
+    def checkpoints(best_by: str) -> Checkpoints:
+        return Checkpoints(tmp_path, 2, {}, make_validation(tmp_path, best_by=best_by))
+
+    before = checkpoints("dino")
+    before.best_score = 0.8
+    same, other = checkpoints("dino"), checkpoints("balance")
+    same.load_state_dict(before.state_dict())
+    other.load_state_dict(before.state_dict())
+    assert (same.best_score, other.best_score) == (0.8, None)
+
+
+def test_floors_on_other_prompts_or_samplers_are_not_taken_over(tmp_path: Path) -> None:
+    before = make_validation(tmp_path)
+    before.floor, before._untuned = Means(0.2, 0.4, 0.3), torch.eye(2)
+    same, fewer = make_validation(tmp_path), make_validation(tmp_path, class_images=1)
+    same.load_state_dict(before.state_dict())
+    fewer.load_state_dict(before.state_dict())
+    assert same.floor == before.floor
+    assert torch.equal(same._untuned, torch.eye(2))
+    assert fewer.floor is None
