@@ -1,0 +1,102 @@
+"""What there is of a job on disk: its record, its log, and how far its training has come."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dreambooth_pl.benchmark.jobs import Job
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.lora import WEIGHTS_NAME
+from dreambooth_pl.run_folder import CHECKPOINTS, CONFIG, LOGS, LORA
+
+RECORD = "job.json"
+LOG = "log.txt"
+
+
+def complete_run(job: Job) -> Path | None:
+    """Return the folder of the job's newest run that came to its end; None if none did."""
+    for folder in _versions(job):
+        if (folder / LORA / WEIGHTS_NAME).is_file() and (folder / CONFIG).is_file():
+            return folder
+    return None
+
+
+def newest_checkpoint(job: Job) -> Path | None:
+    """Return the checkpoint to go on from: of the newest run that has one."""
+    for folder in _versions(job):
+        path = folder / CHECKPOINTS / "last.ckpt"
+        if path.is_file():
+            return path
+    return None
+
+
+def check_unchanged(job: Job) -> None:
+    """Raise UserError if the job began with another config than it has now; nothing is written."""
+    path = job.folder / RECORD
+    if not path.is_file():
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        assert isinstance(before, dict)
+    except (OSError, ValueError, AssertionError) as error:
+        raise UserError(
+            f"{path} is not as benchmark.py writes it. Move {job.folder} elsewhere to have the job "
+            "repeated."
+        ) from error
+    now = _plain(job)
+    changed = [
+        f"{key} is {now.get(key, 'not set')!r}, was {before.get(key, 'not set')!r}"
+        for key in sorted(before.keys() | now.keys())
+        if now.get(key) != before.get(key) or (key in now) != (key in before)
+    ]
+    if changed:
+        raise UserError(
+            f"The job {job.name} began with another config: {'; '.join(changed)}. Set this back, "
+            f"choose another folder with --out, or move {job.folder} elsewhere to have the job "
+            "repeated."
+        )
+
+
+def begin(job: Job) -> None:
+    """Make the job's folder and keep the config in it.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    path = job.folder / RECORD
+    try:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            unfinished = job.folder / f".{RECORD}.{os.getpid()}.tmp"
+            unfinished.write_text(json.dumps(_plain(job), indent=1) + "\n", encoding="utf-8")
+            unfinished.replace(path)
+    except OSError as error:
+        raise UserError(f"Cannot write to {job.folder}: {error.strerror or error}.") from error
+
+
+def last_lines(job: Job, count: int) -> list[str]:
+    """Return the last lines of the job's log that are not empty."""
+    path = job.folder / LOG
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line for line in lines if line.strip()][-count:]
+
+
+def _versions(job: Job) -> Sequence[Path]:
+    """Return the job's runs, newest first; a run that went on has a higher number."""
+    numbered = []
+    for folder in (job.folder / LOGS).glob("*/version_*"):
+        if re.fullmatch(r"version_\d+", folder.name):
+            numbered.append((int(folder.name.removeprefix("version_")), folder))
+    return [folder for _, folder in sorted(numbered, reverse=True)]
+
+
+def _plain(job: Job) -> dict[str, Any]:
+    """Return the job's config as JSON reads it back."""
+    return json.loads(json.dumps(job.config(), default=str))

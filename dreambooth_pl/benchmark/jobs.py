@@ -1,0 +1,136 @@
+"""A benchmark's jobs: one training run for each subject, variant and seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dreambooth_pl.benchmark.spec import Benchmark, Subject, Variant
+from dreambooth_pl.data.photos import vet_folder
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.prompts import SUBJECTS
+
+RUNS = "runs"  # in a benchmark's folder
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run.
+
+    Attributes:
+        name: unique in the benchmark; does not change when the benchmark grows.
+        subject: None for the one that the config files speak of.
+        variant, seed: the other two axes.
+        folder: where it trains, logs and is recorded.
+        settings: dotted keys and values that go over the config files, in this order.
+    """
+
+    name: str
+    subject: Subject | None
+    variant: Variant
+    seed: int
+    folder: Path
+    settings: Mapping[str, Any]
+
+    def arguments(self, checkpoint: Path | None = None) -> list[str]:
+        """Return what stands after ``train.py``.
+
+        Args:
+            checkpoint: go on from this one.
+        """
+        words = ["fit"]
+        for path in self.variant.configs:
+            words += ["--config", str(path)]
+        words += [f"--{key}={_word(value)}" for key, value in self.settings.items()]
+        words.append(f"--trainer.default_root_dir={self.folder}")
+        return words + ([f"--ckpt_path={checkpoint}"] if checkpoint else [])
+
+    def config(self) -> dict[str, Any]:
+        """Return all keys that the config files and the settings give, dotted; later ones hold.
+
+        Raises:
+            UserError: a config file cannot be read.
+        """
+        merged: dict[str, Any] = {}
+        for path in self.variant.configs:
+            try:
+                content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+                raise UserError(f"{path} cannot be read as a config: {error}") from error
+            if not isinstance(content, dict):
+                raise UserError(f"{path} holds no keys, such as `data:` and `model:`.")
+            merged |= _dotted(content)
+        return merged | dict(self.settings)
+
+
+def expand(benchmark: Benchmark, out: Path) -> list[Job]:
+    """Return the jobs: of each variant all subjects, of each subject all seeds.
+
+    What comes later holds: config files, the settings of every job, subject, seed, the variant's
+    settings.
+
+    Args:
+        benchmark: checked.
+        out: the benchmark's folder.
+
+    Raises:
+        UserError: two jobs would have the same name.
+    """
+    jobs: list[Job] = []
+    for variant in benchmark.variants:
+        for subject in benchmark.subjects or (None,):
+            for seed in benchmark.seeds:
+                settings = dict(benchmark.settings)
+                if subject is not None:
+                    settings["data.instance_dir"] = str(subject.photos)
+                    settings["data.class_noun"] = subject.class_noun
+                settings["seed_everything"] = seed
+                settings |= variant.settings
+                parts = [subject.name] if subject else []
+                name = "-".join([*parts, variant.name, f"seed{seed}"])
+                if name in {job.name for job in jobs}:
+                    raise UserError(
+                        f"Two jobs would be called {name}; rename the subject or the variant."
+                    )
+                folder = out / RUNS / name
+                jobs.append(Job(name, subject, variant, seed, folder, settings))
+    return jobs
+
+
+def check_photos(benchmark: Benchmark) -> None:
+    """Raise UserError that names the first subject without photos."""
+    for subject in benchmark.subjects:
+        try:
+            vet_folder(subject.photos, "photos")
+        except UserError as error:
+            hint = ""
+            if subject.photos.name == subject.name in SUBJECTS:
+                hint = (
+                    " To draw the miniature's own subjects: python -m "
+                    f"dreambooth_pl.miniature.subjects {subject.photos.parent}"
+                )
+            raise UserError(f"subject {subject.name}: {error}{hint}") from error
+
+
+def _word(value: Any) -> str:
+    """Write a value as the command line takes it: text as it is, all else as JSON, which is YAML.
+
+    >>> _word("a {identifier}"), _word(None), _word([0.9, True])
+    ('a {identifier}', 'null', '[0.9, true]')
+    """
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _dotted(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            leaves |= _dotted(value, f"{prefix}{key}.")
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves

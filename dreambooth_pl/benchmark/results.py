@@ -1,0 +1,90 @@
+"""What a benchmark ends with: its table, the runs' table, and the contact sheet, as files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dreambooth_pl.benchmark.jobs import Job
+from dreambooth_pl.benchmark.sheet import benchmark_sheet
+from dreambooth_pl.benchmark.spec import Benchmark
+from dreambooth_pl.benchmark.table import comparisons, job_lines, variant_lines
+from dreambooth_pl.comparison import Comparison
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.evaluation import score_runs
+from dreambooth_pl.progress import ProgressReporter
+from dreambooth_pl.report import render, to_json
+from dreambooth_pl.runs import Run, read_run
+from dreambooth_pl.sampling import save_png
+from dreambooth_pl.scores import Row
+
+TABLE = "table"  # .md and .json: ceiling, floor, a row per variant, differences
+RUNS_TABLE = "runs"  # .md and .json: a row per run
+SHEET = "contact_sheet.png"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What came out.
+
+    Attributes:
+        rows: ceiling, floor, a row per variant; none if no run could be evaluated.
+        differences: of each variant from the first.
+        notes: on differences that there are not.
+        failures: a message for each run that could not be evaluated.
+    """
+
+    rows: tuple[Row, ...]
+    differences: tuple[Comparison, ...]
+    notes: tuple[str, ...]
+    failures: tuple[str, ...]
+
+
+def write_results(
+    benchmark: Benchmark,
+    jobs: Sequence[Job],
+    folders: Mapping[str, Path],
+    out: Path,
+    device: str | torch.device,
+    reporter: ProgressReporter,
+) -> Results:
+    """Evaluate the complete runs and write tables and contact sheet into ``out``.
+
+    Args:
+        benchmark, jobs: what was asked for.
+        folders: the complete runs by the job's name; at least one.
+        out: the benchmark's folder.
+        device: where images are drawn and encoded.
+        reporter: shows the progress.
+    """
+    failures: list[str] = []
+
+    def failed(run: Run, error: UserError) -> None:
+        failures.append(str(error))
+
+    runs = [read_run(folders[job.name]) for job in jobs if job.name in folders]
+    lines = score_runs(runs, benchmark.protocol, device=device, reporter=reporter, failed=failed)
+    own = job_lines(jobs, folders, lines)
+    if not own:
+        return Results((), (), (), tuple(failures))
+    rows = [line.row() for line in variant_lines(own, jobs, lines)]
+    differences, notes = comparisons(own)
+    of_runs = [entry.line.row() for entry in own]
+    _write(out / f"{TABLE}.md", render(rows, "markdown", comparisons=differences, notes=notes))
+    _write(out / f"{TABLE}.json", to_json(rows, differences))
+    _write(out / f"{RUNS_TABLE}.md", render(of_runs, "markdown"))
+    _write(out / f"{RUNS_TABLE}.json", to_json(of_runs))
+    sheet = benchmark_sheet(own, benchmark.name)
+    if sheet is not None:
+        save_png(sheet, out / SHEET, {"title": benchmark.name})
+    return Results(tuple(rows), tuple(differences), tuple(notes), tuple(failures))
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)

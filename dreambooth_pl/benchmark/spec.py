@@ -1,0 +1,254 @@
+"""What a benchmark is: a YAML file of subjects, variants and seeds, read and checked.
+
+    protocol: probes                  # of the evaluation
+    configs: [configs/sks.yaml]       # train.py's config files, of every job
+    set: {trainer.max_steps: 1300}    # single keys, of every job
+    seeds: [42]
+    subjects:                         # or {dataset: FOLDER, names: [...]}
+      - {name: sks_dog, photos: data/sks_dog, class_noun: dog}
+    variants:
+      - name: text_encoder
+        configs: [configs/options/text_encoder.yaml]
+        set: {model.lora.rank: 8}
+
+Only ``variants`` and ``configs`` (there or in each variant) must be there. A ``set`` may nest.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dreambooth_pl.dreambench import subjects_folder
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.prompts import SUBJECTS
+from dreambooth_pl.protocols import PROBES, protocol_name
+
+DEFAULT_SEED = 42
+_KEYS = ("protocol", "configs", "set", "seeds", "subjects", "variants")
+_SUBJECT_KEYS = ("name", "photos", "class_noun")
+_DATASET_KEYS = ("dataset", "names")
+_VARIANT_KEYS = ("name", "configs", "set")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_RESERVED = {  # keys that the benchmark itself sets: why not here
+    "seed_everything": "the seeds stand under `seeds`",
+    "data.instance_dir": "the photos stand under `subjects`",
+    "trainer.default_root_dir": "every job has a folder of its own, see --out",
+    "ckpt_path": "interrupted jobs go on by themselves",
+    "config": "config files stand under `configs`",
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who is taught.
+
+    Attributes:
+        name: of the subject, in tables and folders.
+        photos: folder of its photos.
+        class_noun: its class.
+    """
+
+    name: str
+    photos: Path
+    class_noun: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How it is taught.
+
+    Attributes:
+        name: of the variant, in tables and folders.
+        configs: config files, those of every job first.
+        settings: dotted keys and their values, that go over subject and config files.
+    """
+
+    name: str
+    configs: tuple[Path, ...]
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A checked benchmark file.
+
+    Attributes:
+        name: the file's name without its ending.
+        protocol: name or file of the evaluation's protocol.
+        subjects: empty for the one that the config files speak of.
+        variants, seeds: at least one of each.
+        settings: dotted keys and values of every job.
+    """
+
+    name: str
+    protocol: str
+    subjects: tuple[Subject, ...]
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+    settings: Mapping[str, Any]
+
+
+def read_benchmark(path: Path) -> Benchmark:
+    """Read and check a benchmark file. Paths in it are relative to the working directory.
+
+    Raises:
+        UserError: the file cannot be read, or one of its keys is wrong; names it.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--config: {str(path)!r} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"--config: {str(path)!r} is not valid YAML: {error}") from error
+    try:
+        return _benchmark(path.stem, content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _benchmark(name: str, content: Any) -> Benchmark:
+    content = _mapping(content, "the file", _KEYS)
+    configs = _config_files(content.get("configs", []), "configs")
+    items = _list(content.get("variants"), "variants")
+    variants = [_variant(item, f"variants[{i}]", configs) for i, item in enumerate(items)]
+    _check_names([v.name for v in variants], "variants")
+    seeds = _list(content.get("seeds", [DEFAULT_SEED]), "seeds")
+    for seed in seeds:
+        if type(seed) is not int or seed < 0:
+            raise UserError(f"seeds: {seed!r} is no whole number from 0 on.")
+    _check_distinct(seeds, "seeds")
+    protocol = content.get("protocol", PROBES)
+    if not isinstance(protocol, str):
+        raise UserError(f"protocol: {protocol!r} is no name, such as probes.")
+    try:
+        protocol_name(protocol)
+    except UserError as error:
+        raise UserError(f"protocol: {error}") from error
+    return Benchmark(
+        name=name,
+        protocol=protocol,
+        subjects=_subjects(content.get("subjects")) if "subjects" in content else (),
+        variants=tuple(variants),
+        seeds=tuple(seeds),
+        settings=_settings(content.get("set", {}), "set"),
+    )
+
+
+def _variant(item: Any, key: str, common: tuple[Path, ...]) -> Variant:
+    item = _mapping(item, key, _VARIANT_KEYS)
+    configs = common + _config_files(item.get("configs", []), f"{key}.configs")
+    if not configs:
+        raise UserError(f"{key}.configs: name at least one config file, such as configs/sks.yaml.")
+    return Variant(_name(item, key), configs, _settings(item.get("set", {}), f"{key}.set"))
+
+
+def _subjects(content: Any) -> tuple[Subject, ...]:
+    if isinstance(content, Mapping):
+        return _dataset(_mapping(content, "subjects", _DATASET_KEYS))
+    subjects = []
+    for i, item in enumerate(_list(content, "subjects")):
+        key = f"subjects[{i}]"
+        item = _mapping(item, key, _SUBJECT_KEYS)
+        name = _name(item, key)
+        noun = item.get("class_noun", SUBJECTS.get(name))
+        if not isinstance(noun, str) or not noun.strip():
+            raise UserError(f"{key}.class_noun: say what {name} is, such as dog.")
+        photos = item.get("photos")
+        if not isinstance(photos, str):
+            raise UserError(f"{key}.photos: name the folder of its photos.")
+        subjects.append(Subject(name, Path(photos), noun))
+    _check_names([subject.name for subject in subjects], "subjects")
+    return tuple(subjects)
+
+
+def _dataset(content: Mapping[str, Any]) -> tuple[Subject, ...]:
+    """Return the DreamBooth dataset's subjects, or some, below a folder in its own layout."""
+    folder = content.get("dataset")
+    if not isinstance(folder, str):
+        raise UserError("subjects.dataset: name the folder that holds a folder per subject.")
+    names = _list(content.get("names", list(SUBJECTS)), "subjects.names")
+    for name in names:
+        if name not in SUBJECTS:
+            near = difflib.get_close_matches(str(name), SUBJECTS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise UserError(f"subjects.names: the dataset has no subject {name!r}.{hint}")
+    _check_distinct(names, "subjects.names")
+    root = subjects_folder(folder)
+    return tuple(Subject(name, root / name, SUBJECTS[name]) for name in names)
+
+
+def _settings(content: Any, key: str) -> dict[str, Any]:
+    """Return nested settings under dotted keys."""
+    if not isinstance(content, Mapping):
+        raise UserError(f"{key}: needs keys with values, such as model.lora.rank: 8.")
+    settings: dict[str, Any] = {}
+    for dotted, value in _leaves(content):
+        if dotted in settings:
+            raise UserError(f"{key}: {dotted} stands there twice.")
+        if dotted in _RESERVED:
+            raise UserError(f"{key}: {dotted} cannot be set here: {_RESERVED[dotted]}.")
+        settings[dotted] = value
+    return settings
+
+
+def _leaves(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys with their values; a class with its arguments stays one value."""
+    for name, value in content.items():
+        if isinstance(value, Mapping) and value and "class_path" not in value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _config_files(content: Any, key: str) -> tuple[Path, ...]:
+    if not isinstance(content, list) or not all(isinstance(path, str) for path in content):
+        raise UserError(f"{key}: needs a list of config files, such as [configs/sks.yaml].")
+    for path in content:
+        if not Path(path).is_file():
+            raise UserError(f"{key}: there is no file {path!r}.")
+    return tuple(Path(path) for path in content)
+
+
+def _mapping(content: Any, key: str, known: Sequence[str]) -> Mapping[str, Any]:
+    if not isinstance(content, Mapping):
+        raise UserError(f"{key}: needs keys, of {', '.join(known)}.")
+    for name in content:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
+            where = "" if key == "the file" else f"{key}."
+            raise UserError(f"Unknown key {where}{name}. {hint}")
+    return content
+
+
+def _list(content: Any, key: str) -> list[Any]:
+    if not isinstance(content, list) or not content:
+        raise UserError(f"{key}: needs a list with at least one entry.")
+    return content
+
+
+def _name(item: Mapping[str, Any], key: str) -> str:
+    name = item.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UserError(
+            f"{key}.name: {name!r} is no name for a folder; use letters, digits and _ . + -."
+        )
+    return name
+
+
+def _check_names(names: Sequence[str], key: str) -> None:
+    """Two names that differ in case alone would share a folder on some systems."""
+    _check_distinct([name.lower() for name in names], key)
+
+
+def _check_distinct(values: Sequence[Any], key: str) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise UserError(f"{key}: {value} stands there twice.")

@@ -1,0 +1,111 @@
+"""Which jobs run, from where, and what becomes of those that do not come to their end."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from dreambooth_pl.benchmark.executors import Task
+from dreambooth_pl.benchmark.jobs import Job
+from dreambooth_pl.benchmark.spec import Variant
+from dreambooth_pl.benchmark.training import train
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.progress import ProgressReporter
+
+
+class Pretend:
+    """Leaves behind what trainings leave; counts how often each task was run.
+
+    Args:
+        first: what the first run of every task does: "end", "stop" (a checkpoint, no adapter) or
+            "fail". A run that goes on from a checkpoint of the last step ends without an adapter.
+    """
+
+    def __init__(self, first: str) -> None:
+        self.first = first
+        self.ran: list[Task] = []
+
+    def __call__(
+        self, tasks: Sequence[Task], started: Callable[[Task], None]
+    ) -> Iterator[tuple[Task, int]]:
+        for task in reversed(tasks):  # an executor may choose the order
+            started(task)
+            seen = sum(task.name == other.name for other in self.ran)
+            self.ran.append(task)
+            does = self.first if seen == 0 else "end"
+            if task.arguments[-1].startswith("--ckpt_path="):
+                does = "nothing"
+            run = task.log.parent / f"lightning_logs/name/version_{seen}"
+            (run / "checkpoints").mkdir(parents=True)
+            if does in ("end", "stop"):
+                (run / "checkpoints/last.ckpt").touch()
+            if does == "end":
+                (run / "lora").mkdir()
+                (run / "lora/pytorch_lora_weights.safetensors").touch()
+                (run / "config.yaml").touch()
+            if does == "fail":
+                task.log.write_text("\n".join(f"line {n}" for n in range(30)) + "\n\n")
+            yield task, 1 if does == "fail" else 0
+
+
+def make_jobs(folder: Path) -> list[Job]:
+    config = folder / "name.yaml"
+    config.write_text("seed_everything: 1\n")
+    variants = [Variant(name, (config,), {}) for name in ("a", "b")]
+    return [Job(v.name, None, v, 1, folder / "out" / v.name, {}) for v in variants]
+
+
+def test_complete_jobs_are_not_repeated(tmp_path) -> None:
+    jobs, executor, said = make_jobs(tmp_path), Pretend("end"), io.StringIO()
+    runs, failures = train(jobs, executor, ProgressReporter(said))
+    assert runs == {
+        name: tmp_path / f"out/{name}/lightning_logs/name/version_0" for name in ("a", "b")
+    }
+    assert not failures and len(executor.ran) == 2
+    assert train(jobs, executor, ProgressReporter(said)) == (runs, [])
+    assert len(executor.ran) == 2
+    assert "2 of 2 jobs are complete already" in said.getvalue()
+
+
+def test_a_run_that_died_after_its_last_checkpoint_is_run_again_from_the_start(tmp_path) -> None:
+    jobs, executor = make_jobs(tmp_path), Pretend("stop")
+    runs, failures = train(jobs, executor, ProgressReporter(io.StringIO()))
+    assert runs == {}
+    assert {failure.job.name for failure in failures} == {"a", "b"}
+    executor.ran.clear()
+    for job in jobs:  # so that Pretend counts from there
+        (job.folder / "lightning_logs/name/version_0").rename(
+            job.folder / "lightning_logs/name/version_7"
+        )
+    executor.first = "end"
+    runs, failures = train(jobs, executor, ProgressReporter(io.StringIO()))
+    assert sorted(runs) == ["a", "b"] and not failures
+    ways = [(task.name, task.arguments[-1].startswith("--ckpt_path=")) for task in executor.ran]
+    assert ways == [("b", True), ("a", True), ("a", False), ("b", False)]
+
+
+def test_a_failed_job_is_reported_by_the_end_of_its_log_and_tried_again(tmp_path) -> None:
+    jobs, executor, said = make_jobs(tmp_path), Pretend("fail"), io.StringIO()
+    runs, failures = train(jobs, executor, ProgressReporter(said))
+    assert runs == {}
+    assert [(f.job.name, f.status) for f in failures] == [("b", 1), ("a", 1)]
+    assert failures[0].last_lines == tuple(f"line {n}" for n in range(18, 30))
+    text = said.getvalue()
+    assert "job 2 of 2: b starts" in text
+    assert "job b failed (exit status 1)" in text and "  | line 29" in text
+    assert "line 17" not in text
+    runs, failures = train(jobs, executor, ProgressReporter(said))
+    assert sorted(runs) == ["a", "b"] and not failures
+
+
+def test_a_changed_config_stops_all_before_anything_runs(tmp_path) -> None:
+    jobs, executor = make_jobs(tmp_path), Pretend("end")
+    train(jobs[1:], executor, ProgressReporter(io.StringIO()))
+    (tmp_path / "name.yaml").write_text("seed_everything: 2\n")
+    with pytest.raises(UserError, match="job b began with another config: seed_everything is 2"):
+        train(jobs, executor, ProgressReporter(io.StringIO()))
+    assert len(executor.ran) == 1
+    assert not (tmp_path / "out/a").exists()
