@@ -1,0 +1,120 @@
+"""Images per second: this project's drawing beside one diffusers call per prompt.
+
+`python benchmarks/generation.py` draws the same prompts with the same sampler, steps, guidance and
+base, once through `generate` at the batch size that this machine likes best, and once as scripts
+usually do it: one pipeline call for each image. Then it measures what scoring the images costs.
+Both ways take turns, and each one's fastest round counts, since other work on the machine only
+ever slows a round down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+
+from dreambooth_pl.cli import quiet_libraries
+from dreambooth_pl.encoders import EncoderSettings, load_encoders
+from dreambooth_pl.lora import load_lora
+from dreambooth_pl.models import load_base
+from dreambooth_pl.prompts import fill, prompt_set
+from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate, make_scheduler
+from dreambooth_pl.scoring import encode_real_photos, score_images
+from dreambooth_pl.throughput import best_batch_size, measure_rates
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Time of one call, what it left running on the device included."""
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base", default="data/miniature", help="folder of the base")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--singles", type=int, default=6, help="images per round, one by one")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each way")
+    parser.add_argument("--lora", help="adapters to draw with, both ways: a run's lora folder")
+    parser.add_argument("--rates", action="store_true", help="also time every batch size")
+    args = parser.parse_args()
+    quiet_libraries()
+    warnings.filterwarnings("ignore")
+    device = torch.device(args.device)
+
+    settings = SamplingSettings()
+    base = load_base(args.base).to(device)
+    if args.rates:
+        for size, rate in measure_rates(base, settings, limit=60.0).items():
+            print(f"batch {size}: {rate:.2f} images/s")
+    if args.lora:
+        load_lora(base, args.lora)
+    size = best_batch_size(base, settings)
+    settings = replace(settings, batch_size=size)
+    prompts = [fill(p, "sks", "dog") for p in prompt_set("dreambench_live").prompts]
+    requests = [ImageRequest(prompts[i % len(prompts)], i) for i in range(max(size, args.singles))]
+
+    pipeline = DiffusionPipeline.from_pretrained(args.base, safety_checker=None).to(device)
+    pipeline.scheduler = make_scheduler(base, settings)
+    pipeline.set_progress_bar_config(disable=True)
+
+    if args.lora:
+        pipeline.load_lora_weights(args.lora)
+    scale = {"scale": settings.lora_scale_unet} if args.lora else None
+
+    def one_by_one() -> list[Image.Image]:
+        return [
+            pipeline(
+                request.prompt,
+                num_inference_steps=settings.num_inference_steps,
+                guidance_scale=settings.guidance_scale,
+                cross_attention_kwargs=scale,
+                generator=torch.Generator().manual_seed(request.seed),
+            ).images[0]
+            for request in requests[: args.singles]
+        ]
+
+    def together() -> list[Image.Image]:
+        return list(generate(base, requests[:size], settings))
+
+    images, theirs = together(), one_by_one()  # not counted: first calls are slow
+    worst = max(
+        (torch.tensor(list(a.tobytes())) - torch.tensor(list(b.tobytes()))).abs().max().item()
+        for a, b in zip(images, theirs, strict=False)
+    )
+    single, batched = [], []
+    for _ in range(args.rounds):
+        single.append(seconds(one_by_one, device) / args.singles)
+        batched.append(seconds(together, device) / size)
+
+    encoders = load_encoders(
+        EncoderSettings(clip=f"local-dir:{args.base}/clip", dino=f"local-dir:{args.base}/dino")
+    ).to(device)
+    real = encode_real_photos(encoders, images[:5])
+    texts = [request.prompt for request in requests[:size]]
+    score_images(encoders, images, real, texts, texts)
+    scoring = min(
+        seconds(lambda: score_images(encoders, images, real, texts, texts), device) / size
+        for _ in range(args.rounds)
+    )
+    ours, others = min(batched), min(single)
+    print(f"one diffusers call per image: {1 / others:.2f} images/s")
+    print(
+        f"generate, batches of {size}: {1 / ours:.2f} images/s, {others / ours:.1f} times as many"
+    )
+    print(f"largest difference between their pixels: {worst} of 255")
+    print(f"scoring costs {scoring / ours:.1%} of drawing")
+
+
+if __name__ == "__main__":
+    main()
