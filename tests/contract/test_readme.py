@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from dreambooth_pl.cli import main as train
+from dreambooth_pl.cli_benchmark import build_parser as build_benchmark_parser
 from dreambooth_pl.cli_evaluate import build_parser
+from dreambooth_pl.cli_generate import build_parser as build_generate_parser
+from dreambooth_pl.cli_identifiers import build_parser as build_identifiers_parser
 from dreambooth_pl.miniature.pretrain.__main__ import parse as parse_pretrain
 
 REPOSITORY = Path(__file__).parents[2]
@@ -44,8 +47,14 @@ def test_command_is_understood(words, monkeypatch, capsys):
             assert ended.value.code == 0
         case ["python", "evaluate.py", *arguments]:
             build_parser().parse_args(arguments)
+        case ["python", "generate.py", *arguments]:
+            build_generate_parser().parse_args(arguments)
+        case ["python", "benchmark.py", *arguments]:
+            assert build_benchmark_parser().parse_args(arguments).config.is_file()
         case ["python", "-m", "dreambooth_pl.miniature.pretrain", *arguments]:
             parse_pretrain(arguments)
+        case ["python", "-m", "dreambooth_pl.identifiers", *arguments]:
+            build_identifiers_parser().parse_args(arguments)
         case ["python", script] if script.startswith("benchmarks/"):
             assert (REPOSITORY / script).is_file()
         case ["python", "-m", module, *_]:
