@@ -15,6 +15,7 @@ LAYERS = [
         "contact_sheet",
         "diffusion",
         "errors",
+        "ldm_names",
         "losses",
         "paper",
         "plots",
@@ -32,6 +33,7 @@ LAYERS = [
     {
         "base_families",
         "base_location",
+        "base_parts",
         "checkpoint_config",
         "clip_tokenizer",
         "conditioning",

@@ -9,12 +9,14 @@ from safetensors.torch import load_file, safe_open, save_file
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.lora import (
     LoraSettings,
+    adapted_layers,
     adapter_parameters,
     adapter_state_dict,
     add_lora,
     assert_trainable_set,
     load_adapter_state_dict,
     load_lora,
+    load_loras,
     lora_scale,
     remove_lora,
     save_lora,
@@ -240,9 +242,10 @@ def test_files_that_do_not_fit_are_refused_and_leave_the_base_plain(trained, bas
         with pytest.raises(UserError, match=message):
             load_lora(base, path)
         assert not layers(base)
-    save_file(weights, path)
-    with pytest.raises(UserError, match="does not record rank and alpha"):
+    save_file({"something.else": torch.ones(1)}, path)
+    with pytest.raises(UserError, match="layout that is known"):
         load_lora(base, path)
+    assert not layers(base)
     path.write_text("junk")
     with pytest.raises(UserError, match="not a readable safetensors file"):
         load_lora(base, path)
@@ -259,3 +262,53 @@ def test_adapter_state_round_trip_and_strictness(trained, tiny_base_dir):
     state.pop(next(iter(state)))
     with pytest.raises(UserError, match="1 weights are missing"):
         load_adapter_state_dict(other, state, "last.ckpt")
+
+
+def test_mixed_files_add_up_with_their_weights(trained, tiny_base_dir, tmp_path):
+    """W + scale * (w1 * s1 * B1 A1 + w2 * s2 * B2 A2), each with its own rank and alpha."""
+    save_lora(trained, SETTINGS, tmp_path / "both")
+    other = load_base(str(tiny_base_dir))
+    small = LoraSettings(rank=2, alpha=1.0, target_modules=["to_q", "conv1"])
+    add_lora(other, small, train_text_encoder=False, seed=3)
+    for tensor in adapter_state_dict(other).values():
+        tensor.normal_(std=0.3, generator=torch.Generator().manual_seed(tensor.numel()))
+    save_lora(other, small, tmp_path / "small")
+
+    def update(base: Base, component: str, name: str, strength: float) -> torch.Tensor:
+        state = adapter_state_dict(base)
+        a, b = (state.get(f"{component}.{name}.lora_{x}.default.weight") for x in "AB")
+        if a is None:
+            return torch.tensor(0.0)
+        return strength * (b.flatten(1) @ a.flatten(1)).reshape(*b.shape[:1], *a.shape[1:])
+
+    mixed = load_base(str(tiny_base_dir))
+    weights = {
+        f"{c}.{n}": m.weight.clone()
+        for c, module in mixed.adaptable.items()
+        for n, m in module.named_modules()
+        if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d))
+    }
+    load_loras(mixed, [(tmp_path / "both", 0.75), (tmp_path / "small", -2.0)])
+    assert trainable_parameters(mixed) == {}
+    seen = set()
+    with lora_scale(mixed, unet=0.4, text_encoder=0.6):
+        for component, name, layer in adapted_layers(mixed):
+            scale = 0.4 if component == "unet" else 0.6
+            expected = weights[f"{component}.{name}"]
+            expected = expected + scale * 0.75 * update(trained, component, name, 8 / 4)
+            expected = expected + scale * -2.0 * update(other, component, name, 1 / 2)
+            base_layer = layer.get_base_layer()
+            if isinstance(base_layer, torch.nn.Linear):
+                x = torch.randn(3, expected.shape[1], generator=torch.Generator().manual_seed(4))
+                wanted = torch.nn.functional.linear(x, expected, base_layer.bias)
+            else:
+                x = torch.randn(2, expected.shape[1], 5, 5)
+                wanted = torch.nn.functional.conv2d(
+                    x, expected, base_layer.bias, base_layer.stride, base_layer.padding
+                )
+            torch.testing.assert_close(layer(x), wanted, atol=2e-5, rtol=1e-4)
+            seen.add((component, len(layer.scaling)))
+    assert seen == {("unet", 1), ("unet", 2), ("text_encoder", 1)}
+    save_lora(trained, SETTINGS, tmp_path / "both")
+    load_lora(mixed, tmp_path / "both")
+    assert torch.equal(outputs(mixed), outputs(trained)), "nothing of the mixture is left"

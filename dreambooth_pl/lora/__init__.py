@@ -1,0 +1,44 @@
+"""Adapters by PEFT: where they go, what trains, how strongly they draw, state in and out."""
+
+from dreambooth_pl.lora.adapters import (
+    ADAPTER,
+    adapted_layers,
+    adapter_kind,
+    adapter_parameters,
+    adapter_state_dict,
+    add_lora,
+    assert_trainable_set,
+    load_adapter_state_dict,
+    remove_lora,
+    trainable_parameters,
+)
+from dreambooth_pl.lora.files import (
+    METADATA_KEY,
+    WEIGHTS_NAME,
+    load_lora,
+    load_loras,
+    save_lora,
+)
+from dreambooth_pl.lora.settings import AdapterKind, LoraSettings
+from dreambooth_pl.lora.strength import lora_scale
+
+__all__ = [
+    "ADAPTER",
+    "METADATA_KEY",
+    "WEIGHTS_NAME",
+    "AdapterKind",
+    "LoraSettings",
+    "adapted_layers",
+    "adapter_kind",
+    "adapter_parameters",
+    "adapter_state_dict",
+    "add_lora",
+    "assert_trainable_set",
+    "load_adapter_state_dict",
+    "load_lora",
+    "load_loras",
+    "lora_scale",
+    "remove_lora",
+    "save_lora",
+    "trainable_parameters",
+]
