@@ -102,7 +102,10 @@ def warnings_about(
 
 
 def _caption_file(photo: Path) -> Path:
-    return photo.with_suffix(CAPTION_SUFFIX)
+    """Return where a photo's caption is, or is to be; its suffix may be in capitals."""
+    path = photo.with_suffix(CAPTION_SUFFIX)
+    capitals = photo.with_suffix(CAPTION_SUFFIX.upper())
+    return capitals if capitals.is_file() and not path.is_file() else path
 
 
 def _read_text(path: Path) -> str:

@@ -87,7 +87,9 @@ def prepare_mask(
     Returns float32 [1, height, width] in [0, 1].
     """
     height, width = size
-    fitted = ImageOps.fit(mask, (width, height), Image.Resampling.BOX, centering=centering)
+    # As floats: greys would be rounded twice, after each of the two directions.
+    greys = mask.convert("F")
+    fitted = ImageOps.fit(greys, (width, height), Image.Resampling.BOX, centering=centering)
     return torch.from_numpy(np.asarray(fitted, dtype=np.float32) / 255)[None]
 
 

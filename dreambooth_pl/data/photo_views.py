@@ -34,7 +34,7 @@ class PhotoViews:
     """Weight of the loss where a mask is black."""
 
     def __call__(self, photos: Sequence[Path], prompts: Sequence[str]) -> list[list[View]]:
-        """Return the views of each photo, as many as it has crops.
+        """Return the views of each photo, as many as it has crops that its mask lets count.
 
         Raises:
             UserError: a mask is missing, unreadable, of another shape than its photo, or black.
@@ -55,17 +55,17 @@ class PhotoViews:
         view = View(photo, "instance", prompt, size=size, mask=mask)
         view = replace(view, mask_background_weight=self.mask_background_weight)
         views = [replace(view, centering=crop) for crop in crops]
-        for view in views:
-            weights = view.loss_weights(self.resolution)
-            if weights is not None and not weights.any():
-                raise UserError(
-                    f"{mask}: is black everywhere in the part of {photo.name} that is trained on; "
-                    "paint the subject white, or set data.mask_background_weight above 0."
-                )
+        if mask is not None:  # a crop that misses the subject has nothing to learn from
+            views = [view for view in views if view.loss_weights(self.resolution).any()]
+        if not views:
+            raise UserError(
+                f"{mask}: is black everywhere in the part of {photo.name} that is trained on; "
+                "paint the subject white, or set data.mask_background_weight above 0."
+            )
         return views
 
     def remarks(self, views: Sequence[Sequence[View]], flips: bool) -> tuple[str, ...]:
-        """Return lines that tell a user about buckets, random crops and masks, where there are any.
+        """Return lines on buckets, flips, random crops and masks, as far as there are any.
 
         Args:
             views: what calling this returned.
@@ -76,11 +76,14 @@ class PhotoViews:
             sizes = [of_photo[0].size for of_photo in views]
             counts = [f"{sizes.count(size)} at {size[1]} x {size[0]}" for size in sorted({*sizes})]
             lines.append(f"buckets (width x height): {', '.join(counts)}")
-        if self.num_crops is not None:
+        if flips or self.num_crops is not None:
             crops = sum(map(len, views))
+            source = "1 photo" if len(views) == 1 else f"{len(views)} photos"
+            if self.num_crops is not None:
+                source = f"{crops} random crops of {source}"
             lines.append(
-                f"distinct views: {crops * (1 + flips)}, from {crops} crops of {len(views)} photos"
-                + (", each also flipped" if flips else "")
+                f"distinct views, each encoded once: {crops * (1 + flips)}, from {source}"
+                + (", also flipped" if flips else "")
             )
         if any(of_photo[0].mask for of_photo in views):
             lines.append(f"masks: {len(views)}; background weighs {self.mask_background_weight:g}")
