@@ -59,3 +59,16 @@ def rare_tokens() -> tuple[str, ...]:
     vocabulary = open_clip.SimpleTokenizer().encoder
     whole = (t.removesuffix("</w>") for t in vocabulary if t.endswith("</w>"))
     return tuple(t for t in whole if re.fullmatch(r"[a-z]{2,4}", t) and t not in used)
+
+
+def noun_in(caption: str) -> str:
+    """Return the class noun that a caption names first.
+
+    >>> noun_in("a photo of a oue stuffed animal beside a bowl.")
+    'stuffed animal'
+    """
+    text = f" {caption.rstrip('.').replace(',', '')} "
+    places = [(text.find(f" {noun} "), -len(noun), noun) for noun in CLASSES]
+    found = [place for place in places if place[0] >= 0]
+    assert found, f"no class noun in {caption!r}"
+    return min(found)[2]

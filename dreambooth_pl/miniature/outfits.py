@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from dreambooth_pl.miniature.canvas import Canvas, Colour, Point, shade
@@ -49,12 +50,51 @@ def shorts(c: Canvas, anchors: Anchors, colour: Colour) -> None:
             c.limb([top, _between(top, foot, 0.5)], shade(colour, 0.88), half * 0.5, half * 0.48)
 
 
+def _across(anchors: Anchors, t: float, width: float) -> list[Point]:
+    """Ends of a line across the torso at `t`, `width` chest half-widths to either side."""
+    middle, beyond, half = _torso(anchors, t, t + 0.1)
+    dx, dy = beyond[0] - middle[0], beyond[1] - middle[1]
+    length = math.hypot(dx, dy) or 1.0
+    over = (-dy / length * half * width, dx / length * half * width)
+    return [
+        (middle[0] - over[0], middle[1] - over[1]),
+        (middle[0] + over[0], middle[1] + over[1]),
+    ]
+
+
+def _shirt_without_limbs(c: Canvas, anchors: Anchors, colour: Colour) -> None:
+    """A shirt around something that stands: sleeves stick out at the sides."""
+    (x, top), half = anchors.points["neck"], anchors.sizes["chest"]
+    hem = anchors.points["rear"][1]
+    for side in (-1, 1):
+        shoulder = (x + side * half * 0.8, top + half * 0.3)
+        cuff = (x + side * half * 1.3, top + (hem - top) * 0.55)
+        c.limb([shoulder, cuff], shade(colour, 0.88), half * 0.26, half * 0.22)
+    c.polygon(
+        [
+            (x - half * 0.7, top),
+            (x + half * 0.7, top),
+            (x + half * 1.06, top + (hem - top) * 0.3),
+            (x + half * 1.1, hem),
+            (x - half * 1.1, hem),
+            (x - half * 1.06, top + (hem - top) * 0.3),
+        ],
+        colour,
+    )
+    c.ellipse(x, top, half * 0.3, half * 0.12, shade(colour, 0.7))
+
+
 def red_t_shorts(c: Canvas, anchors: Anchors) -> None:
-    """A red shirt with red shorts."""
+    """A red shirt with red shorts, white at the waist."""
+    if "leg0_top" not in anchors.points:
+        _shirt_without_limbs(c, anchors, RED)
+        hem = anchors.points["rear"][1]
+        x, half = anchors.points["neck"][0], anchors.sizes["chest"]
+        c.line([(x - half * 1.08, hem), (x + half * 1.08, hem)], _WHITE, half * 0.14)
+        return
     shorts(c, anchors, RED)
     shirt(c, anchors, RED)
-    start, end, half = _torso(anchors, 0.56, 0.64)
-    c.limb([start, end], _WHITE, half * 0.16, half * 0.16)
+    c.line(_across(anchors, 0.6, 1.04), _WHITE, anchors.sizes["chest"] * 0.16)
 
 
 def _on_head(c: Canvas, anchors: Anchors) -> Canvas:

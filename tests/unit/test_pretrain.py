@@ -11,6 +11,7 @@ import timm
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from safetensors.torch import load_file
 
 from dreambooth_pl.miniature import world
 from dreambooth_pl.miniature.pretrain import clip, dino, pictures, vae
@@ -66,6 +67,16 @@ def test_the_text_encoder_is_the_text_tower():
         ends = states[torch.arange(2), tokens.argmax(-1)] @ model.text_projection
         expected = model.encode_text(tokens)
     assert torch.allclose(ends, expected, atol=1e-5)
+
+
+def test_short_texts_are_encoded_as_padded_ones():
+    torch.manual_seed(0)
+    model = clip.build().eval()
+    tokens = clip.tokenizer()(["a sks dog in the forest", "a cat"])
+    with torch.no_grad():
+        expected = model.encode_text(tokens, normalize=True)
+        features = clip.encode_short_texts(model, tokens)
+    assert torch.allclose(features, expected, atol=1e-5)
 
 
 def test_crops_are_within_range_and_keyed():
@@ -130,6 +141,30 @@ def test_stages_write_a_base_that_the_libraries_load(tmp_path):
     assert model.encode_image(preprocess(image)[None]).shape == (1, 128)
     backbone = timm.create_model(f"local-dir:{out / 'dino'}", pretrained=True, num_classes=0)
     assert backbone(torch.zeros(1, 3, 128, 128)).shape == (1, 192)
+
+    # Going on from that base: what is not trained anew is taken over as it is, and so is the UNet,
+    # whose average does not begin before the learning rate is warm.
+    for left in (tmp_path / "work").glob("*.pt"):
+        left.unlink()
+    again = tmp_path / "again"
+    arguments = ["text-to-image", "--steps=1", f"--start={out}", "--device=cpu"]
+    assert main([*arguments, f"--work={tmp_path / 'work'}", f"--out={again}"]) == 0
+    files = sorted(path.relative_to(out) for path in out.rglob("*.safetensors"))
+    assert len(files) == 5
+    for file in files:
+        before, after = load_file(out / file), load_file(again / file)
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before), file
+
+
+def test_a_start_that_is_no_base_is_named(capsys, tmp_path):
+    for arguments, said in (
+        (["dino", f"--start={tmp_path}"], "model_index.json"),
+        (["clip", "--lock-text"], "--start"),
+    ):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert said in capsys.readouterr().err
 
 
 def test_an_unknown_stage_is_named(capsys):

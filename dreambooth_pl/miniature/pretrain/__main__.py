@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 
 from dreambooth_pl.miniature.pretrain import clip, dino, pictures, text_to_image, vae
@@ -36,15 +36,24 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="STAGE",
         help="any of: " + " ".join(STAGES),
     )
-    parser.add_argument("--pictures", type=int, default=50_000, help="drawn training pictures")
+    parser.add_argument("--pictures", type=int, default=60_000, help="drawn training pictures")
     parser.add_argument(
-        "--views", type=int, default=24_000, help="drawn pictures of subjects seen several times"
+        "--views", type=int, default=40_000, help="drawn pictures of subjects seen several times"
     )
-    parser.add_argument("--vae-steps", type=int, default=2_000, help="steps of 16 pictures")
-    parser.add_argument("--clip-steps", type=int, default=1_200, help="steps of 256 pictures")
-    parser.add_argument("--dino-steps", type=int, default=1_500, help="steps of 32 pictures")
     parser.add_argument(
-        "--steps", type=int, default=6_000, help="steps of 64 pictures of text-to-image"
+        "--vae-steps", type=int, default=8_000, help=f"steps of {vae.BATCH} pictures"
+    )
+    parser.add_argument(
+        "--clip-steps", type=int, default=1_200, help=f"steps of {clip.BATCH} pictures"
+    )
+    parser.add_argument(
+        "--dino-steps", type=int, default=1_500, help=f"steps of {dino.BATCH} pairs of pictures"
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=20_000,
+        help=f"steps of {text_to_image.BATCH} pictures of text-to-image",
     )
     parser.add_argument(
         "--photos",
@@ -54,10 +63,26 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help="folder of natural photos for the VAE; may be repeated",
     )
     parser.add_argument(
+        "--start",
+        type=Path,
+        help="folder of a base, such as data/miniature: the stages go on from its weights instead "
+        "of from nothing",
+    )
+    parser.add_argument(
+        "--lock-text",
+        action="store_true",
+        help="leave CLIP's text tower as it is in --start, so that the UNet stays valid",
+    )
+    parser.add_argument(
         "--minutes",
         type=float,
         default=math.inf,
         help="pause a stage after so long; the same command goes on",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the UNet: a sixth faster on a CPU, after two minutes of compiling",
     )
     parser.add_argument("--seed", type=int, default=0, help="of everything random")
     parser.add_argument(
@@ -74,6 +99,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     unknown = [s for s in args.stages if s not in STAGES]
     if unknown:
         parser.error(f"unknown stage {unknown[0]!r}; the stages are: {' '.join(STAGES)}")
+    if args.start and not (args.start / "model_index.json").is_file():
+        parser.error(f"--start {args.start} is not the folder of a base (no model_index.json)")
+    if args.lock_text and not args.start:
+        parser.error("--lock-text needs --start, the base whose text tower is to stay")
     return args
 
 
@@ -82,7 +111,7 @@ class Pretraining:
 
     def __init__(self, args: argparse.Namespace, report: Callable[[str], None]) -> None:
         self.args, self.report = args, report
-        self.limits = Limits(args.work, torch.device(args.device), args.minutes)
+        self.limits = Limits(args.work, torch.device(args.device), args.minutes, args.compile)
         args.work.mkdir(parents=True, exist_ok=True)
 
     def run(self, stage: str) -> bool:
@@ -104,7 +133,13 @@ class Pretraining:
         photos = vae.load_photos(self.args.photos)
         self.report(f"vae: {len(drawn)} pictures, {len(photos)} natural photos")
         model = vae.fit(
-            drawn, photos, self.args.vae_steps, self.args.seed, self.limits, self.report
+            drawn,
+            photos,
+            self.args.vae_steps,
+            self.args.seed,
+            self.limits,
+            self.report,
+            start=self._start(lambda base: AutoencoderKL.from_pretrained(base / "vae")),
         )
         if model is None:
             return False
@@ -113,16 +148,32 @@ class Pretraining:
         return True
 
     def clip(self) -> bool:
-        """Train the CLIP."""
+        """Train the CLIP; with a locked text tower it goes straight into the base."""
         model = clip.fit(
-            self._pictures(), self.args.clip_steps, self.args.seed, self.limits, self.report
+            self._pictures(),
+            self.args.clip_steps,
+            self.args.seed,
+            self.limits,
+            self.report,
+            start=self._start(lambda base: clip.load(base / "clip")),
+            lock_text=self.args.lock_text,
         )
+        if model is not None and self.args.lock_text:
+            clip.save(model, self.args.out / "clip")
         return self._keep(model, "clip")
 
     def dino(self) -> bool:
-        """Train the DINO."""
-        views = pictures.load(self.args.work / "subjects", self.args.views)
-        model = dino.fit(views, self.args.dino_steps, self.args.seed, self.limits, self.report)
+        """Train the DINO; nothing in the base depends on it, so it goes straight there."""
+        model = dino.fit(
+            pictures.load(self.args.work / "subjects", self.args.views),
+            self.args.dino_steps,
+            self.args.seed,
+            self.limits,
+            self.report,
+            start=self._start(lambda base: dino.load(base / "dino")),
+        )
+        if model is not None and (self.args.out / "dino").is_dir():
+            dino.save(model, self.args.out / "dino")
         return self._keep(model, "dino")
 
     def text_to_image(self) -> bool:
@@ -138,6 +189,7 @@ class Pretraining:
             self.args.seed,
             self.limits,
             self.report,
+            start=self._start(lambda base: UNet2DConditionModel.from_pretrained(base / "unet")),
         )
         if unet is None:
             return False
@@ -146,6 +198,10 @@ class Pretraining:
         assemble(self.args.out, autoencoder, unet.eval(), clip_model, backbone, std)
         self.report(f"text-to-image: the base is in {self.args.out}")
         return True
+
+    def _start(self, load: Callable[[Path], nn.Module]) -> nn.Module | None:
+        """What to go on from, in float32; None to begin with an untrained model."""
+        return load(self.args.start).float() if self.args.start else None
 
     def _pictures(self) -> pictures.Pictures:
         return pictures.load(self.args.work / "world", self.args.pictures)
@@ -156,9 +212,14 @@ class Pretraining:
         return model is not None
 
     def _kept(self, model: nn.Module, name: str) -> nn.Module:
+        """Read an earlier stage's result; where it was not run, the part of the base in --start."""
         path = self.args.work / f"{name}-final.pt"
         if not path.exists():
-            raise SystemExit(f"{path} is missing: run the stage `{name}` first")
+            load = {"clip": clip.load, "dino": dino.load}[name]
+            started = self._start(lambda base: load(base / name))
+            if started is None:
+                raise SystemExit(f"{path} is missing: run the stage `{name}` first")
+            return started.eval()
         model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
         return model.eval()
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, train
+from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, autocast, train
 from dreambooth_pl.miniature.pretrain.pictures import VIEWS, Pictures
 from dreambooth_pl.randomness import stable_hash
 
@@ -135,15 +135,25 @@ def apart(embeddings: Tensor) -> Tensor:
 
 
 def fit(
-    pictures: Pictures, steps: int, seed: int, limits: Limits, report: Callable[[str], None]
+    pictures: Pictures,
+    steps: int,
+    seed: int,
+    limits: Limits,
+    report: Callable[[str], None],
+    start: nn.Module | None = None,
 ) -> nn.Module | None:
     """Train by multi-crop self-distillation; the backbone of the teacher is the result.
 
     Args:
         pictures: the set of subjects, `VIEWS` pictures each in a row.
+        start: a backbone to go on from; its head is new all the same.
     """
     torch.manual_seed(stable_hash(seed, "dino", "init"))
-    model = Distillation().to(limits.device)
+    model = Distillation()
+    if start is not None:
+        for part in (model.student, model.teacher):
+            part.backbone.load_state_dict(start.state_dict())
+    model = model.to(limits.device)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng(stable_hash(seed, "dino", step))
@@ -163,7 +173,7 @@ def fit(
                 slow.lerp_(fast, 1 - momentum)
         large = [crops(images, 128, (0.7, 1.0), generator) for images in pair]
         small = [crops(pair[i % 2], 64, (0.4, 0.7), generator) for i in range(LOCAL_CROPS)]
-        with torch.autocast(limits.device.type, torch.bfloat16):
+        with autocast(limits.device):
             with torch.no_grad():
                 _, taught_scores = model.teacher(large)
             seen, seen_scores = model.student([torch.cat(large), torch.cat(small)])
@@ -199,6 +209,13 @@ def centred(backbone: nn.Module, pictures: Pictures, count: int = 1_000) -> nn.M
     features = [backbone(b.to(device).float() / 127.5 - 1) for b in images.split(50)]
     backbone.norm.bias -= torch.cat(features).mean(0)
     return backbone
+
+
+def load(folder: Path) -> nn.Module:
+    """The backbone that `save` wrote, as float32."""
+    return timm.create_model(
+        f"local-dir:{folder}", pretrained=True, num_classes=0, dynamic_img_size=True
+    ).float()
 
 
 def save(backbone: nn.Module, folder: Path) -> None:

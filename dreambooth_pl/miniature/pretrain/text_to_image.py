@@ -7,16 +7,16 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from dreambooth_pl import diffusion
 from dreambooth_pl.miniature.pretrain.clip import MODEL, tokenizer
-from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, train
+from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, autocast, train
 from dreambooth_pl.miniature.pretrain.pictures import Pictures
 from dreambooth_pl.randomness import stable_hash
 
-BATCH = 64
+BATCH = 32
 CAPTION_DROPOUT = 0.1
 MIN_SNR_GAMMA = 5.0
 PAD = 49407
@@ -56,10 +56,12 @@ def fit(
     seed: int,
     limits: Limits,
     report: Callable[[str], None],
+    start: nn.Module | None = None,
 ) -> UNet2DConditionModel | None:
     """Train on scaled latents [N, 4, 16, 16] with min-SNR weights (2303.09556)."""
     torch.manual_seed(stable_hash(seed, "text-to-image", "init"))
-    model = build()
+    model = build() if start is None else start.train()
+    network = torch.compile(model) if limits.compile else model
     text_encoder = text_encoder.to(limits.device).eval().requires_grad_(False)
     tokens = tokenizer()([c for texts in pictures.captions for c in texts] + [""])
     tokens = torch.where(tokens == 0, PAD, tokens)
@@ -80,14 +82,14 @@ def fit(
         timesteps = torch.randint(0, len(alphas), (BATCH,), generator=generator)
         timesteps = timesteps.to(limits.device)
         noisy = diffusion.add_noise(clean, noise, timesteps, alphas)
-        with torch.autocast(limits.device.type, torch.bfloat16):
+        with autocast(limits.device):
             with torch.no_grad():
                 context = text_encoder(words).last_hidden_state
-            predicted = model(noisy, timesteps, context).sample
+            predicted = network(noisy, timesteps, context).sample
         error = (predicted.float() - noise).pow(2).mean((1, 2, 3))
         snr = diffusion.snr(timesteps, alphas)
         weight = snr.clamp(max=MIN_SNR_GAMMA) / snr
         return (weight * error).mean(), {"mse": float(error.detach().mean())}
 
-    plan = Plan(steps, 1e-3, warmup=500, weight_decay=0.01, ema_decay=0.999)
+    plan = Plan(steps, 1e-3, warmup=500, weight_decay=0.01)
     return train("text-to-image", model, loss, plan, limits, report)

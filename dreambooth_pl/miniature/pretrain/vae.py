@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from PIL import Image, ImageOps
-from torch import Tensor
+from torch import Tensor, nn
 
-from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, train
+from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, autocast, train
 from dreambooth_pl.miniature.pretrain.pictures import Pictures
 from dreambooth_pl.randomness import stable_hash
 
-BATCH = 16
+BATCH = 8
 PHOTO_SHARE = 0.2
 KL_WEIGHT = 1e-6
 EDGE_WEIGHT = 0.5
@@ -71,10 +71,11 @@ def fit(
     seed: int,
     limits: Limits,
     report: Callable[[str], None],
+    start: nn.Module | None = None,
 ) -> AutoencoderKL | None:
     """Train the autoencoder: L1 + L2 + edges + a faint KL, as in latent diffusion (2112.10752)."""
     torch.manual_seed(stable_hash(seed, "vae", "init"))
-    model = build()
+    model = build() if start is None else start.train()
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng(stable_hash(seed, "vae", step))
@@ -85,7 +86,7 @@ def fit(
         pixels = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).to(limits.device)
         pixels = (pixels.float() / 127.5 - 1).contiguous()
         noise = torch.Generator().manual_seed(stable_hash(seed, "vae", "noise", step))
-        with torch.autocast(limits.device.type, torch.bfloat16):
+        with autocast(limits.device):
             posterior = model.encode(pixels).latent_dist
             mean, std = posterior.mean.float(), posterior.std.float()
             latents = mean + std * torch.randn(mean.shape, generator=noise).to(mean.device)
@@ -110,7 +111,7 @@ def encode(
     for start in range(0, len(pictures), batch):
         pixels = torch.from_numpy(np.ascontiguousarray(pictures.images[start : start + batch]))
         pixels = pixels.permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             mean = model.encode(pixels).latent_dist.mean
         latents[start : start + batch] = mean.float().cpu().numpy()
         if start // batch % 100 == 0:
