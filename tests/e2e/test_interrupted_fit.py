@@ -13,6 +13,10 @@ HARD = {
     "model__lora__dropout": 0.2,
     "data__horizontal_flip": True,
     "data__batch_size": 2,
+    "data__crop": "random",
+    "data__num_crops": 2,
+    "data__aspect_ratio_buckets": True,
+    "data__caption_dropout": 0.3,
     "trainer__accumulate_grad_batches": 2,
 }
 PLAIN: dict[str, Any] = {}
