@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dreambooth_pl.contact_sheet import contact_sheet
 from dreambooth_pl.encoders import Encoders, EncoderSettings, load_encoders
-from dreambooth_pl.miniature import subjects, world
+from dreambooth_pl.miniature import sheets, subjects, world
 from dreambooth_pl.miniature.pretrain.pictures import NOUNS, SETTINGS, scene
 from dreambooth_pl.miniature.settings import SETTINGS as PLACES
 from dreambooth_pl.models import Base, load_base
@@ -33,17 +33,19 @@ KNOWN = tuple(dict.fromkeys(NOUNS))
 Progress = Callable[[str], None]
 
 
-def vae_psnr(base: Base, images: Sequence[Image.Image]) -> float:
-    """Mean over images of the PSNR in dB of decode(encode(image)), values in [0, 1]."""
-    values = []
+@torch.no_grad()
+def through_vae(base: Base, images: Sequence[Image.Image]) -> tuple[float, list[Image.Image]]:
+    """Mean over images of the PSNR in dB of decode(encode(image)), values in [0, 1]; and those."""
+    values, decoded_images = [], []
     for image in images:
         pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None] / 127.5 - 1
         mean, _ = base.encode_images(pixels)
-        with torch.no_grad():
-            decoded = base.vae.decode(mean / base.vae.config.scaling_factor).sample
-        error = ((decoded.clamp(-1, 1) - pixels) / 2).pow(2).mean()
+        decoded = base.vae.decode(mean / base.vae.config.scaling_factor).sample.clamp(-1, 1)
+        error = ((decoded - pixels) / 2).pow(2).mean()
         values.append(float(-10 * error.log10()))
-    return float(np.mean(values))
+        array = ((decoded[0].permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8)
+        decoded_images.append(Image.fromarray(array.numpy()))
+    return float(np.mean(values)), decoded_images
 
 
 def nearest_subject(features: Tensor, labels: Tensor) -> float:
@@ -136,13 +138,19 @@ def subject_figures(encoders: Encoders) -> dict[str, float]:
 
 
 def figures(
-    folder: Path, photos: Path | None, count: int, out: Path | None, progress: Progress
+    folder: Path,
+    photos: Path | None,
+    count: int,
+    out: Path | None,
+    progress: Progress,
+    drawn_count: int = 400,
 ) -> dict[str, float]:
     """All figures of the base in `folder`; `count` generated pictures for each that needs them.
 
     Args:
         photos: folder of natural photos for `vae_psnr_photo`; without it the figure is left out.
-        out: where a contact sheet of the generated pictures goes, or None.
+        out: where contact sheets go, or None.
+        drawn_count: held-out drawn pictures for CLIP's accuracy.
     """
     base = load_base(str(folder))
     names = EncoderSettings(clip=f"local-dir:{folder}/clip", dino=f"local-dir:{folder}/dino")
@@ -150,16 +158,19 @@ def figures(
     sampling = SamplingSettings()
     progress("VAE")
     drawn = [world.draw(scene(HELD_OUT_SEED, i)[0]) for i in range(64)]
-    result = {"vae_psnr_drawn": vae_psnr(base, drawn)}
+    value, decoded = through_vae(base, drawn)
+    result = {"vae_psnr_drawn": value}
+    shown = list(zip(drawn[:8], decoded[:8], ["drawn"] * 8, strict=True))
     if photos is not None:
         found = sorted(p for p in photos.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg"})
         squares = [
             ImageOps.fit(ImageOps.exif_transpose(Image.open(p)).convert("RGB"), (128, 128))
             for p in found
         ]
-        result["vae_psnr_photo"] = vae_psnr(base, squares)
+        result["vae_psnr_photo"], decoded = through_vae(base, squares)
+        shown += zip(squares[:4], decoded[:4], ["photo"] * len(squares[:4]), strict=True)
     progress("encoders on drawn pictures")
-    result |= drawn_accuracy(encoders, 400)
+    result |= drawn_accuracy(encoders, drawn_count)
     result |= subject_figures(encoders)
     progress("generated pictures")
     generated, images, prompts = generated_accuracy(base, encoders, sampling, count)
@@ -168,6 +179,9 @@ def figures(
         out.mkdir(parents=True, exist_ok=True)
         sheet = contact_sheet(images[:32], prompts[:32], columns=8, title="untuned base")
         sheet.save(out / "generated.png")
+        sheets.autoencoder_sheet(*zip(*shown, strict=True)).save(out / "autoencoder.png")
+        sheets.world_sheet(HELD_OUT_SEED).save(out / "world.png")
+        sheets.subjects_sheet().save(out / "subjects.png")
     progress("identifiers")
     return result | identifier_gap(base, encoders, sampling, count)
 
@@ -201,7 +215,7 @@ def main() -> None:
     parser.add_argument("--base", type=Path, default=Path("data/miniature"), help="its folder")
     parser.add_argument("--photos", type=Path, help="folder of natural photos (JPEG)")
     parser.add_argument("--images", type=int, default=96, help="generated pictures a figure")
-    parser.add_argument("--out", type=Path, help="folder for a contact sheet")
+    parser.add_argument("--out", type=Path, help="folder for contact sheets")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     args = parser.parse_args()
     console = Console(stderr=True)

@@ -1,0 +1,41 @@
+"""The base's figures: retrieval by hand, ROC area by scipy, and contact sheets of the world."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.stats import mannwhitneyu
+
+from dreambooth_pl.miniature import report, sheets
+
+
+def test_nearest_subject_by_hand():
+    rows = F.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.9, 0.3]]), dim=1)
+    # Rows 0 and 1 are nearest to each other; row 3 is nearest to 1; row 2 to 3.
+    assert report.nearest_subject(rows, torch.tensor([7, 7, 8, 8])) == pytest.approx(0.75)
+
+
+def test_roc_area_is_that_of_mann_whitney():
+    generator = torch.Generator().manual_seed(0)
+    features = F.normalize(torch.randn(24, 6, generator=generator), dim=1)
+    subjects = torch.arange(24) // 3
+    classes = subjects // 2
+    same, other = [], []
+    for i in range(24):
+        for j in range(i + 1, 24):
+            value = float(features[i] @ features[j])
+            if subjects[i] == subjects[j]:
+                same.append(value)
+            elif classes[i] == classes[j]:
+                other.append(value)
+    expected = mannwhitneyu(same, other).statistic / (len(same) * len(other))
+    assert report.same_subject_auc(features, subjects, classes) == pytest.approx(expected, abs=1e-6)
+
+
+def test_sheets_show_every_picture():
+    world_sheet = sheets.world_sheet(seed=1, count=4, columns=2)
+    assert world_sheet.width == 2 * 128 + 3 * 8
+    subjects_sheet = sheets.subjects_sheet(["dog6", "can"])
+    assert subjects_sheet.width > 5 * 128
+    assert subjects_sheet.height > 2 * 128
