@@ -22,11 +22,6 @@ def read_model_index(name: str, revision: str | None) -> dict[str, Any]:
     """
     folder = Path(name)
     remedy = "Give the path of a diffusers pipeline folder, such as data/miniature, or a hub id."
-    if folder.is_file():
-        raise UserError(
-            f"model.base: {name!r} is a file; bases are read from diffusers folders. Convert it "
-            "with diffusers' from_single_file and save_pretrained."
-        )
     if folder.is_dir():
         index = folder / "model_index.json"
         if not index.is_file():

@@ -1,78 +1,46 @@
-"""The components of a base model. The one place that knows base families.
+"""A base model: its networks, and what is done with them whatever their family.
 
-A base is any diffusers pipeline folder or hub id of a known family; `data/miniature` is one.
-Everything else works with `Base` and does not ask which family it has.
-
-A new family needs: an entry in `_FAMILIES`, its prompt encoding in `Base.encode_tokens` (what goes
-beside the hidden states, such as SDXL's pooled embedding and time ids, travels in
-`Conditioning.added` and reaches the UNet as `added_cond_kwargs`), and a test against the diffusers
-pipeline's own `encode_prompt`.
+A base is any diffusers pipeline folder, hub id or single checkpoint file of a known family;
+`data/miniature` is one. Everything else works with `Base` and does not ask which family it has:
+that is in `base_families`.
 """
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import diffusers
 import torch
-import transformers
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
-from dreambooth_pl.base_location import read_model_index
+from dreambooth_pl.base_families import FAMILIES, StableDiffusion
+from dreambooth_pl.base_parts import Parts, read_folder
+from dreambooth_pl.conditioning import Conditioning, Framing
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.single_file import read_checkpoint
 
-
-@dataclass(frozen=True)
-class _Family:
-    """What `model_index.json` must say for a base to be of this family."""
-
-    name: str
-    text_encoders: dict[str, str]  # subfolder -> transformers class
-    tokenizers: tuple[str, ...]  # subfolders
-
-
-# model_index.json's `_class_name`, which is also the pipeline that draws. Stable Diffusion 1.x and
-# 2.x share all code: width, depth and prediction type are in their configs.
-_FAMILIES = {
-    "StableDiffusionPipeline": _Family(
-        "stable-diffusion", {"text_encoder": "CLIPTextModel"}, ("tokenizer",)
-    ),
-}
 PREDICTION_TYPES = ("epsilon", "v_prediction")
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """What the UNet is conditioned on, one row per prompt."""
-
-    hidden_states: Tensor
-    """Text encoder states, [B, L, D]."""
-    added: dict[str, Tensor] = field(default_factory=dict)
-    """Further inputs by name, each [B, ...]; empty for Stable Diffusion 1.x and 2.x."""
-
-    def select(self, rows: Tensor) -> Conditioning:
-        """Return the rows at the indices `rows` [N], in their order."""
-        return Conditioning(
-            self.hidden_states[rows], {name: value[rows] for name, value in self.added.items()}
-        )
+FrozenDtype = Literal["float32", "bfloat16", "float16"]
+"""In what the frozen weights of UNet and text encoders are held. The VAE's are always float32: in
+float16 that of Stable Diffusion XL overflows, and pictures come out black."""
 
 
 @dataclass(eq=False)
 class Base:
-    """The frozen components of a base model, in float32 and eval mode; adapters may sit in them.
+    """The frozen components of a base model in eval mode; adapters may sit in them.
 
     A plain class, so that it can hang on a module without its parts being registered there.
     """
 
     name: str
-    """Folder or hub id it was loaded from."""
+    """Folder, file or hub id it was loaded from."""
     family: str
     pipeline_class: str
     vae: AutoencoderKL
@@ -88,6 +56,18 @@ class Base:
     fingerprint: str
     """Short hash of schedule, shapes and weight samples as loaded. Adapters do not change it, nor
     does it matter whether the files are float32 or float16."""
+    zeros_for_empty_prompt: bool = False
+    """Whether zeros stand for an empty negative or dropped prompt, instead of its encoding."""
+
+    @property
+    def rules(self) -> StableDiffusion:
+        """What is particular to its family."""
+        return FAMILIES[self.pipeline_class]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the UNet computes with, autocast aside. Adapters and VAE are always float32."""
+        return self.unet.conv_in.weight.dtype
 
     @property
     def vae_scale_factor(self) -> int:
@@ -123,6 +103,13 @@ class Base:
             module.to(device)
         return self
 
+    def enable_gradient_checkpointing(self) -> None:
+        """Let training compute activations again in the backward pass instead of keeping them."""
+        self.unet.enable_gradient_checkpointing()
+        for text_encoder in self.text_encoders:
+            # prompts' embeddings carry no gradient, which the reentrant way would need
+            text_encoder.gradient_checkpointing_enable({"use_reentrant": False})
+
     def tokenize(self, prompts: list[str]) -> list[dict[str, Tensor]]:
         """Return each text encoder's inputs, `input_ids` [B, L] above all, padded to its length L.
 
@@ -148,7 +135,8 @@ class Base:
                 return_tensors="pt",
             )
             names = ["input_ids"]
-            if getattr(text_encoder.config, "use_attention_mask", False):
+            masked = getattr(text_encoder.config, "use_attention_mask", False)
+            if masked and self.rules.reads_attention_mask:
                 names.append("attention_mask")
             tokens.append({name: padded[name] for name in names})
         return tokens
@@ -157,10 +145,12 @@ class Base:
         self, tokens: list[dict[str, Tensor]], device: torch.device | str | None = None
     ) -> Conditioning:
         """Encode `tokenize`'s result, as the diffusers pipeline of the family does."""
-        (text_encoder,), (inputs,) = self.text_encoders, tokens
-        inputs = {name: value.to(text_encoder.device) for name, value in inputs.items()}
-        states = text_encoder(**inputs)[0]
-        return Conditioning(states.to(device) if device is not None else states)
+        inputs = [
+            {name: value.to(text_encoder.device) for name, value in part.items()}
+            for text_encoder, part in zip(self.text_encoders, tokens, strict=True)
+        ]
+        encoded = self.rules.encode(self.text_encoders, inputs)
+        return encoded if device is None else encoded.to(device)
 
     def encode_prompts(
         self, prompts: list[str], device: torch.device | str | None = None
@@ -172,6 +162,25 @@ class Base:
         """
         return self.encode_tokens(self.tokenize(prompts), device)
 
+    def encode_negative(
+        self, prompt: str, device: torch.device | str | None = None
+    ) -> Conditioning:
+        """Encode a negative prompt, [1, ...], as the family's pipeline does: empty may be zeros."""
+        encoded = self.encode_prompts([prompt], device)
+        if prompt or not self.zeros_for_empty_prompt:
+            return encoded
+        return encoded.zeroed(torch.ones(1))
+
+    def framing_inputs(
+        self, framings: Sequence[Framing], device: torch.device | str | None = None
+    ) -> dict[str, Tensor]:
+        """Return what the UNet is told of how pictures are framed, each [N, ...]; often nothing.
+
+        It goes into `Conditioning.added` beside what the prompts bring there.
+        """
+        inputs = self.rules.framing_inputs(framings)
+        return {name: value.to(device or self.device) for name, value in inputs.items()}
+
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images [B, 3, H, W] in [-1, 1] to the moments of their scaled latents.
@@ -181,110 +190,111 @@ class Base:
         """
         assert pixels.ndim == 4 and pixels.shape[1] == 3, f"images are [B,3,H,W]: {pixels.shape}"
         assert pixels.abs().max() <= 1.0001, "images to encode must lie in [-1, 1]"
-        distribution = self.vae.encode(pixels.to(self.vae.device)).latent_dist
+        with torch.autocast(self.vae.device.type, enabled=False):
+            distribution = self.vae.encode(pixels.to(self.vae.device)).latent_dist
+        mean, std = distribution.mean, distribution.std
+        if not (mean.isfinite().all() and std.isfinite().all()):
+            raise UserError(
+                f"model.base: the VAE of {self.name!r} encodes a picture to values that are not "
+                "finite; its weights are damaged. Download it again, or take another base."
+            )
         scale = self.vae.config.scaling_factor
         shift = getattr(self.vae.config, "shift_factor", None) or 0.0
-        return (distribution.mean - shift) * scale, distribution.std * scale
+        return (mean - shift) * scale, std * scale
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Decode scaled latents [B, C, h, w] to images [B, 3, H, W], about [-1, 1], in float32.
+
+        Not finite where latents are not, or the VAE's weights are damaged.
+        """
+        latents = latents.to(self.vae.device, self.vae.dtype)
+        shift = getattr(self.vae.config, "shift_factor", None) or 0.0
+        with torch.autocast(self.vae.device.type, enabled=False):
+            return self.vae.decode(latents / self.vae.config.scaling_factor + shift).sample
 
     def pipeline(self, scheduler: Any) -> diffusers.DiffusionPipeline:
         """Return the family's diffusers pipeline over the live networks, without a safety checker.
 
         Nothing is copied, cast or moved: what the pipeline draws is what the networks are now.
         """
+        parts = dict(zip(self.rules.text_encoders, self.text_encoders, strict=True))
+        parts |= zip(self.rules.tokenizers, self.tokenizers, strict=True)
         pipeline = getattr(diffusers, self.pipeline_class)(
             vae=self.vae,
-            text_encoder=self.text_encoders[0],
-            tokenizer=self.tokenizers[0],
             unet=self.unet,
             scheduler=scheduler,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
+            **parts,
+            **self.rules.pipeline_options(self.zeros_for_empty_prompt),
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
 
-def load_base(name: str, revision: str | None = None, variant: str | None = None) -> Base:
-    """Load a base from a diffusers folder or, if there is none, by its Hugging Face Hub id.
+def load_base(
+    name: str,
+    revision: str | None = None,
+    variant: str | None = None,
+    frozen_dtype: FrozenDtype = "float32",
+) -> Base:
+    """Load a base from a diffusers folder, a checkpoint file or, if there is none, by its hub id.
 
     Args:
-        name: path of a folder with a `model_index.json`, or `owner/name` on the hub. What looks
-            like a path is never looked for on the hub.
+        name: path of a folder with a `model_index.json`, of a `.safetensors` file with a whole
+            model, or `owner/name` on the hub. What looks like a path is never looked for on the
+            hub.
         revision: branch, tag or commit on the hub.
-        variant: which weight files to take, such as `fp16`; they are computed with in float32.
+        variant: which weight files to take, such as `fp16`.
+        frozen_dtype: what UNet and text encoders are held and computed with; however the files
+            hold them.
 
     Raises:
-        UserError: neither folder nor reachable hub id; no known family; missing weight files.
+        UserError: neither folder, file nor reachable hub id; no known family; missing weights.
     """
-    index = read_model_index(name, revision)
-    class_name = index.get("_class_name")
-    if class_name not in _FAMILIES:
-        raise UserError(
-            f"model.base: {name!r} is a {class_name}; only {', '.join(_FAMILIES)} can be trained. "
-            "Choose a Stable Diffusion 1.x or 2.x base."
-        )
-    family = _FAMILIES[class_name]
-
-    def load(component: type, subfolder: str, **options: Any) -> Any:
-        try:
-            return component.from_pretrained(
-                name, subfolder=subfolder, revision=revision, **options
-            )
-        except Exception as error:  # the libraries raise many kinds for missing or broken files
-            reason = str(error).strip().split("\n")[0]
-            raise UserError(
-                f"model.base: {subfolder!r} of {name!r} cannot be loaded ({reason}). It must hold "
-                "config and safetensors weights as diffusers' save_pretrained writes them; weights "
-                "with a suffix such as fp16 in their name need model.variant."
-            ) from error
-
-    weights = {"variant": variant, "use_safetensors": True}
-    with _without_progress_bars():
-        text_encoders = [
-            load(getattr(transformers, class_), subfolder, **weights).float()
-            for subfolder, class_ in family.text_encoders.items()
-        ]
-        weights["torch_dtype"] = torch.float32
-        vae = load(AutoencoderKL, "vae", **weights)
-        unet = load(UNet2DConditionModel, "unet", **weights)
-    tokenizers = [load(transformers.CLIPTokenizer, folder) for folder in family.tokenizers]
-    scheduler = load(DDPMScheduler, "scheduler")
+    dtype = getattr(torch, frozen_dtype)
+    as_stored = dtype != torch.float32  # cast below: half the memory while loading, if so stored
+    path = Path(name)
+    if path.is_file():
+        parts = read_checkpoint(path, as_stored)
+    else:
+        parts = read_folder(name, revision, variant, as_stored)
+    scheduler = DDPMScheduler.from_config(parts.scheduler_config)
     if scheduler.config.prediction_type not in PREDICTION_TYPES:
         raise UserError(
             f"model.base: {name!r} predicts {scheduler.config.prediction_type!r}; only "
             f"{' and '.join(PREDICTION_TYPES)} can be trained."
         )
-    for module in (vae, unet, *text_encoders):
+    channels = parts.unet.config.in_channels
+    if channels != parts.vae.config.latent_channels:
+        raise UserError(
+            f"model.base: {name!r} is for inpainting or editing: its UNet reads {channels} "
+            "channels. Take the text-to-image version."
+        )
+    for module in (parts.vae, parts.unet, *parts.text_encoders):
         module.requires_grad_(False).eval()
-    base = Base(
-        name=name,
-        family=family.name,
-        pipeline_class=class_name,
-        vae=vae,
-        unet=unet,
-        text_encoders=text_encoders,
-        tokenizers=tokenizers,
-        scheduler_config=DDPMScheduler.load_config(name, subfolder="scheduler", revision=revision),
-        prediction_type=scheduler.config.prediction_type,
-        alphas_cumprod=scheduler.alphas_cumprod,
-        fingerprint="",
-    )
-    base.fingerprint = _fingerprint(base, scheduler.config)
+    base = _assemble(name, parts, scheduler)
+    for module in base.adaptable.values():
+        module.to(dtype)
     return base
 
 
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """Silence transformers' bar per model; bars of downloads stay."""
-    logging = transformers.utils.logging
-    was_enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            logging.enable_progress_bar()
+def _assemble(name: str, parts: Parts, scheduler: DDPMScheduler) -> Base:
+    base = Base(
+        name=name,
+        family=parts.family.name,
+        pipeline_class=parts.family.pipeline_class,
+        vae=parts.vae,
+        unet=parts.unet,
+        text_encoders=parts.text_encoders,
+        tokenizers=parts.tokenizers,
+        scheduler_config=parts.scheduler_config,
+        prediction_type=scheduler.config.prediction_type,
+        alphas_cumprod=scheduler.alphas_cumprod,
+        fingerprint="",
+        zeros_for_empty_prompt=parts.zeros_for_empty_prompt,
+    )
+    base.fingerprint = _fingerprint(base, scheduler.config)
+    return base
 
 
 def _fingerprint(base: Base, schedule: Any) -> str:

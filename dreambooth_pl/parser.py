@@ -34,6 +34,16 @@ class Parser(LightningArgumentParser):
         raise UserError(self._explain(message)) from ex
 
     def _explain(self, message: str) -> str:
+        key = re.search(r'Parser key "([^"]+)"', message)
+        package = re.search(r"No module named '([^']+)'", message)
+        if key and package:
+            return (
+                f"{key[1]}: the package {package[1]} is not installed. Install it with pip install "
+                f"{package[1]}, or choose another class."
+            )
+        absent = re.search(r"module '([^']+)' has no attribute '([^']+)'", message)
+        if key and absent:
+            return f"{key[1]}: {absent[1]} has no {absent[2]}. Is the class's name spelt right?"
         unknown = self._unknown_key(message)
         if unknown is None:
             return message.strip()

@@ -11,6 +11,7 @@ from dreambooth_pl.callbacks.checkpoints import CONFIG_KEY
 from dreambooth_pl.errors import UserError
 
 SWITCH = "model.allow_changed_settings"
+FREE = (SWITCH, "model.gradient_checkpointing")  # change nothing in the results
 COMPARED = ("seed_everything", "model", "data", "trainer.accumulate_grad_batches")
 
 
@@ -43,7 +44,7 @@ def check_same_config(checkpoint: dict[str, Any], config: dict[str, Any]) -> Non
     keys = [
         key
         for key in sorted(before.keys() | now.keys())
-        if any(key == part or key.startswith(f"{part}.") for part in COMPARED) and key != SWITCH
+        if any(key == part or key.startswith(f"{part}.") for part in COMPARED) and key not in FREE
     ]
     changed = [
         f"{key} is {now.get(key)!r}, was {before.get(key)!r}"

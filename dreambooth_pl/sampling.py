@@ -29,6 +29,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 
+from dreambooth_pl.conditioning import Conditioning
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.lora import lora_scale
 from dreambooth_pl.models import Base
@@ -240,12 +241,12 @@ def read_png_metadata(path: str | Path) -> dict[str, Any]:
 def _batches(
     base: Base, requests: list[ImageRequest], settings: SamplingSettings, progress: Progress | None
 ) -> Iterator[Image.Image]:
-    embeddings: dict[str, Tensor] = {}
+    encoded: dict[str | None, Conditioning] = {}
     size = settings.batch_size
     for start in range(0, len(requests), size):
         batch = requests[start : start + size]
         with _drawing(base, settings):
-            images = _draw(base, batch, settings, embeddings)
+            images = _draw(base, batch, settings, encoded)
         if progress is not None:
             progress(start + len(batch), len(requests))
         yield from images
@@ -255,28 +256,34 @@ def _draw(
     base: Base,
     requests: list[ImageRequest],
     settings: SamplingSettings,
-    embeddings: dict[str, Tensor],
+    encoded: dict[str | None, Conditioning],
 ) -> list[Image.Image]:
-    """Draw one batch; `embeddings` is what earlier batches have encoded, by prompt."""
+    """Draw one batch; `encoded` is what batches have encoded, by prompt; None: the negative one."""
     pipeline = base.pipeline(make_scheduler(base, settings))
     filled = requests + requests[-1:] * (settings.batch_size - len(requests))
-    for prompt in {settings.negative_prompt, *(request.prompt for request in requests)}:
-        if prompt not in embeddings:
-            embeddings[prompt] = base.encode_prompts([prompt], base.device).hidden_states
+    if None not in encoded:
+        encoded[None] = base.encode_negative(settings.negative_prompt, base.device)
+    for request in requests:
+        if request.prompt not in encoded:
+            encoded[request.prompt] = base.encode_prompts([request.prompt], base.device)
+    first, *rest = [encoded[request.prompt] for request in filled]
+    negative = encoded[None].joined(*[encoded[None]] * len(rest))
+    inputs = base.rules.drawing_inputs(first.joined(*rest), negative)
     side = settings.resolution or base.resolution
-    images = pipeline(
-        prompt_embeds=torch.cat([embeddings[request.prompt] for request in filled]),
-        negative_prompt_embeds=torch.cat([embeddings[settings.negative_prompt]] * len(filled)),
+    latents = pipeline(
+        **inputs,
         generator=[torch.Generator().manual_seed(request.seed) for request in filled],
         num_inference_steps=settings.num_inference_steps,
         guidance_scale=settings.guidance_scale,
         width=side,
         height=side,
-        output_type="pt",  # [0, 1]; checked before it is rounded to 8 bits
-    ).images[: len(requests)]
-    for request, image in zip(requests, images, strict=True):
-        _check_image(request, image)
+        output_type="latent",  # the VAE is float32, whatever the UNet's latents are
+    ).images
+    decoded = base.decode_latents(latents)[: len(requests)]
     processor = pipeline.image_processor
+    images = processor.postprocess(decoded, output_type="pt")  # [0, 1]
+    for request, raw, image in zip(requests, decoded, images, strict=True):
+        _check_image(request, raw, image)
     return processor.numpy_to_pil(processor.pt_to_numpy(images))
 
 
@@ -287,8 +294,9 @@ def make_scheduler(base: Base, settings: SamplingSettings) -> Any:
     return getattr(diffusers, name).from_config(config)
 
 
-def _check_image(request: ImageRequest, image: Tensor) -> None:
-    if not image.isfinite().all():
+def _check_image(request: ImageRequest, raw: Tensor, image: Tensor) -> None:
+    """Check a decoded image as it is (`raw`), and in [0, 1], before it is rounded to 8 bits."""
+    if not raw.isfinite().all():
         problem = "is not finite"
     elif image.max() < 0.5 / 255:
         problem = "is black"
@@ -297,7 +305,7 @@ def _check_image(request: ImageRequest, image: Tensor) -> None:
     raise UserError(
         f"The image for {request.prompt!r} (seed {request.seed}) {problem}. Either training has "
         "diverged (lower model.learning_rate), or the base overflows in half precision (use "
-        "trainer.precision 32-true or bf16-mixed)."
+        "trainer.precision bf16-mixed or 32-true, and model.frozen_dtype bfloat16 or float32)."
     )
 
 

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from dreambooth_pl.conditioning import Conditioning, Framing
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.models import Base, Conditioning
+from dreambooth_pl.models import Base
 
 
 class EncodableView(Protocol):
     """What the cache needs of a view: one picture with its prompt.
 
     It may also have `loss_weights(resolution)`: weights of its pixels in the loss, [1, H, W] in
-    [0, 1], or None.
+    [0, 1], or None; and `original_size` (height, width) with `crop_top_left(resolution)` (y, x):
+    what it was cut out of. Without these it is taken for a whole picture of its own size.
     """
 
     prompt: str
@@ -75,7 +77,12 @@ class ViewCache:
             )
         self._base = base
         # One at a time: a view's latent does not depend on what else is in the run.
-        moments = [_encode(base, view.pixels(resolution)) for view in views]
+        moments, framings = [], []
+        for view in views:
+            pixels = view.pixels(resolution)
+            moments.append(_encode(base, pixels))
+            framings.append(_framing(view, resolution, pixels))
+        self._framing = base.framing_inputs(framings)
         self._mean = stack([mean for mean, _ in moments])
         self._std = stack([std for _, std in moments])
         self._weights = _latent_weights(base, views, resolution, [mean for mean, _ in moments])
@@ -119,7 +126,8 @@ class ViewCache:
     def conditioning(self, views: Tensor, dropped: Tensor | None = None) -> Conditioning:
         """Return the prompts' encoding, one row per index in `views` [N].
 
-        Where `dropped` [N] is not 0, the empty prompt stands in for the view's own.
+        Where `dropped` [N] is not 0, the empty prompt stands in for the view's own. How the views
+        are framed is added for the families that are told.
 
         Looked up after `encode_prompts`; otherwise the distinct prompts among them are encoded
         now, with gradients.
@@ -128,6 +136,14 @@ class ViewCache:
         if dropped is not None:
             assert self._empty_prompt is not None, "made without the empty prompt"
             prompts = prompts.masked_fill(dropped != 0, self._empty_prompt)
+        conditioning = self._of_prompts(prompts)
+        if dropped is not None and self._base.zeros_for_empty_prompt:
+            conditioning = conditioning.zeroed(dropped)
+        framing = {name: value[views] for name, value in self._framing.items()}
+        return conditioning.with_added(framing)
+
+    def _of_prompts(self, prompts: Tensor) -> Conditioning:
+        """Return the encoding of the prompts at these positions [N]."""
         if self._conditioning is not None:
             return self._conditioning.select(prompts)
         distinct, rows = prompts.unique(return_inverse=True)
@@ -146,6 +162,14 @@ def _encode(base: Base, pixels: Tensor) -> tuple[Tensor, Tensor]:
         )
     mean, std = base.encode_images(pixels[None])
     return mean[0].to(base.device), std[0].to(base.device)
+
+
+def _framing(view: EncodableView, resolution: int, pixels: Tensor) -> Framing:
+    """Return how a view was cut out of its photo."""
+    height, width = pixels.shape[-2:]
+    if not hasattr(view, "crop_top_left"):
+        return Framing.whole((height, width))
+    return Framing(view.original_size, view.crop_top_left(resolution), (height, width))
 
 
 def _latent_weights(

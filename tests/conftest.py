@@ -15,12 +15,20 @@ import open_clip
 import pytest
 import timm
 import torch
-from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from PIL import Image, ImageDraw
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from dreambooth_pl.miniature.clip_tokenizer import write_clip_tokenizer
+from dreambooth_pl.clip_tokenizer import write_clip_tokenizer
 
 TINY_RESOLUTION = 32
 TINY_CONTEXT_LENGTH = 20
@@ -32,15 +40,7 @@ def write_tiny_pipeline(folder: Path, prediction_type: str = "epsilon") -> None:
     """A random pipeline of Stable Diffusion 1's component classes: 32 px, VAE factor 4."""
     tokenizer = write_clip_tokenizer(folder / "tokenizer", TINY_CONTEXT_LENGTH)
     torch.manual_seed(0)
-    vae = AutoencoderKL(
-        block_out_channels=(8, 16, 16),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        latent_channels=4,
-        layers_per_block=1,
-        norm_num_groups=4,
-        sample_size=TINY_RESOLUTION,
-    )
+    vae = tiny_vae()
     unet = UNet2DConditionModel(
         sample_size=TINY_RESOLUTION // 4,
         block_out_channels=(16, 32),
@@ -83,6 +83,109 @@ def write_tiny_pipeline(folder: Path, prediction_type: str = "epsilon") -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder)
+
+
+def tiny_vae() -> AutoencoderKL:
+    """A random VAE of factor 4."""
+    return AutoencoderKL(
+        block_out_channels=(8, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_size=TINY_RESOLUTION,
+    )
+
+
+def tiny_text_config(width: int, activation: str, pad_token_id: int) -> CLIPTextConfig:
+    """A text encoder of two layers; it has `width` channels."""
+    return CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=width,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=TINY_CONTEXT_LENGTH,
+        projection_dim=width,
+        hidden_act=activation,
+        bos_token_id=49406,
+        eos_token_id=49407,
+        pad_token_id=pad_token_id,
+    )
+
+
+def write_tiny_sd2_pipeline(folder: Path) -> None:
+    """A random pipeline as Stable Diffusion 2.1's: OpenCLIP's text encoder, v prediction."""
+    tokenizer = write_clip_tokenizer(folder / "tokenizer", TINY_CONTEXT_LENGTH, pad_token="!")
+    torch.manual_seed(0)
+    StableDiffusionPipeline(
+        vae=tiny_vae(),
+        unet=UNet2DConditionModel(
+            sample_size=TINY_RESOLUTION // 4,
+            block_out_channels=(16, 32),
+            layers_per_block=1,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            cross_attention_dim=16,
+            attention_head_dim=[1, 2],
+            use_linear_projection=True,
+            upcast_attention=True,
+            norm_num_groups=4,
+        ),
+        text_encoder=CLIPTextModel(tiny_text_config(16, "gelu", pad_token_id=0)),
+        tokenizer=tokenizer,
+        scheduler=DDIMScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            steps_offset=1,
+            clip_sample=False,
+            set_alpha_to_one=False,
+            prediction_type="v_prediction",
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+
+
+def write_tiny_xl_pipeline(folder: Path) -> None:
+    """A random pipeline as Stable Diffusion XL's: two text encoders, micro-conditioning."""
+    tokenizers = {
+        name: write_clip_tokenizer(folder / name, TINY_CONTEXT_LENGTH, pad_token)
+        for name, pad_token in (("tokenizer", "<|endoftext|>"), ("tokenizer_2", "!"))
+    }
+    torch.manual_seed(0)
+    StableDiffusionXLPipeline(
+        vae=tiny_vae(),
+        unet=UNet2DConditionModel(
+            sample_size=TINY_RESOLUTION // 4,
+            block_out_channels=(16, 32),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=[1, 2],
+            cross_attention_dim=16 + 24,
+            attention_head_dim=[1, 2],
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + 24,
+            norm_num_groups=4,
+        ),
+        text_encoder=CLIPTextModel(tiny_text_config(16, "quick_gelu", pad_token_id=49407)),
+        text_encoder_2=CLIPTextModelWithProjection(tiny_text_config(24, "gelu", pad_token_id=0)),
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            steps_offset=1,
+            timestep_spacing="leading",
+        ),
+        add_watermarker=False,
+        **tokenizers,
+    ).save_pretrained(folder)
 
 
 def write_tiny_clip(folder: Path) -> None:
@@ -174,6 +277,22 @@ def tiny_v_prediction_base_dir(tmp_path_factory: pytest.TempPathFactory) -> Path
     """Like `tiny_base_dir`, with v prediction and without encoders."""
     folder = tmp_path_factory.mktemp("bases") / "tiny_v"
     write_tiny_pipeline(folder, prediction_type="v_prediction")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_sd2_base_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random base of Stable Diffusion 2.1's shape, v prediction included."""
+    folder = tmp_path_factory.mktemp("bases") / "tiny_sd2"
+    write_tiny_sd2_pipeline(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_xl_base_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random base of Stable Diffusion XL's shape."""
+    folder = tmp_path_factory.mktemp("bases") / "tiny_xl"
+    write_tiny_xl_pipeline(folder)
     return folder
 
 

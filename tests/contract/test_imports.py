@@ -44,6 +44,7 @@ LAYERS = [
         "lora",
         "metrics",
         "models",
+        "optimizers",
         "rare_tokens",
         "sampling",
         "single_file",
@@ -61,6 +62,7 @@ LAYERS = [
         "folder_evaluation",
         "group_scorer",
         "image_folder",
+        "numbered_images",
         "run_images",
     },
     # what a user sees
@@ -70,6 +72,7 @@ LAYERS = [
         "cli_evaluate",
         "cli_evaluate_options",
         "cli_generate",
+        "cli_generate_options",
         "cli_test",
         "evaluation_output",
         "parser",

@@ -6,9 +6,9 @@ import torch
 from diffusers import DDIMScheduler, PNDMScheduler, StableDiffusionPipeline
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from dreambooth_pl.clip_tokenizer import write_clip_tokenizer
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.lora import LoraSettings, add_lora
-from dreambooth_pl.miniature.clip_tokenizer import write_clip_tokenizer
 from dreambooth_pl.models import load_base
 
 PROMPTS = ["A sks dog in red t-shorts.", "", "a cat"]
@@ -153,7 +153,7 @@ def test_unknown_bases_are_explained(tiny_base_dir, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="neither a folder .* nor a hub id that can be reached"):
         load_base("nobody-at-all/no-such-base")
     (tmp_path / "model.safetensors").touch()
-    with pytest.raises(UserError, match="is a file"):
+    with pytest.raises(UserError, match="not a readable safetensors file"):
         load_base("model.safetensors")
 
 
@@ -164,9 +164,9 @@ def test_other_families_and_incomplete_folders_are_refused(tiny_base_dir, tmp_pa
     with pytest.raises(UserError, match="'unet' of .* cannot be loaded"):
         load_base(str(folder))
     index = json.loads((folder / "model_index.json").read_text())
-    index["_class_name"] = "StableDiffusionXLPipeline"
+    index["_class_name"] = "FluxPipeline"
     (folder / "model_index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match="is a StableDiffusionXLPipeline; only"):
+    with pytest.raises(UserError, match="is a FluxPipeline; only"):
         load_base(str(folder))
     (folder / "model_index.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):

@@ -1,0 +1,186 @@
+"""Stable Diffusion XL: conditioning and images against the diffusers pipeline's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLPipeline
+from PIL import Image
+from torch import Tensor
+
+from dreambooth_pl.conditioning import Framing
+from dreambooth_pl.data.views import View
+from dreambooth_pl.lora import LoraSettings, add_lora, lora_scale, trainable_parameters
+from dreambooth_pl.models import Base, load_base
+from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate
+from dreambooth_pl.view_cache import ViewCache
+
+PROMPTS = ["A sks dog in red t-shorts.", "", "a cat"]
+SETTINGS = SamplingSettings(num_inference_steps=3, batch_size=1)
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_xl_base_dir: Path) -> StableDiffusionXLPipeline:
+    pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_xl_base_dir, add_watermarker=False)
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def base(tiny_xl_base_dir: Path) -> Base:
+    return load_base(str(tiny_xl_base_dir))
+
+
+def test_it_describes_itself(base: Base) -> None:
+    assert (base.family, base.prediction_type) == ("stable-diffusion-xl", "epsilon")
+    assert list(base.adaptable) == ["unet", "text_encoder", "text_encoder_2"]
+    assert (base.resolution, base.zeros_for_empty_prompt) == (32, True)
+
+
+def test_encoded_prompts_are_the_pipelines(base: Base, pipeline) -> None:
+    with torch.no_grad():
+        states, _, pooled, _ = pipeline.encode_prompt(
+            PROMPTS, device="cpu", do_classifier_free_guidance=False
+        )
+        ours = base.encode_prompts(PROMPTS, "cpu")
+    assert ours.hidden_states.shape == (3, 20, 16 + 24)
+    assert torch.equal(ours.hidden_states, states)
+    assert torch.equal(ours.added["text_embeds"], pooled)
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+@pytest.mark.parametrize("negative", ["", "blurred"])
+def test_the_negative_prompt_is_the_pipelines(base: Base, pipeline, negative, zeros) -> None:
+    base = replace(base, zeros_for_empty_prompt=zeros)
+    pipeline.register_to_config(force_zeros_for_empty_prompt=zeros)
+    with torch.no_grad():
+        _, states, _, pooled = pipeline.encode_prompt(
+            "a dog", device="cpu", negative_prompt=negative or None
+        )
+        ours = base.encode_negative(negative)
+    pipeline.register_to_config(force_zeros_for_empty_prompt=True)
+    assert torch.equal(ours.hidden_states, states)
+    assert torch.equal(ours.added["text_embeds"], pooled)
+    assert states.any() == (negative != "" or not zeros)
+
+
+def test_a_folder_may_say_that_empty_prompts_are_encoded(tiny_xl_base_dir, tmp_path) -> None:
+    loaded = StableDiffusionXLPipeline.from_pretrained(tiny_xl_base_dir, add_watermarker=False)
+    loaded.register_to_config(force_zeros_for_empty_prompt=False)
+    loaded.save_pretrained(tmp_path / "base")
+    assert not load_base(str(tmp_path / "base")).zeros_for_empty_prompt
+
+
+def test_time_ids_are_the_pipelines(base: Base, pipeline) -> None:
+    framings = [Framing((300, 401), (0, 7), (32, 48)), Framing.whole((32, 32))]
+    ours = base.framing_inputs(framings)["time_ids"]
+    for framing, row in zip(framings, ours, strict=True):
+        parts = framing.original_size, framing.crop_top_left, framing.target_size
+        theirs = pipeline._get_add_time_ids(
+            *parts, dtype=torch.float32, text_encoder_projection_dim=24
+        )
+        assert torch.equal(row[None], theirs)
+
+
+@pytest.mark.parametrize("negative", ["", "blurred"])
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_the_image_is_the_pipelines_own(base: Base, pipeline, negative, guidance) -> None:
+    settings = replace(SETTINGS, negative_prompt=negative, guidance_scale=guidance, batch_size=2)
+    requests = [ImageRequest("a sks dog", 1), ImageRequest("a cat", 2)]
+    for request, image in zip(requests, generate(base, requests, settings), strict=True):
+        theirs = pipeline(
+            request.prompt,
+            negative_prompt=negative or None,
+            num_inference_steps=3,
+            guidance_scale=guidance,
+            height=32,
+            width=32,
+            generator=torch.Generator().manual_seed(request.seed),
+        ).images[0]
+        difference = np.asarray(image).astype(int) - np.asarray(theirs)
+        assert np.abs(difference).max() <= 1  # another batch size: rounding
+
+
+def test_adapters_of_each_part_change_the_image_with_their_scales(tiny_xl_base_dir: Path) -> None:
+    base = load_base(str(tiny_xl_base_dir))
+    add_lora(base, LoraSettings(rank=2, alpha=4), train_text_encoder=True, seed=0)
+    rng = torch.Generator().manual_seed(5)
+
+    def draw(unet: float, text_encoder: float) -> bytes:
+        settings = replace(SETTINGS, lora_scale_unet=unet, lora_scale_text_encoder=text_encoder)
+        (image,) = generate(base, [ImageRequest("a sks dog", 1)], settings)
+        return image.tobytes()
+
+    untuned = draw(1.0, 1.0)
+    drawn = [untuned]
+    for component in ("text_encoder", "text_encoder_2", "unet"):
+        for name, parameter in trainable_parameters(base)[component].items():
+            if "lora_B" in name:
+                parameter.data.normal_(generator=rng)
+        if component != "unet":
+            with torch.no_grad(), lora_scale(base, 1.0, 0.0):
+                off = base.encode_prompts(["a sks dog"]).hidden_states
+            with torch.no_grad(), lora_scale(base, 1.0, 1.0):
+                on = base.encode_prompts(["a sks dog"]).hidden_states
+            assert not torch.equal(on, off)
+        drawn.append(draw(1.0, 1.0))
+    assert draw(0.0, 0.0) == untuned
+    assert len(set(drawn) | {draw(0.4, 1.0), draw(1.0, 0.4)}) == 6
+
+
+@dataclass(frozen=True)
+class PlainView:
+    """A view that says nothing of what it was cut out of."""
+
+    prompt: str
+
+    def pixels(self, resolution: int) -> Tensor:
+        return torch.zeros(3, resolution, resolution)
+
+
+@pytest.fixture()
+def photo(tmp_path: Path) -> Path:
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_views_bring_their_framing_into_training(base: Base, photo: Path) -> None:
+    views = [
+        View(photo, "instance", "a sks dog"),  # 48 x 64, scaled to 32 x 43: 11 too wide
+        View(photo, "instance", "a sks dog", flip=True, centering=(1.0, 0.5)),
+        View(photo, "instance", "a sks dog", size=(24, 40)),  # scaled to 30 x 40: 6 too high
+        PlainView("a dog"),
+    ]
+    cache = ViewCache(base, views, 32)
+    cache.encode_prompts()
+    conditioning = cache.conditioning(torch.tensor([3, 0, 1, 2]))
+    expected = [
+        [32, 32, 0, 0, 32, 32],
+        [48, 64, 0, 6, 32, 32],
+        [48, 64, 0, 0, 32, 32],
+        [48, 64, 3, 0, 24, 40],
+    ]
+    assert conditioning.added["time_ids"].tolist() == expected
+    with torch.no_grad():
+        prompts = base.encode_prompts(["a dog", "a sks dog", "a sks dog", "a sks dog"])
+    torch.testing.assert_close(conditioning.hidden_states, prompts.hidden_states)
+    torch.testing.assert_close(conditioning.added["text_embeds"], prompts.added["text_embeds"])
+
+
+def test_dropped_captions_are_zeros_and_keep_the_framing(base: Base, photo: Path) -> None:
+    views = [View(photo, "instance", "a sks dog"), PlainView("a dog")]
+    for encoded in (False, True):
+        cache = ViewCache(base, views, 32, empty_prompt=True)
+        if encoded:
+            cache.encode_prompts()
+        with torch.no_grad():
+            conditioning = cache.conditioning(torch.tensor([0, 1]), torch.tensor([1, 0]))
+        assert not conditioning.hidden_states[0].any()
+        assert not conditioning.added["text_embeds"][0].any()
+        assert conditioning.hidden_states[1].any() and conditioning.added["text_embeds"][1].any()
+        assert conditioning.added["time_ids"][0].tolist() == [48, 64, 0, 6, 32, 32]
