@@ -9,12 +9,11 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from dreambooth_pl import lora
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.lora import WEIGHTS_NAME, load_lora
+from dreambooth_pl.lora import WEIGHTS_NAME, load_loras, weights_in
 from dreambooth_pl.models import Base
 from dreambooth_pl.run_folder import CONFIG
-from dreambooth_pl.runs import read_run
+from dreambooth_pl.runs import final_weights, read_run
 from dreambooth_pl.sampling import SamplingSettings
 
 _BASE_KEYS = ("dreambooth_pl.base", "base_model", "ss_sd_model_name")  # in a file's metadata
@@ -30,6 +29,7 @@ class AdapterSource:
         revision, variant: of the base.
         identifier, class_noun: the subject's words; empty where unknown.
         sampling: the run's settings; the defaults for a bare file.
+        frozen_dtype: what the run held its base in.
     """
 
     file: Path
@@ -39,6 +39,7 @@ class AdapterSource:
     identifier: str
     class_noun: str
     sampling: SamplingSettings
+    frozen_dtype: str = "float32"
 
 
 def read_source(path: Path) -> AdapterSource:
@@ -54,13 +55,12 @@ def read_source(path: Path) -> AdapterSource:
             f"There is no run folder or LoRA file {path}. Runs lie in lightning_logs/NAME/version_N"
         )
     if path.is_dir() and not (path / CONFIG).is_file():
-        if not (path / WEIGHTS_NAME).is_file():
+        if not weights_in(path).is_file():
             raise UserError(f"{path} is no run's folder (no {CONFIG}) and holds no {WEIGHTS_NAME}.")
-        path = path / WEIGHTS_NAME
+        path = weights_in(path)
     if path.is_file():
         folder = path.absolute().parent.parent
-        own = folder / "lora" / WEIGHTS_NAME
-        if not (own == path.absolute() and (folder / CONFIG).is_file()):
+        if not (final_weights(folder) == path.absolute() and (folder / CONFIG).is_file()):
             return _bare_file(path)
         path = path.parent.parent
     run = read_run(path)
@@ -72,6 +72,7 @@ def read_source(path: Path) -> AdapterSource:
         run.identifier,
         run.class_noun,
         run.sampling,
+        run.frozen_dtype,
     )
 
 
@@ -81,12 +82,7 @@ def load_sources(base: Base, files: Sequence[tuple[Path, float]]) -> None:
     Raises:
         UserError: weights that do not fit the base.
     """
-    if not files:
-        lora.remove_lora(base)
-    elif len(files) == 1 and files[0][1] == 1:
-        load_lora(base, files[0][0])
-    else:
-        lora.load_loras(base, list(files))
+    load_loras(base, files)
 
 
 def _bare_file(path: Path) -> AdapterSource:

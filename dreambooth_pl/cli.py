@@ -37,7 +37,7 @@ from dreambooth_pl.callbacks.validation import (
 )
 from dreambooth_pl.cli_test import (
     DESCRIPTION,
-    print_rows,
+    print_lines,
     tested_run,
     without_saved_checkpoint,
 )
@@ -100,6 +100,9 @@ COMPARED_TRAINER = {
     "trainer.gradient_clip_val",
     "trainer.precision",
 }
+# Adapters and optimiser are float32 in all of these; Lightning's "true" half precisions cast them.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+_PRECISION_ALIASES = {None, 32, 16, "32", "16", "bf16", *PRECISIONS}
 USAGE = "python train.py fit --config CONFIG [--config CONFIG ...] [--KEY VALUE ...]"
 
 
@@ -227,9 +230,15 @@ class DreamBoothCLI(LightningCLI):
                 f"trainer.max_steps is {config.trainer.max_steps}; a run is counted in optimiser "
                 "steps, so it must be at least 1."
             )
+        if config.trainer.precision not in _PRECISION_ALIASES:
+            raise UserError(
+                f"trainer.precision: {config.trainer.precision!r} is not one of "
+                f"{', '.join(PRECISIONS)}. To hold the base's weights in half precision, set "
+                "model.frozen_dtype."
+            )
         if config.ckpt_path:
             checkpoint = load_checkpoint(config.ckpt_path)
-            if not config.model.allow_changed_settings:
+            if self.subcommand == "fit" and not config.model.allow_changed_settings:
                 check_same_config(checkpoint, self.plain_config)
         config_files = [Path(str(path)) for path in config.config or []]
         validation_prompts(ValidationSettings(**config.validation))
@@ -246,7 +255,7 @@ class DreamBoothCLI(LightningCLI):
         """Make the trainer with the callbacks and loggers that every run has."""
         settings = self.config_init[self.subcommand]
         if self.subcommand == "test":
-            self.testing = Testing(self.tested, TestSettings(**settings.test), self.reporter)
+            self.testing = Testing(self.tested, settings.test, self.reporter)
             return self._trainer(
                 callbacks=[self.testing],
                 logger=False,
@@ -307,7 +316,7 @@ class DreamBoothCLI(LightningCLI):
             Checkpoints(
                 folder / run_folder.CHECKPOINTS, every_n_steps, self.plain_config, validation
             ),
-            ExportLora(folder / run_folder.LORA),
+            ExportLora(folder),
             Summary(folder, self.reporter),
         ]
         if settings.trainer.enable_progress_bar is not False:
@@ -358,7 +367,7 @@ class DreamBoothCLI(LightningCLI):
             weights_only=True,
         )
         if self.trainer.is_global_zero:
-            print_rows(self.testing.rows)
+            print_lines(self.testing.lines)
 
 
 def quiet_libraries() -> None:
@@ -370,6 +379,7 @@ def quiet_libraries() -> None:
         ".*no `val(idation)?_dataloader`.*",
         ".*overridden `transfer_batch_to_device`.*",
         ".*module\\(s\\) in eval mode.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",
     ):
         warnings.filterwarnings("ignore", message=message)

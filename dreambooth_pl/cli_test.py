@@ -12,11 +12,11 @@ from rich.console import Console
 
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation import FOLDER
-from dreambooth_pl.lora import WEIGHTS_NAME
+from dreambooth_pl.evaluation_lines import Line, distance_notes
+from dreambooth_pl.lora import TUNED_NAME, WEIGHTS_NAME
 from dreambooth_pl.report import render
 from dreambooth_pl.run_folder import CHECKPOINTS, CONFIG, folder_of_config
 from dreambooth_pl.runs import Run, run_of_config
-from dreambooth_pl.scores import Row
 
 PIPE_WIDTH = 160  # a pipe or a file has no width of its own; there nothing must be squeezed
 USAGE = (
@@ -52,7 +52,8 @@ def tested_run(config_files: Sequence[Path], checkpoint: str | None, config: dic
         )
     run = run_of_config(folders[-1], config)
     if checkpoint:
-        return replace(run, adapter=run.folder / FOLDER / Path(checkpoint).stem / WEIGHTS_NAME)
+        name = TUNED_NAME if config["model"]["adapter"] == "full" else WEIGHTS_NAME
+        return replace(run, adapter=run.folder / FOLDER / Path(checkpoint).stem / name)
     if not run.lora_file.is_file():
         raise UserError(
             f"The run {run.folder} has not come to its end: it has no {run.lora_file}. Give "
@@ -67,7 +68,8 @@ def without_saved_checkpoint(config: Any, arguments: Sequence[str]) -> None:
         config.ckpt_path = None
 
 
-def print_rows(rows: Sequence[Row]) -> None:
-    """Write the tables to standard output."""
+def print_lines(lines: Sequence[Line]) -> None:
+    """Write the tables to standard output, as evaluate.py does."""
     width = Console().width if sys.stdout.isatty() else PIPE_WIDTH
-    sys.stdout.write(render(rows, "table", width))
+    rows = [line.row() for line in lines]
+    sys.stdout.write(render(rows, "table", width, notes=distance_notes(lines)))

@@ -17,6 +17,7 @@ from dreambooth_pl.errors import UserError
 from dreambooth_pl.image_origin import (
     ADAPTER_WEIGHTS,
     ADAPTERS,
+    FROZEN_DTYPE,
     PIXELS,
     adapter_weights_sha256,
     environment,
@@ -30,7 +31,8 @@ from dreambooth_pl.lora import (
 )
 from dreambooth_pl.models import Base, load_base
 from dreambooth_pl.resume import load_checkpoint
-from dreambooth_pl.run_folder import CHECKPOINTS, CONFIG, LORA
+from dreambooth_pl.run_folder import CHECKPOINTS, CONFIG
+from dreambooth_pl.runs import final_weights
 from dreambooth_pl.sampling import (
     ImageRequest,
     Progress,
@@ -128,6 +130,7 @@ def reproduce(
         base_name or metadata["base"],
         None if moved else metadata.get("base_revision"),
         None if moved else metadata.get("base_variant"),
+        metadata.get(FROZEN_DTYPE, "float32"),
     ).to(device)
     if base.fingerprint != metadata["base_fingerprint"]:
         raise UserError(
@@ -193,9 +196,10 @@ def _adapters_in(base: Base, place: Path, step: int | None, weight: float) -> It
         load_sources(base, [(file, weight)])
         yield str(file)
     else:
-        if any((place / LORA).glob("*.safetensors")):
-            load_sources(base, [(read_source(place).file, weight)])
-            yield str(place / LORA)
+        file = final_weights(place)
+        if file.is_file():
+            load_sources(base, [(file, weight)])
+            yield str(file.parent)
         for path in sorted((place / CHECKPOINTS).glob("*.ckpt")):
             yield from _checkpoint(base, path)
         if step == 0:
@@ -218,7 +222,8 @@ def _fresh(base: Base, config: dict[str, Any]) -> None:
     remove_lora(base)
     model = config["model"]
     settings = LoraSettings(**model["lora"])
-    add_lora(base, settings, model["train_text_encoder"], config["seed_everything"])
+    kind = model.get("adapter", "lora")
+    add_lora(base, settings, model["train_text_encoder"], config["seed_everything"], kind)
     for module in base.adaptable.values():
         module.requires_grad_(False)
 

@@ -15,6 +15,7 @@ LOGS = "lightning_logs"
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
 LORA = "lora"
+TUNED = "tuned"  # in place of lora/, where the networks themselves were trained
 PROBES = "probes"
 VALIDATION = "validation"
 _SHARED = "DREAMBOOTH_PL_RUN_FOLDER"  # environment variable: rank 0's choice

@@ -12,8 +12,8 @@ import yaml
 
 from dreambooth_pl.encoders import EncoderSettings
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.lora import WEIGHTS_NAME
-from dreambooth_pl.run_folder import CONFIG, LORA
+from dreambooth_pl.lora import TUNED_NAME, WEIGHTS_NAME
+from dreambooth_pl.run_folder import CONFIG, LORA, TUNED
 from dreambooth_pl.sampling import SamplingSettings
 
 Settings = TypeVar("Settings")
@@ -26,7 +26,8 @@ class Run:
 
     Attributes:
         folder: the run's folder.
-        base, revision, variant: the base it adapts, as ``models.load_base`` takes them.
+        base, revision, variant, frozen_dtype: the base it adapts, as ``models.load_base`` takes
+            them.
         instance_dir: folder of the subject's photos.
         identifier, class_noun: the subject's words.
         seed: of the run and its probes.
@@ -48,11 +49,12 @@ class Run:
     encoders: EncoderSettings
     adapter: Path | None = None
     scale: float | None = None
+    frozen_dtype: str = "float32"
 
     @property
     def lora_file(self) -> Path:
-        """The trained adapter."""
-        return self.adapter or self.folder / LORA / WEIGHTS_NAME
+        """The trained adapter, or the trained networks."""
+        return self.adapter or final_weights(self.folder)
 
     @property
     def name(self) -> str:
@@ -74,6 +76,15 @@ class Run:
         if folder in self.adapter.parents:
             return self.adapter.parent
         return self.adapter.with_name(f"{self.adapter.stem}_{EVALUATION}")
+
+
+def final_weights(folder: Path) -> Path:
+    """Return where a run's training leaves its result: adapters, or whole networks if it has those.
+
+    Whether or not it is there already.
+    """
+    tuned = folder / TUNED / TUNED_NAME
+    return tuned if tuned.is_file() else folder / LORA / WEIGHTS_NAME
 
 
 def at_scale(run: Run, scale: float) -> Run:
@@ -159,6 +170,7 @@ def run_of_config(folder: Path, config: Any) -> Run:
         seed=get("seed_everything"),
         sampling=_settings(SamplingSettings, get("sampling"), "sampling", path),
         encoders=_settings(EncoderSettings, get("fidelity"), "fidelity", path),
+        frozen_dtype=get("model.frozen_dtype", "float32"),
     )
 
 
@@ -172,8 +184,8 @@ def find_runs(logs: Path, failed: Callable[[Path, UserError], None] | None = Non
     Raises:
         UserError: there is none.
     """
-    files = logs.rglob(f"{LORA}/{WEIGHTS_NAME}") if logs.is_dir() else []
-    folders = [file.parent.parent for file in files]
+    ends = (f"{LORA}/{WEIGHTS_NAME}", f"{TUNED}/{TUNED_NAME}")
+    folders = [file.parent.parent for end in ends for file in logs.rglob(end)]
     runs = []
     for folder in folders:
         if (folder / CONFIG).is_file():

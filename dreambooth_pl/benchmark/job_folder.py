@@ -11,8 +11,8 @@ from typing import Any
 
 from dreambooth_pl.benchmark.jobs import Job
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.lora import WEIGHTS_NAME
-from dreambooth_pl.run_folder import CHECKPOINTS, CONFIG, LOGS, LORA
+from dreambooth_pl.run_folder import CHECKPOINTS, CONFIG, LOGS
+from dreambooth_pl.runs import final_weights
 
 RECORD = "job.json"
 LOG = "log.txt"
@@ -21,7 +21,7 @@ LOG = "log.txt"
 def complete_run(job: Job) -> Path | None:
     """Return the folder of the job's newest run that came to its end; None if none did."""
     for folder in _versions(job):
-        if (folder / LORA / WEIGHTS_NAME).is_file() and (folder / CONFIG).is_file():
+        if final_weights(folder).is_file() and (folder / CONFIG).is_file():
             return folder
     return None
 

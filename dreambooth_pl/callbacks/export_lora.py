@@ -1,4 +1,4 @@
-"""The trained adapter as a file that other tools read, written at the end of training."""
+"""What was trained as a file to draw with, written at the end of training."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from dreambooth_pl.lora import save_lora
+from dreambooth_pl.run_folder import LORA, TUNED
 
 
 class ExportLora(Callback):
-    """Writes `pytorch_lora_weights.safetensors` in diffusers' format.
+    """Writes `lora/pytorch_lora_weights.safetensors`, or the whole networks if those were trained.
 
     Args:
-        folder: where the file goes; made when needed.
+        folder: the run's folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -22,4 +23,5 @@ class ExportLora(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the adapter with its rank and alpha."""
         if trainer.is_global_zero:
-            save_lora(pl_module.base_model, pl_module.lora, self.folder)
+            name = TUNED if pl_module.adapter == "full" else LORA
+            save_lora(pl_module.base_model, pl_module.lora, self.folder / name)

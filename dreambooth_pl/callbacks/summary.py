@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from dreambooth_pl.lora import FORMATS, export_formats
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.run_folder import CHECKPOINTS
 
@@ -23,9 +24,17 @@ class Summary(Callback):
         self.reporter = reporter
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Name the base and how many parameters of its adapters train."""
+        """Name the base, how many parameters train, and what the result cannot be exported as."""
         count = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
-        self._line(trainer, f"{count:,} adapter parameters on {pl_module.base_model.name}")
+        kind, base = pl_module.adapter, pl_module.base_model.name
+        self._line(trainer, f"{count:,} {kind} parameters on {base}")
+        possible = export_formats(kind)
+        if missing := [name for name in FORMATS if name not in possible]:
+            self._line(
+                trainer,
+                f"Note: a run with model.adapter {kind} can be exported as "
+                f"{' or '.join(possible)}, not as {' or '.join(missing)}.",
+            )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the run's folder and the two commands to go on with."""

@@ -14,17 +14,22 @@ from dreambooth_pl.lora.adapters import (
 )
 from dreambooth_pl.lora.files import (
     METADATA_KEY,
+    TUNED_NAME,
     WEIGHTS_NAME,
     load_lora,
     load_loras,
     save_lora,
+    weights_in,
 )
+from dreambooth_pl.lora.kinds import FORMATS, export_formats
 from dreambooth_pl.lora.settings import AdapterKind, LoraSettings
 from dreambooth_pl.lora.strength import lora_scale
 
 __all__ = [
     "ADAPTER",
+    "FORMATS",
     "METADATA_KEY",
+    "TUNED_NAME",
     "WEIGHTS_NAME",
     "AdapterKind",
     "LoraSettings",
@@ -34,6 +39,7 @@ __all__ = [
     "adapter_state_dict",
     "add_lora",
     "assert_trainable_set",
+    "export_formats",
     "load_adapter_state_dict",
     "load_lora",
     "load_loras",
@@ -41,4 +47,5 @@ __all__ = [
     "remove_lora",
     "save_lora",
     "trainable_parameters",
+    "weights_in",
 ]

@@ -43,6 +43,7 @@ from dreambooth_pl.lora.targets import target_names
 from dreambooth_pl.models import Base
 
 WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
+TUNED_NAME = "tuned_weights.safetensors"  # of a full fine-tuning
 METADATA_KEY = "lora_adapter_metadata"  # where diffusers keeps rank and alpha in the file's header
 FULL_KEY = "dreambooth_pl.tuned"  # header of a full fine-tuning: the names of the tuned networks
 
@@ -60,6 +61,8 @@ class AdapterFile:
 
 def save_lora(base: Base, settings: LoraSettings, folder: str | Path) -> Path:
     """Write the base's adapters to `folder`/pytorch_lora_weights.safetensors.
+
+    With kind `full` the networks themselves go to `folder`/tuned_weights.safetensors.
 
     Rank and alpha of each half are in the file's metadata, so that diffusers' `load_lora_weights`
     applies the strength that was trained. Returns the file's path; it appears complete or not at
@@ -83,7 +86,7 @@ def save_lora(base: Base, settings: LoraSettings, folder: str | Path) -> Path:
         header[FULL_KEY] = " ".join(n for n, m in base.adaptable.items() if full.is_tuned(m))
     else:
         header[METADATA_KEY] = json.dumps(metadata, indent=2, sort_keys=True)
-    path = Path(folder) / WEIGHTS_NAME
+    path = Path(folder) / (TUNED_NAME if kind == "full" else WEIGHTS_NAME)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")  # so that an interrupted save leaves no broken file
     save_file(weights, partial, header)
@@ -145,8 +148,14 @@ def load_loras(base: Base, files: Sequence[tuple[str | Path, float]]) -> list[Lo
     return settings
 
 
+def weights_in(folder: Path) -> Path:
+    """Return the file that `save_lora` wrote into a folder, or would write for adapters."""
+    tuned = folder / TUNED_NAME
+    return tuned if tuned.is_file() else folder / WEIGHTS_NAME
+
+
 def _read(path: Path) -> AdapterFile:
-    path = path / WEIGHTS_NAME if path.is_dir() else path
+    path = weights_in(path) if path.is_dir() else path
     if not path.is_file():
         raise UserError(f"there is no LoRA file {str(path)!r}; give a file or a run's lora folder")
     try:

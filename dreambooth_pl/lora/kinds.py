@@ -87,7 +87,7 @@ KINDS: dict[AdapterKind, Kind] = {
 }
 
 
-def formats(kind: AdapterKind) -> tuple[str, ...]:
+def export_formats(kind: AdapterKind) -> tuple[str, ...]:
     """Return what a run of this kind can be exported as."""
     return KINDS[kind].formats if kind != "full" else ("merged",)
 
