@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +40,7 @@ from dreambooth_pl.cli_test import (
     without_saved_checkpoint,
 )
 from dreambooth_pl.cli_test import USAGE as TEST_USAGE
+from dreambooth_pl.command_line import quiet_libraries
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
 from dreambooth_pl.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.errors import UserError
@@ -368,21 +367,6 @@ class DreamBoothCLI(LightningCLI):
         )
         if self.trainer.is_global_zero:
             print_lines(self.testing.lines)
-
-
-def quiet_libraries() -> None:
-    """Silence what the libraries say at every start and no user can act on."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*no `val(idation)?_dataloader`.*",
-        ".*overridden `transfer_batch_to_device`.*",
-        ".*module\\(s\\) in eval mode.*",
-        ".*callbacks used to create the checkpoint need to be provided.*",
-        ".*isinstance\\(treespec, LeafSpec\\).*",
-    ):
-        warnings.filterwarnings("ignore", message=message)
 
 
 def main(args: list[str] | None = None) -> int:

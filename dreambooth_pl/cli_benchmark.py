@@ -11,8 +11,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from dreambooth_pl.benchmark.executors import Executor, LocalExecutor
 from dreambooth_pl.benchmark.job_folder import check_unchanged, complete_run, newest_checkpoint
 from dreambooth_pl.benchmark.jobs import Job, check_photos, expand
@@ -20,8 +18,8 @@ from dreambooth_pl.benchmark.lock import locked
 from dreambooth_pl.benchmark.results import write_results
 from dreambooth_pl.benchmark.spec import Benchmark, read_benchmark
 from dreambooth_pl.benchmark.training import train
-from dreambooth_pl.cli import DreamBoothCLI, quiet_libraries
-from dreambooth_pl.cli_evaluate import _device, _quiet_libraries
+from dreambooth_pl.cli import DreamBoothCLI
+from dreambooth_pl.command_line import find_device, quiet_libraries, table_width
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.report import render
@@ -37,7 +35,6 @@ def main(args: Sequence[str] | None = None, executor: Executor | None = None) ->
         executor: runs the trainings; None for this machine, one after the other.
     """
     options = build_parser().parse_args(args)
-    _quiet_libraries()
     quiet_libraries()
     try:
         benchmark = read_benchmark(options.config)
@@ -48,7 +45,7 @@ def main(args: Sequence[str] | None = None, executor: Executor | None = None) ->
         if options.dry_run:
             _show(jobs)
             return 0
-        device = _device(options.device)
+        device = find_device(options.device)
         with locked(out) as descriptor:
             return _run(benchmark, jobs, out, device, executor or LocalExecutor([descriptor]))
     except UserError as error:
@@ -122,8 +119,8 @@ def _run(
         results = write_results(benchmark, jobs, folders, out, device, reporter)
         unscored = results.failures
         if results.rows:
-            width = Console().width if sys.stdout.isatty() else 120
-            text = render(results.rows, "table", width, results.differences, notes=results.notes)
+            more = {"comparisons": results.differences, "notes": results.notes}
+            text = render(results.rows, "table", table_width(), **more)
             print(text, end="")
             reporter.line(f"table, runs and contact sheet are in {out}")
     for message in unscored:

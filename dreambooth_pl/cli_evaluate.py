@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-import torch
-from rich.console import Console
-
 from dreambooth_pl.cli_evaluate_options import build_parser
+from dreambooth_pl.command_line import INTERRUPTED, find_device, quiet_libraries, table_width
 from dreambooth_pl.comparison import Comparison
 from dreambooth_pl.encoders import EncoderSettings
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation import score_runs
-from dreambooth_pl.evaluation_lines import Line, averages, compare_lines
+from dreambooth_pl.evaluation_lines import Line, averages, compare_lines, distance_notes
 from dreambooth_pl.evaluation_output import (
     save_folder_record,
     save_images,
@@ -40,9 +36,6 @@ from dreambooth_pl.runs import (
     run_of_lora_file,
 )
 
-INTERRUPTED = 130  # exit status of a process that Ctrl-C has ended
-PIPE_WIDTH = 160  # a pipe or a file has no width of its own; there the table must not be squeezed
-
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status.
@@ -51,7 +44,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: what stands after ``evaluate.py``; None for the process's own arguments.
     """
     options = build_parser().parse_args(args)
-    _quiet_libraries()
+    quiet_libraries()
     failures: list[str] = []
     try:
         _check(options)
@@ -71,7 +64,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse options that do not go together, before anything is loaded or written."""
-    _device(options.device)
+    find_device(options.device)
     if options.images and (options.runs or options.compare or options.lora_scale):
         raise UserError("--images scores a folder; leave out RUN, --compare and --lora-scale.")
     if not options.images and options.prompts:
@@ -101,7 +94,7 @@ def _evaluate_runs(options: argparse.Namespace, failures: list[str]) -> None:
         runs,
         options.protocol,
         encoders=_encoders(options, None),
-        device=_device(options.device),
+        device=find_device(options.device),
         reporter=ProgressReporter(),
         class_images=options.class_images,
         failed=None if named else failed,
@@ -139,7 +132,7 @@ def _evaluate_images(options: argparse.Namespace) -> None:
     )
     encoders = _encoders(options, config) or EncoderSettings()
     lines, scored = score_folder(
-        options.images, photos, words, encoders, device=_device(options.device)
+        options.images, photos, words, encoders, device=find_device(options.device)
     )
     _write(options, lines)
     if options.save:
@@ -188,31 +181,8 @@ def _write(
 ) -> None:
     rows = [line.row() for line in lines]
     paper = [paper_table("fidelity")] if options.paper else []
-    distances = dict.fromkeys(line.distance for line in lines if "div" in _scores(line))
-    notes = [*(f"DIV by {distance}." for distance in distances), *more_notes]
-    width = Console().width if sys.stdout.isatty() else PIPE_WIDTH
-    text = render(rows, options.format, width, comparisons=comparisons, paper=paper, notes=notes)
-    sys.stdout.write(text)
+    notes = [*distance_notes(lines), *more_notes]
+    more = {"comparisons": comparisons, "paper": paper, "notes": notes}
+    sys.stdout.write(render(rows, options.format, table_width(), **more))
     if options.save:
         save_lines(lines, options.save, comparisons, paper, notes)
-
-
-def _scores(line: Line) -> set[str]:
-    return {name for own in line.sets for name in own.scores}
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"--device {name} is not there. Use cpu, or leave it out.") from error
-    return device
-
-
-def _quiet_libraries() -> None:
-    """Silence what the libraries say at every start and no user can act on."""
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"timm|open_clip|diffusers|transformers")

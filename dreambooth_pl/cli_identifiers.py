@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from dreambooth_pl.cli_evaluate import _device, _quiet_libraries
+from dreambooth_pl.command_line import find_device, quiet_libraries
 from dreambooth_pl.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.identifier_trial import Trial, check_folder, save_trials, try_identifiers
@@ -41,7 +41,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: what stands after the module's name; None for the process's own arguments.
     """
     options = build_parser().parse_args(args)
-    _quiet_libraries()
+    quiet_libraries()
     try:
         _run(options)
     except UserError as error:
@@ -112,7 +112,7 @@ def _run(options: argparse.Namespace) -> None:
             raise UserError(f"--{name}: {getattr(options, name)} is below {least}.")
     if not options.class_noun.strip():
         raise UserError("--class: is empty. Give the noun of the subject, such as dog.")
-    device = _device(options.device)
+    device = find_device(options.device)
     if options.draw is not None:
         check_folder(options.draw)
     tokenizer = load_tokenizer(options.base, options.revision)

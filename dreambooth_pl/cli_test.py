@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from dreambooth_pl.command_line import table_width
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation import FOLDER
 from dreambooth_pl.evaluation_lines import Line, distance_notes
@@ -18,7 +17,6 @@ from dreambooth_pl.report import render
 from dreambooth_pl.run_folder import CHECKPOINTS, CONFIG, folder_of_config
 from dreambooth_pl.runs import Run, run_of_config
 
-PIPE_WIDTH = 160  # a pipe or a file has no width of its own; there nothing must be squeezed
 USAGE = (
     "python train.py test --config RUN/config.yaml [--ckpt_path RUN/checkpoints/last.ckpt] "
     "[--test.protocol PROTOCOL] [--KEY VALUE ...]"
@@ -70,6 +68,5 @@ def without_saved_checkpoint(config: Any, arguments: Sequence[str]) -> None:
 
 def print_lines(lines: Sequence[Line]) -> None:
     """Write the tables to standard output, as evaluate.py does."""
-    width = Console().width if sys.stdout.isatty() else PIPE_WIDTH
     rows = [line.row() for line in lines]
-    sys.stdout.write(render(rows, "table", width, notes=distance_notes(lines)))
+    sys.stdout.write(render(rows, "table", table_width(), notes=distance_notes(lines)))

@@ -19,7 +19,7 @@ from dreambooth_pl.data.photos import read_photo, vet_folder
 from dreambooth_pl.distances import load_distance
 from dreambooth_pl.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.evaluation_lines import BASE, REAL_PHOTOS, Line, short_names
-from dreambooth_pl.group_scorer import Failed, Group, GroupScorer, Measure, telling
+from dreambooth_pl.group_scorer import Failed, Group, GroupScorer, Measure, base_of, telling
 from dreambooth_pl.lora import load_lora
 from dreambooth_pl.models import load_base
 from dreambooth_pl.progress import ProgressReporter
@@ -105,8 +105,7 @@ def score_runs(
             with_photos[run] = vet_folder(run.instance_dir).used
     groups: dict[Group, list[Run]] = {}
     for run in with_photos:
-        base_key = (run.base, run.revision, run.variant)
-        key = Group(base_key, run.instance_dir.absolute(), encoders or run.encoders)
+        key = Group(base_of(run), run.instance_dir.absolute(), encoders or run.encoders)
         groups.setdefault(key, []).append(run)
     names = short_names(runs, lambda run: run.name, _long_name)
     subjects = short_names([group.subject for group in groups], lambda path: path.name)
@@ -167,7 +166,7 @@ def draw_images(
     load_base_once = lru_cache(maxsize=1)(load_base)
     for run in runs:
         with telling(None, run):
-            base = load_base_once(run.base, run.revision, run.variant).to(device)
+            base = load_base_once(*base_of(run)).to(device)
             Drawer(protocol, base, class_images, reporter, shard).all_of(run)
 
 
@@ -184,7 +183,7 @@ def settle_batch_sizes(
     load_base_once = lru_cache(maxsize=1)(load_base)
     for run in runs:
         with telling(None, run):
-            base = load_base_once(run.base, run.revision, run.variant).to(device)
+            base = load_base_once(*base_of(run)).to(device)
             Drawer(protocol, base).settings(run)
 
 

@@ -75,6 +75,12 @@ def averages(lines: Sequence[Line]) -> list[Line]:
     return found
 
 
+def distance_notes(lines: Sequence[Line]) -> list[str]:
+    """Return a sentence for each distance that the lines' diversity was measured with."""
+    measured = (line for line in lines if any("div" in own.scores for own in line.sets))
+    return [f"DIV by {distance}." for distance in dict.fromkeys(line.distance for line in measured)]
+
+
 def compare_lines(
     first: str, first_lines: Sequence[Line], second: str, second_lines: Sequence[Line]
 ) -> Comparison:

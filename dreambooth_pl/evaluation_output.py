@@ -12,6 +12,7 @@ from dreambooth_pl.comparison import Comparison
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation_lines import Line
 from dreambooth_pl.evaluation_record import SCORES, read_sets, save_record, save_sets, write_text
+from dreambooth_pl.image_folder import INDEX, listed_files
 from dreambooth_pl.paper import PaperTable
 from dreambooth_pl.plots import fidelity_plot
 from dreambooth_pl.protocols import protocol_name
@@ -162,7 +163,9 @@ def _without_scale(line: Line) -> str:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a folder of images; what lies at the target from before goes."""
+    """Copy a folder's images as its index lists them; what lies at the target from before goes."""
     if target.exists():
         shutil.rmtree(target)
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns(".*"))
+    target.mkdir(parents=True)
+    for name in [*listed_files(source), INDEX]:
+        shutil.copy2(source / name, target / name)

@@ -35,8 +35,8 @@ def score_folder(
 
     The folder may instead hold such folders by the names that our evaluations use: ``tuned``, and
     where there are such images ``base`` (the untuned base on the same prompts and seeds), and
-    ``class_tuned`` and ``class_base`` (images of "a CLASS" under equal file names), for PRES and
-    drift.
+    ``class_tuned`` and ``class_base`` (images of "a CLASS", each of the first with a partner of its
+    name in the second), for PRES and drift.
 
     Args:
         folder: of images.
@@ -67,10 +67,15 @@ def score_folder(
             raise UserError(f"{of_base / BASE_IMAGES} and {own} are not of the same prompts.")
     class_own = _class_images(folder / (CLASS + TUNED)) if own != folder else {}
     class_base = _class_images(of_base / (CLASS + BASE_IMAGES)) if own != folder else {}
-    if class_own and class_base and class_own.keys() != class_base.keys():
-        raise UserError(
-            f"{folder}: {CLASS}{TUNED} and {CLASS}{BASE_IMAGES} must hold images of the same names."
-        )
+    if class_own and class_base:
+        lacking = [name for name in class_own if name not in class_base]
+        if lacking:
+            raise UserError(
+                f"{of_base / (CLASS + BASE_IMAGES)} has no image {lacking[0]}, which "
+                f"{folder / (CLASS + TUNED)} has. They are compared by their names: add it, or "
+                "remove the other."
+            )
+        class_base = {name: class_base[name] for name in class_own}
     used = vet_folder(photos, "--photos").used
     loaded = load_encoders(encoders).to(device)
     distance = load_distance(encoders, loaded)

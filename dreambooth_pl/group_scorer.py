@@ -29,11 +29,20 @@ Failed = Callable[[Run, UserError], None]
 """Told of a run that cannot be evaluated; the rest goes on."""
 
 
+BaseKey = tuple[str, str | None, str | None, str]
+"""Name, revision, variant and dtype of a base: the arguments of ``models.load_base``."""
+
+
+def base_of(run: Run) -> BaseKey:
+    """Return the base that a run adapts, held as it held it."""
+    return (run.base, run.revision, run.variant, run.frozen_dtype)
+
+
 @dataclass(frozen=True)
 class Group:
     """What runs must share to share ceiling and floor."""
 
-    base: tuple[str, str | None, str | None]  # name, revision, variant
+    base: BaseKey
     subject: Path
     encoders: EncoderSettings
 

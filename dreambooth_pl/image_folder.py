@@ -108,13 +108,27 @@ def read_image_folder(folder: Path, words: Words) -> tuple[Plan, list[Image.Imag
     return plan, [read_drawn(path) for path, _ in entries]
 
 
-def read_plain_folder(folder: Path) -> dict[str, Image.Image]:
-    """Read all images of a folder by the stem of their names, in the order of names.
+def listed_files(folder: Path) -> list[str]:
+    """Return the files that a folder's ``metadata.jsonl`` lists, in its order.
 
     Raises:
-        UserError: there is none, or one is black or unreadable.
+        UserError: a line of it is not as it should be.
     """
-    images = {path.stem: read_drawn(path) for path in _image_files(folder)}
+    return [name for name, _ in _index_entries(folder / INDEX, Words())]
+
+
+def read_plain_folder(folder: Path) -> dict[str, Image.Image]:
+    """Read the images of a folder by the stem of their names, in the order of names.
+
+    All, or where there is a ``metadata.jsonl`` those that it lists: there may be more from before.
+
+    Raises:
+        UserError: there is none, or one is missing, black or unreadable.
+    """
+    paths = _image_files(folder)
+    if (folder / INDEX).is_file():
+        paths = [folder / name for name in listed_files(folder)]
+    images = {path.stem: read_drawn(path) for path in paths}
     if not images:
         raise UserError(f"{folder} holds no image.")
     return images
@@ -157,13 +171,8 @@ def _read_index(
     folder: Path, words: Words, prompts: list[dict[str, Any]] | None
 ) -> list[tuple[Path, dict[str, Any]]]:
     index = folder / INDEX
-    found = []
-    for number, line in enumerate(index.read_text(encoding="utf-8").splitlines(), start=1):
-        if line.strip():
-            found.append(_entry(f"{index}, line {number}", line, words))
+    found = _index_entries(index, words)
     listed = [name for name, _ in found]
-    if not found or len(set(listed)) < len(listed):
-        raise UserError(f"{index} lists no image, or one of them twice.")
     files = (path.relative_to(folder).as_posix() for path in _image_files(folder))
     unlisted = [name for name in files if name not in listed]
     if unlisted:
@@ -179,6 +188,17 @@ def _read_index(
             entry |= of_text[entry["prompt"]]
         _check_all_there(folder, prompts, {entry["template"] for _, entry in found})
     return [(folder / name, entry) for name, entry in found]
+
+
+def _index_entries(index: Path, words: Words) -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    for number, line in enumerate(index.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.strip():
+            found.append(_entry(f"{index}, line {number}", line, words))
+    listed = [name for name, _ in found]
+    if not found or len(set(listed)) < len(listed):
+        raise UserError(f"{index} lists no image, or one of them twice.")
+    return found
 
 
 def _entry(where: str, line: str, words: Words) -> tuple[str, dict[str, Any]]:

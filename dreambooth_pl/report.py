@@ -161,7 +161,10 @@ def _table(
 
 def _side_effects(rows: Sequence[Row], signed: bool = False) -> Iterator[TextTable]:
     """Yield the tables of side effects that there are, with the rows that have one."""
-    titles = {"Preservation of the class": PRESERVATION, "Variety and drift": VARIETY}
+    titles = {
+        "Preservation of the class": PRESERVATION,
+        "Variety, copies, and CLIP-T with the identifier in the text": VARIETY,
+    }
     for title, headings in titles.items():
         scores = {name: heading for name, heading in headings.items() if has(rows, name)}
         own = [row for row in rows if any(getattr(row, name) is not None for name in scores)]

@@ -12,10 +12,12 @@ from dreambooth_pl.paper import PaperTable
 from dreambooth_pl.scores import Interval, Row
 
 SCORES = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T"}  # field of a Row: its heading
-PRESERVATION = {"pres": "PRES ↓", "pres_base": "PRES of base", "pres_change": "PRES change ↓"}
-VARIETY = {"div": "DIV ↑", "copy": "copy ↓", "drift": "drift ↓"}
+# The floor's PRES is that of the base, so that `pres_base` needs no column of a table.
+PRESERVATION = {"pres": "PRES ↓", "pres_change": "PRES change ↓", "drift": "drift ↓"}
+VARIETY = {"div": "DIV ↑", "copy": "copy ↓", "clip_t_identifier": "CLIP-T with [V] ↑"}
 SIDE_EFFECTS = PRESERVATION | VARIETY
-OPTIONAL = ("clip_t_identifier", *SIDE_EFFECTS)  # fields that CSV and JSON have where a row has
+# Fields that CSV and JSON have where a row has them.
+OPTIONAL = ("clip_t_identifier", "pres", "pres_base", "pres_change", "div", "copy", "drift")
 
 
 def to_csv(rows: Sequence[Row]) -> str:

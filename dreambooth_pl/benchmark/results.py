@@ -16,6 +16,7 @@ from dreambooth_pl.benchmark.table import comparisons, job_lines, variant_lines
 from dreambooth_pl.comparison import Comparison
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation import score_runs
+from dreambooth_pl.evaluation_lines import distance_notes
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.report import render, to_json
 from dreambooth_pl.runs import Run, read_run
@@ -34,7 +35,7 @@ class Results:
     Attributes:
         rows: ceiling, floor, a row per variant; none if no run could be evaluated.
         differences: of each variant from the first.
-        notes: on differences that there are not.
+        notes: how diversity was measured, and on differences that there are not.
         failures: a message for each run that could not be evaluated.
     """
 
@@ -71,8 +72,10 @@ def write_results(
     own = job_lines(jobs, folders, lines)
     if not own:
         return Results((), (), (), tuple(failures))
-    rows = [line.row() for line in variant_lines(own, jobs, lines)]
-    differences, notes = comparisons(own)
+    means = variant_lines(own, jobs, lines)
+    rows = [line.row() for line in means]
+    differences, not_compared = comparisons(own)
+    notes = [*distance_notes(means), *not_compared]
     of_runs = [entry.line.row() for entry in own]
     _write(out / f"{TABLE}.md", render(rows, "markdown", comparisons=differences, notes=notes))
     _write(out / f"{TABLE}.json", to_json(rows, differences))

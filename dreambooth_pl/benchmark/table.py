@@ -125,7 +125,15 @@ def _mean(name: str, lines: Sequence[Line]) -> Line:
     sets: tuple[ScoreSet, ...] = tuple(own for line in lines for own in line.sets)
     counts = sum(line.row().n_images for line in lines)
     first = lines[0]
-    return Line(first.role, name, first.protocol, sets, counts, group=first.group)
+    return Line(
+        first.role,
+        name,
+        first.protocol,
+        sets,
+        counts,
+        group=first.group,
+        distance=first.distance,
+    )
 
 
 def _tensors(lines: Sequence[Line]) -> dict[str, Tensor]:
@@ -136,5 +144,5 @@ def _tensors(lines: Sequence[Line]) -> dict[str, Tensor]:
 
 def _base_name(group: Any) -> str:
     """Return the last part of the base's name."""
-    (base, _, _), _ = group
-    return Path(base).name
+    base, _ = group
+    return Path(base[0]).name

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from dreambooth_pl.evaluation import draw_images, evaluate, settle_batch_sizes
+from dreambooth_pl.evaluation import draw_images, score_runs, settle_batch_sizes
+from dreambooth_pl.evaluation_lines import Line
 from dreambooth_pl.lora import save_lora
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.protocols import PROBES
 from dreambooth_pl.runs import Run
-from dreambooth_pl.scores import Row
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Testing(Callback):
         self.run = run
         self.settings = settings
         self.reporter = reporter
-        self.rows: list[Row] = []
-        """The table, on the first rank."""
+        self.lines: list[Line] = []
+        """The table's, on the first rank."""
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Do all the work."""
@@ -62,7 +62,7 @@ class Testing(Callback):
         )
         trainer.strategy.barrier()
         if first:
-            self.rows = evaluate(
+            self.lines = score_runs(
                 [self.run], self.settings.protocol, device=device, reporter=self.reporter
             )
         trainer.strategy.barrier()

@@ -11,6 +11,7 @@ PACKAGE = Path(dreambooth_pl.__file__).parent
 LAYERS = [
     # facts and pure functions
     {
+        "command_line",
         "comparison",
         "contact_sheet",
         "diffusion",
@@ -71,17 +72,19 @@ LAYERS = [
         "adapter_sources",
         "cli_evaluate",
         "cli_evaluate_options",
+        "cli_export",
         "cli_generate",
         "cli_generate_options",
         "cli_test",
         "evaluation_output",
+        "exports",
         "parser",
         "report",
         "reproduction",
         "resume",
     },
     {"benchmark", "cli_benchmark", "cli_identifiers"},
-    {"identifiers"},
+    {"export", "identifiers"},
 ]
 LAYER_OF = {module: layer for layer, modules in enumerate(LAYERS) for module in modules}
 OWN_WORLD = "miniature"  # makes the embedded base; nothing else may depend on it

@@ -10,7 +10,13 @@ import pytest
 from PIL import Image
 
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.image_folder import INDEX, Words, read_image_folder, write_index
+from dreambooth_pl.image_folder import (
+    INDEX,
+    Words,
+    read_image_folder,
+    read_plain_folder,
+    write_index,
+)
 from dreambooth_pl.protocols import make_plan
 
 PROMPTS = "- a {identifier} {class} at sea\n- a red {identifier} {class}\n"
@@ -69,6 +75,18 @@ def test_our_own_index_comes_back_as_it_was(tmp_path: Path) -> None:
         Image.new("RGB", (8, 8), "red").save(tmp_path / name)
     write_index(tmp_path, names, plan)
     assert read_image_folder(tmp_path, Words())[0] == plan
+
+
+def test_plain_images_by_name_or_as_listed(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png", "c.png"):
+        Image.new("RGB", (8, 8), "red").save(tmp_path / name)
+    assert list(read_plain_folder(tmp_path)) == ["a", "b", "c"]
+    write_lines(
+        tmp_path,
+        {"file_name": "c.png", "prompt": "a dog"},
+        {"file_name": "a.png", "prompt": "a dog"},
+    )
+    assert list(read_plain_folder(tmp_path)) == ["c", "a"]  # b is from before
 
 
 def black(folder: Path) -> None:

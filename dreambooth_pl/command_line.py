@@ -1,0 +1,57 @@
+"""What the command lines have in common: devices by name, quiet libraries, the terminal's width."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+
+import torch
+from rich.console import Console
+
+from dreambooth_pl.errors import UserError
+
+INTERRUPTED = 130  # exit status of a process that Ctrl-C has ended
+_PIPE_WIDTH = 160  # columns of a pipe or a file, which have no width of their own: nothing squeezed
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device of this name; ``auto`` is CUDA's where there is one.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"--device {name} is not there. Use cpu, or leave it out.") from error
+    return device
+
+
+def table_width() -> int:
+    """Return how many columns tables on standard output may take."""
+    return Console().width if sys.stdout.isatty() else _PIPE_WIDTH
+
+
+def quiet_libraries() -> None:
+    """Silence what the libraries say at every start and no user can act on."""
+    for name, level in (
+        ("lightning.pytorch", logging.WARNING),
+        ("lightning.fabric", logging.WARNING),
+        ("huggingface_hub", logging.ERROR),
+        ("diffusers.models.modeling_utils", logging.ERROR),  # casting, where no part refuses it
+    ):
+        logging.getLogger(name).setLevel(level)
+    warnings.filterwarnings("ignore", module=r"timm|open_clip|diffusers|transformers")
+    for message in (
+        ".*does not have many workers.*",
+        ".*no `val(idation)?_dataloader`.*",
+        ".*overridden `transfer_batch_to_device`.*",
+        ".*module\\(s\\) in eval mode.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",
+        ".*isinstance\\(treespec, LeafSpec\\).*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
