@@ -47,7 +47,7 @@ def main(args: Sequence[str] | None = None) -> int:
     quiet_libraries()
     failures: list[str] = []
     try:
-        _check(options)
+        check(options)
         if options.images:
             _evaluate_images(options)
         else:
@@ -62,7 +62,7 @@ def main(args: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def _check(options: argparse.Namespace) -> None:
+def check(options: argparse.Namespace) -> None:
     """Refuse options that do not go together, before anything is loaded or written."""
     find_device(options.device)
     if options.images and (options.runs or options.compare or options.lora_scale):

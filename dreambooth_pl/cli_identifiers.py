@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from dreambooth_pl.command_line import find_device, quiet_libraries
+from dreambooth_pl.command_line import find_device, quiet_libraries, table_width
 from dreambooth_pl.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.identifier_trial import Trial, check_folder, save_trials, try_identifiers
@@ -121,7 +121,7 @@ def _run(options: argparse.Namespace) -> None:
     fresh = (word for word in rare_words(tokenizer) if word.text not in named)
     words += itertools.islice(fresh, options.count)
     trials = _draw(options, words, device) if options.draw is not None else []
-    sys.stdout.write(render_table(_table(options, words, trials), options.format))
+    sys.stdout.write(render_table(_table(options, words, trials), options.format, table_width()))
 
 
 def _draw(options: argparse.Namespace, words: Sequence[Word], device: torch.device) -> list[Trial]:
@@ -168,7 +168,10 @@ def _table(
     plain = fill("a {class}", None, options.class_noun)
     rows = {word.text: _cells(word) for word in words}
     headings = ["identifier", "token id", "rarer tokens"]
-    caption = "A word of several tokens has several ids. Draw them with --draw DIR."
+    caption = (
+        "Rarer tokens: how many of the vocabulary come after it; few means rare. What the base "
+        "takes the words to mean shows --draw DIR."
+    )
     if trials:
         distances = {t.identifier: (f"{t.dino:.3f}", f"{t.clip:.3f}") for t in trials[1:]}
         rows = {text: (*rows[text], *cells) for text, cells in distances.items() if text}

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from dreambooth_pl.benchmark.spec import read_benchmark
 from dreambooth_pl.cli import main as train
 from dreambooth_pl.cli_benchmark import build_parser as build_benchmark_parser
-from dreambooth_pl.cli_evaluate import build_parser
+from dreambooth_pl.cli_evaluate import build_parser, check
 from dreambooth_pl.cli_generate import build_parser as build_generate_parser
 from dreambooth_pl.cli_identifiers import build_parser as build_identifiers_parser
 from dreambooth_pl.miniature.pretrain.__main__ import parse as parse_pretrain
+from dreambooth_pl.protocols import make_plan
 
 REPOSITORY = Path(__file__).parents[2]
 TEXTS = ("README.md", "data/miniature/README.md")
@@ -46,11 +48,11 @@ def test_command_is_understood(words, monkeypatch, capsys):
                 train([*arguments, "--print_config"])
             assert ended.value.code == 0
         case ["python", "evaluate.py", *arguments]:
-            build_parser().parse_args(arguments)
+            check(build_parser().parse_args(arguments))
         case ["python", "generate.py", *arguments]:
             build_generate_parser().parse_args(arguments)
         case ["python", "benchmark.py", *arguments]:
-            assert build_benchmark_parser().parse_args(arguments).config.is_file()
+            read_benchmark(build_benchmark_parser().parse_args(arguments).config)
         case ["python", "-m", "dreambooth_pl.miniature.pretrain", *arguments]:
             parse_pretrain(arguments)
         case ["python", "-m", "dreambooth_pl.identifiers", *arguments]:
@@ -73,6 +75,16 @@ def test_command_is_understood(words, monkeypatch, capsys):
 def test_python_examples_are_python():
     for block in blocks("python"):
         ast.parse(block)
+
+
+def test_files_of_prompts_are_protocols(tmp_path):
+    prompts = [block for block in blocks("yaml") if "images_per_prompt:" in block]
+    assert prompts
+    for block in prompts:
+        path = tmp_path / "prompts.yaml"
+        path.write_text(block)
+        plan = make_plan(str(path), "sks", "dog", 42, "sks_dog")
+        assert len(set(plan.kinds)) > 1, "kinds of prompt have columns"
 
 
 def test_linked_files_are_there():
