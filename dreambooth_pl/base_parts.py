@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 import transformers
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -98,14 +99,15 @@ def read_folder(name: str, revision: str | None, variant: str | None, as_stored:
 
 @contextmanager
 def without_progress_bars() -> Iterator[None]:
-    """Silence transformers' bar per model; bars of downloads stay."""
-    logging = transformers.utils.logging
-    was_enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    """Silence the libraries' bars per model; bars of downloads stay."""
+    libraries = [transformers.utils.logging, diffusers.utils.logging]
+    enabled = [logging for logging in libraries if logging.is_progress_bar_enabled()]
+    for logging in enabled:
+        logging.disable_progress_bar()
     try:
         yield
     finally:
-        if was_enabled:
+        for logging in enabled:
             logging.enable_progress_bar()
 
 

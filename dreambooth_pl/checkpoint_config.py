@@ -96,6 +96,16 @@ def checkpoint_kind(shapes: Shapes) -> CheckpointKind | str:
     return kind
 
 
+def scheduler_config(kind: CheckpointKind, schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scheduler's config: what the published folders of the version hold.
+
+    Args:
+        kind: of the checkpoint.
+        schedule: what is this checkpoint's own, above all `prediction_type`.
+    """
+    return {**_SCHEDULE, **kind.schedule, **schedule}
+
+
 def write_configs(
     folder: Path, kind: CheckpointKind, shapes: Shapes, schedule: Mapping[str, Any]
 ) -> None:
@@ -105,7 +115,7 @@ def write_configs(
         folder: where to; it is there.
         kind: of the checkpoint.
         shapes: of the checkpoint.
-        schedule: more of the scheduler's config, above all `prediction_type`.
+        schedule: as for `scheduler_config`.
     """
     resolution = 1024 if kind is SDXL else 512
     if kind is SD2 and schedule["prediction_type"] == "v_prediction":
@@ -125,7 +135,7 @@ def write_configs(
     configs = {
         "vae/config.json": vae,
         "unet/config.json": unet,
-        "scheduler/scheduler_config.json": {**_SCHEDULE, **kind.schedule, **schedule},
+        "scheduler/scheduler_config.json": scheduler_config(kind, schedule),
     }
     for name, prefix in kind.text_encoders.items():
         config = (

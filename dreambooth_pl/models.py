@@ -274,7 +274,7 @@ def load_base(
         module.requires_grad_(False).eval()
     base = _assemble(name, parts, scheduler)
     for module in base.adaptable.values():
-        module.to(dtype)
+        nn.Module.to(module, dtype)  # diffusers' own warns of an empty list of exceptions
     return base
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import diffusers
 import torch
 import yaml
-from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 
 from dreambooth_pl.base_families import FAMILIES
@@ -26,6 +26,7 @@ from dreambooth_pl.checkpoint_config import (
     CheckpointKind,
     Shapes,
     checkpoint_kind,
+    scheduler_config,
     write_configs,
 )
 from dreambooth_pl.errors import UserError
@@ -63,19 +64,21 @@ def read_checkpoint(path: Path, as_stored: bool) -> Parts:
     if isinstance(kind, str):
         raise UserError(f"model.base: {str(path)!r} {kind}. {_REMEDY}")
     told = _told_schedule(path, header)
+    schedule = told or {"prediction_type": "epsilon"}
     dtype = header.dtype if as_stored else torch.float32
-    pipeline = _load(path, kind, header.shapes, told or {"prediction_type": "epsilon"}, dtype)
+    pipeline = _load(path, kind, header.shapes, schedule, dtype)
     if told is None and kind is SD2 and not predicts_noise(pipeline.unet):
-        del pipeline
-        pipeline = _load(path, kind, header.shapes, {"prediction_type": "v_prediction"}, dtype)
+        del pipeline  # not the prediction alone: the UNet's native resolution is another one, too
+        schedule = {"prediction_type": "v_prediction"}
+        pipeline = _load(path, kind, header.shapes, schedule, dtype)
     family = FAMILIES[kind.pipeline_class]
     return Parts(
         family=family,
-        vae=pipeline.vae.float(),
+        vae=torch.nn.Module.float(pipeline.vae),
         unet=pipeline.unet,
         text_encoders=[getattr(pipeline, name) for name in family.text_encoders],
         tokenizers=[getattr(pipeline, name) for name in family.tokenizers],
-        scheduler_config=dict(DDPMScheduler.from_config(pipeline.scheduler.config).config),
+        scheduler_config=scheduler_config(kind, schedule),
         zeros_for_empty_prompt=family.can_zero_empty_prompt,
     )
 
