@@ -6,7 +6,7 @@ the same way, and so can your own: a folder for each subject.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +48,18 @@ class DreamBench(Mapping[str, Subject]):
     Args:
         folder: the dataset's repository, or the folder in it that holds the subjects.
         class_nouns: of subjects that are not the dataset's, by name.
+        names: of the subjects that matter; None for all that there are.
 
     Raises:
         UserError: no such folder, no subject in it, or one whose class noun nobody knows.
     """
 
-    def __init__(self, folder: str | Path, class_nouns: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        class_nouns: Mapping[str, str] | None = None,
+        names: Collection[str] | None = None,
+    ) -> None:
         root = Path(folder)
         if not root.is_dir():
             raise UserError(
@@ -62,7 +68,11 @@ class DreamBench(Mapping[str, Subject]):
             )
         root = subjects_folder(root)
         nouns = {**SUBJECTS, **OWN_SUBJECTS, **(class_nouns or {})}
-        found = sorted(path.name for path in root.iterdir() if _is_subject(path))
+        found = sorted(
+            path.name
+            for path in root.iterdir()
+            if _is_subject(path) and (names is None or path.name in names)
+        )
         unknown = [name for name in found if name not in nouns]
         if unknown:
             raise UserError(

@@ -12,8 +12,8 @@ import yaml
 
 from dreambooth_pl.benchmark.spec import Benchmark, Subject, Variant
 from dreambooth_pl.data.photos import vet_folder
+from dreambooth_pl.dreambench import DreamBench
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.prompts import SUBJECTS
 
 RUNS = "runs"  # in a benchmark's folder
 
@@ -104,17 +104,19 @@ def expand(benchmark: Benchmark, out: Path) -> list[Job]:
 
 def check_photos(benchmark: Benchmark) -> None:
     """Raise UserError that names the first subject without photos."""
+    if benchmark.dataset is not None:
+        names = [subject.name for subject in benchmark.subjects]
+        dataset = DreamBench(benchmark.dataset, names=names)
+        lacking = [name for name in names if name not in dataset]
+        if lacking:
+            raise UserError(
+                f"subjects: {dataset.folder} lacks {len(lacking)} of {len(names)} "
+                f"subjects, {lacking[0]} first. To draw the miniature's: python -m "
+                f"dreambooth_pl.miniature.subjects {dataset.folder}; or list under `names` what "
+                "there is."
+            )
     for subject in benchmark.subjects:
-        try:
-            vet_folder(subject.photos, "photos")
-        except UserError as error:
-            hint = ""
-            if subject.photos.name == subject.name in SUBJECTS:
-                hint = (
-                    " To draw the miniature's own subjects: python -m "
-                    f"dreambooth_pl.miniature.subjects {subject.photos.parent}"
-                )
-            raise UserError(f"subject {subject.name}: {error}{hint}") from error
+        vet_folder(subject.photos, f"subject {subject.name}")
 
 
 def _word(value: Any) -> str:

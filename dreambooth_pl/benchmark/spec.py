@@ -85,6 +85,7 @@ class Benchmark:
         subjects: empty for the one that the config files speak of.
         variants, seeds: at least one of each.
         settings: dotted keys and values of every job.
+        dataset: folder of a dataset that the subjects are from; None for others.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Benchmark:
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
     settings: Mapping[str, Any]
+    dataset: Path | None = None
 
 
 def read_benchmark(path: Path) -> Benchmark:
@@ -131,13 +133,15 @@ def _benchmark(name: str, content: Any) -> Benchmark:
         protocol_name(protocol)
     except UserError as error:
         raise UserError(f"protocol: {error}") from error
+    subjects = content.get("subjects")
     return Benchmark(
         name=name,
         protocol=protocol,
-        subjects=_subjects(content.get("subjects")) if "subjects" in content else (),
+        subjects=_subjects(subjects) if "subjects" in content else (),
         variants=tuple(variants),
         seeds=tuple(seeds),
         settings=_settings(content.get("set", {}), "set"),
+        dataset=Path(subjects["dataset"]) if isinstance(subjects, Mapping) else None,
     )
 
 

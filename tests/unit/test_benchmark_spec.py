@@ -123,11 +123,24 @@ def test_photos_are_looked_for_before_anything_runs() -> None:
     benchmark = read(GRID)
     Path("photos/rex").mkdir(parents=True)
     Image.new("RGB", (40, 40), "red").save("photos/rex/00.png")
-    with pytest.raises(UserError, match="subject teapot: .*photos/teapot.*subjects photos$"):
+    with pytest.raises(UserError, match="subject teapot: .*photos/teapot"):
         check_photos(benchmark)
     Path("photos/teapot").mkdir()
     Image.new("RGB", (40, 40), "red").save("photos/teapot/00.png")
     check_photos(benchmark)
+
+
+def test_a_dataset_lacks_subjects() -> None:
+    text = "configs: [one.yaml]\nvariants: [{name: a}]\nsubjects: {dataset: photos, names: "
+    benchmark = read(f"{text}[dog, cat2]}}")
+    with pytest.raises(UserError, match="no dataset folder photos"):
+        check_photos(benchmark)
+    for name in ("dog", "a_thing_without_a_noun"):
+        Path("photos", name).mkdir(parents=True)
+        Image.new("RGB", (40, 40), "red").save(f"photos/{name}/00.png")
+    with pytest.raises(UserError, match="lacks 1 of 2 subjects, cat2 first.*subjects photos"):
+        check_photos(benchmark)
+    check_photos(read(f"{text}[dog]}}"))
 
 
 MISTAKES = {
