@@ -18,6 +18,7 @@ from dreambooth_pl.models import Base
 
 ADAPTER_WEIGHTS = "adapter_weights_sha256"  # metadata key
 PIXELS = "pixels_sha256"  # metadata key: hash of the decoded pixels
+FROZEN_DTYPE = "frozen_dtype"  # metadata key: what the base is held in, as `load_base` takes it
 ADAPTERS = "adapters"  # metadata key: files that were drawn with, and their weights
 
 
@@ -62,6 +63,7 @@ def origin_metadata(
     return {
         "base_revision": revision,
         "base_variant": variant,
+        FROZEN_DTYPE: str(base.dtype).removeprefix("torch."),
         "identifier": identifier,
         "class_noun": class_noun,
         ADAPTER_WEIGHTS: adapter_weights_sha256(base),
