@@ -32,8 +32,8 @@ from dreambooth_pl.lora.adapters import (
 )
 from dreambooth_pl.lora.kinds import (
     alphas,
+    arguments_of,
     known_arguments,
-    peft_arguments,
     recognise,
     settings_of,
 )
@@ -79,8 +79,11 @@ def save_lora(base: Base, settings: LoraSettings, folder: str | Path) -> Path:
             key = name if kind == "full" else file_key(component, name)
             weights[f"{component}.{key}"] = parameter.detach().cpu().contiguous()
         if parameters and kind != "full":
+            config = module.peft_config[ADAPTER]
             targets = target_names(component, module, settings.targets(component))
-            arguments = peft_arguments(kind, settings, targets)
+            if set(targets) != set(config.target_modules):  # another tool's file, or PEFT's summary
+                targets = sorted(config.target_modules)
+            arguments = arguments_of(kind, config) | {"target_modules": targets}
             metadata |= {f"{component}.{name}": value for name, value in arguments.items()}
     if kind == "full":
         header[FULL_KEY] = " ".join(n for n, m in base.adaptable.items() if full.is_tuned(m))

@@ -110,6 +110,17 @@ def peft_arguments(kind: AdapterKind, settings: LoraSettings, targets: list[str]
     return arguments
 
 
+def arguments_of(kind: AdapterKind, config: PeftConfig) -> dict[str, Any]:
+    """Return the arguments of a configuration as `peft_arguments` does, and patterns if any.
+
+    With patterns, layers have ranks or alphas of their own; only files of other tools bring them.
+    """
+    own = KINDS[kind]
+    arguments = {name: getattr(config, name) for name in (*own.fields.values(), *own.defaults)}
+    optional = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
+    return arguments | {name: v for name in optional if (v := getattr(config, name, None))}
+
+
 def settings_of(kind: AdapterKind, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of `LoraSettings` that `peft_arguments` was made from, but for targets."""
     fields = KINDS[kind].fields
