@@ -14,9 +14,11 @@ from dreambooth_pl.benchmark.spec import read_benchmark
 from dreambooth_pl.cli import main as train
 from dreambooth_pl.cli_benchmark import build_parser as build_benchmark_parser
 from dreambooth_pl.cli_evaluate import build_parser, check
-from dreambooth_pl.cli_generate import build_parser as build_generate_parser
+from dreambooth_pl.cli_generate_options import build_parser as build_generate_parser
+from dreambooth_pl.cli_generate_options import check_only_reproduces
 from dreambooth_pl.cli_identifiers import build_parser as build_identifiers_parser
 from dreambooth_pl.miniature.pretrain.__main__ import parse as parse_pretrain
+from dreambooth_pl.prompts import check_template
 from dreambooth_pl.protocols import make_plan
 
 REPOSITORY = Path(__file__).parents[2]
@@ -50,7 +52,12 @@ def test_command_is_understood(words, monkeypatch, capsys):
         case ["python", "evaluate.py", *arguments]:
             check(build_parser().parse_args(arguments))
         case ["python", "generate.py", *arguments]:
-            build_generate_parser().parse_args(arguments)
+            options = build_generate_parser().parse_args(arguments)
+            if options.reproduce:
+                check_only_reproduces(options)
+            assert len(options.weights or options.adapters) == len(options.adapters)
+            for template in options.prompt or ():
+                check_template(template)
         case ["python", "benchmark.py", *arguments]:
             read_benchmark(build_benchmark_parser().parse_args(arguments).config)
         case ["python", "-m", "dreambooth_pl.miniature.pretrain", *arguments]:
