@@ -10,9 +10,11 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from dreambooth_pl.conditioning import Conditioning
 from dreambooth_pl.diffusion import add_noise, snr, training_target
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.lora import (
+    AdapterKind,
     LoraSettings,
     adapter_state_dict,
     add_lora,
@@ -25,22 +27,23 @@ from dreambooth_pl.losses import (
     min_snr_weights,
     per_sample_mse,
 )
-from dreambooth_pl.models import Conditioning, load_base
+from dreambooth_pl.models import FrozenDtype, load_base
+from dreambooth_pl.optimizers import OptimizerFactory, describe_optimizer, make_optimizer
 from dreambooth_pl.randomness import generator, keyed_global_random_state, stable_hash
 from dreambooth_pl.view_cache import Stacked, ViewCache, rows_by_shape, stack
 
 
 class DreamBooth(LightningModule):
-    """Fine-tunes LoRA adapters on a frozen base with the loss of arXiv 2208.12242.
+    """Fine-tunes adapters on a frozen base, or the base itself, with the loss of arXiv 2208.12242.
 
     Args:
-        base: the model to start from: a diffusers pipeline folder (Stable Diffusion 1.x or 2.x)
-            or its hub id.
+        base: the model to start from (Stable Diffusion 1.x, 2.x or XL, recognised by itself): a
+            diffusers pipeline folder, its hub id, or one .safetensors checkpoint file.
         lora: size and place of the adapters.
         train_text_encoder: also adapt the text encoder, not only the UNet.
         prior_loss_weight: weight of the prior-preservation loss on class images; 0 turns it off.
-        learning_rate: AdamW's step size for the UNet's adapters.
-        text_encoder_learning_rate: AdamW's step size for the text encoder's adapters.
+        learning_rate: step size for the UNet's adapters.
+        text_encoder_learning_rate: step size for the text encoders' adapters.
         weight_decay: AdamW's decoupled weight decay on all adapters.
         adam_betas: AdamW's decay rates of the gradient's first and second moment.
         min_snr_gamma: weight the loss of each timestep by min-SNR with this gamma (5 is usual);
@@ -48,6 +51,18 @@ class DreamBooth(LightningModule):
         seed: keys adapters' start, noise and timesteps; follows seed_everything.
         revision: branch, tag or commit of a base on the hub.
         variant: suffix of the base's weight files, such as fp16, where they have one.
+        frozen_dtype: what the frozen weights of UNet and text encoders are held in; half precision
+            halves their memory. Adapters, optimiser and VAE are float32 whatever it is. Goes well
+            with trainer.precision bf16-mixed (bfloat16) or 16-mixed (float16); images are drawn
+            with the same weights.
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping
+            them: a third slower, and much less memory. Results are the same.
+        optimizer: another optimiser than AdamW, as class_path and init_args, such as
+            bitsandbytes.optim.AdamW8bit or prodigyopt.Prodigy; weight_decay and adam_betas are then
+            its own init_args, the two learning rates hold.
+        adapter: lora (with lora.use_dora: DoRA); lokr, loha or oft; or full, to train the UNet
+            itself (and the text encoders) as the paper does. What trains is float32 and is what
+            checkpoints hold. lora.dropout and lora's sizes and places are not for full.
         allow_changed_settings: go on from a checkpoint although settings of the model differ from
             those it was trained with; those of the config then hold.
     """
@@ -67,9 +82,14 @@ class DreamBooth(LightningModule):
         revision: str | None = None,
         variant: str | None = None,
         allow_changed_settings: bool = False,
+        frozen_dtype: FrozenDtype = "float32",
+        gradient_checkpointing: bool = False,
+        optimizer: OptimizerFactory | None = None,
+        adapter: AdapterKind = "lora",
     ) -> None:
         super().__init__()
         self.lora = lora
+        self.adapter = adapter
         self.train_text_encoder = train_text_encoder
         self.prior_loss_weight = prior_loss_weight
         self.learning_rates = {"unet": learning_rate, "text_encoder": text_encoder_learning_rate}
@@ -80,9 +100,14 @@ class DreamBooth(LightningModule):
         self.allow_changed_settings = allow_changed_settings
         self.revision = revision
         self.variant = variant
+        self.frozen_dtype = frozen_dtype
+        self.optimizer = optimizer
+        self._optimizer_settings = describe_optimizer(optimizer)  # also: an early error
 
-        self.base_model = load_base(base, revision, variant)
-        add_lora(self.base_model, lora, train_text_encoder, seed)
+        self.base_model = load_base(base, revision, variant, frozen_dtype)
+        if gradient_checkpointing:
+            self.base_model.enable_gradient_checkpointing()
+        add_lora(self.base_model, lora, train_text_encoder, seed, adapter)
         for name, component in self.base_model.modules.items():
             self.add_module(name, component)  # registered only so that Lightning moves them
         self.strict_loading = False  # checkpoints hold adapters alone; on_load_checkpoint is strict
@@ -95,8 +120,10 @@ class DreamBooth(LightningModule):
 
     def on_fit_start(self) -> None:
         """Check what trains and encode photos and prompts once (after the callbacks' turn)."""
-        count = assert_trainable_set(self.base_model, self.lora, self.train_text_encoder)
-        rank_zero_info(f"training {count:,} adapter parameters")
+        count = assert_trainable_set(
+            self.base_model, self.lora, self.train_text_encoder, self.adapter
+        )
+        rank_zero_info(f"training {count:,} parameters ({self.adapter})")
         for name in trainable_parameters(self.base_model):
             getattr(self, name).train()  # dropout of adapters; the rest stays in eval mode
         data = self.trainer.datamodule
@@ -194,11 +221,12 @@ class DreamBooth(LightningModule):
         self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, sample_index: Tensor
     ) -> Tensor:
         """Return the UNet's prediction [N, C, h, w] for all samples in one call."""
+        dtype = self.base_model.dtype
         with self._keyed_dropout("unet", sample_index.tolist()):
             return self.unet(
-                noisy,
+                noisy.to(dtype),
                 timesteps.to(self.device),
-                encoder_hidden_states=conditioning.hidden_states,
+                encoder_hidden_states=conditioning.hidden_states.to(dtype),
                 added_cond_kwargs=conditioning.added or None,
             ).sample
 
@@ -218,17 +246,16 @@ class DreamBooth(LightningModule):
     # --------------------------------------------------------------- optimiser
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """One AdamW with a named group per adapted component, each with its own learning rate."""
+        """One optimiser with a named group per adapted component, each with its learning rate."""
         groups = [
-            {"name": name, "params": list(parameters.values()), "lr": self.learning_rates[name]}
+            {"name": name, "params": list(parameters.values()), "lr": self._learning_rate(name)}
             for name, parameters in trainable_parameters(self.base_model).items()
         ]
-        return torch.optim.AdamW(
-            groups,
-            betas=self.adam_betas,
-            weight_decay=self.weight_decay,
-            foreach=True,  # on a GPU the default, on a CPU twice as fast for many small tensors
-        )
+        adamw = {"betas": self.adam_betas, "weight_decay": self.weight_decay}
+        return make_optimizer(self.optimizer, groups, **adamw)
+
+    def _learning_rate(self, component: str) -> float:
+        return self.learning_rates["unet" if component == "unet" else "text_encoder"]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log learning rates and, before any clipping, the norm of each component's gradient."""
@@ -247,9 +274,12 @@ class DreamBooth(LightningModule):
     def settings(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be continued."""
         return {
+            "adapter": self.adapter,
             "lora.rank": self.lora.rank,
             "lora.alpha": self.lora.alpha,
             "lora.dropout": self.lora.dropout,
+            "lora.use_rslora": self.lora.use_rslora,
+            "lora.use_dora": self.lora.use_dora,
             "train_text_encoder": self.train_text_encoder,
             "prior_loss_weight": self.prior_loss_weight,
             "learning_rate": self.learning_rates["unet"],
@@ -257,6 +287,8 @@ class DreamBooth(LightningModule):
             "weight_decay": self.weight_decay,
             "adam_betas": list(self.adam_betas),
             "min_snr_gamma": self.min_snr_gamma,
+            "frozen_dtype": self.frozen_dtype,
+            "optimizer": self._optimizer_settings,
             "seed": self.seed,
         }
 
@@ -284,10 +316,11 @@ class DreamBooth(LightningModule):
                 f"{base['fingerprint']}), model.base is {self.base_model.name!r} (fingerprint "
                 f"{self.base_model.fingerprint}). Set model.base to the checkpoint's base."
             )
+        before = {"frozen_dtype": "float32", **checkpoint["settings"]}  # older ones do not say
         differing = [
-            f"model.{name} is {value!r}, was {checkpoint['settings'].get(name)!r}"
+            f"model.{name} is {value!r}, was {before.get(name)!r}"
             for name, value in self.settings.items()
-            if checkpoint["settings"].get(name) != value
+            if before.get(name) != value
         ]
         if differing and not self.allow_changed_settings:
             raise UserError(
@@ -306,8 +339,9 @@ class DreamBooth(LightningModule):
     def on_train_start(self) -> None:
         """Let the config's learning rates hold, not those that a checkpoint's optimiser brings."""
         for group in self.optimizers().param_groups:
-            group["lr"] = self.learning_rates[group["name"]]
-            group["weight_decay"], group["betas"] = self.weight_decay, self.adam_betas
+            group["lr"] = self._learning_rate(group["name"])
+            if self.optimizer is None:  # what others keep here may be state
+                group["weight_decay"], group["betas"] = self.weight_decay, self.adam_betas
 
 
 def _views(batch: dict[str, Tensor]) -> Tensor:

@@ -84,7 +84,7 @@ def test_published_settings(path: Path) -> None:
     assert config.items() >= published.items()
 
 
-@pytest.mark.parametrize("name", ["sd15", "sd21"])
+@pytest.mark.parametrize("name", ["sd15", "sd21", "sdxl"])
 def test_real_bases_keep_the_published_lora_scale(name: str) -> None:
     config = read(CONFIGS / f"base/{name}.yaml")
     assert config["sampling.lora_scale_unet"] == config["sampling.lora_scale_text_encoder"] == 0.4
