@@ -34,6 +34,7 @@ from dreambooth_pl.runs import (
     read_run,
     run_of_config_file,
     run_of_lora_file,
+    run_without_config,
 )
 
 
@@ -149,15 +150,20 @@ def _runs_at(path: Path, options: argparse.Namespace) -> list[Run]:
 def _run_at(path: Path, options: argparse.Namespace) -> list[Run]:
     """Return a run, with what the options say in place of its config."""
     if path.is_file():
-        if options.config is None:
+        if options.config is not None:
+            run = run_of_lora_file(path, options.config)
+        elif options.photos and options.class_noun:
+            run = run_without_config(path, options.base, options.photos, options.class_noun)
+        else:
             raise UserError(
                 f"{path} is a file: which base, photos and words belong to it? Give a run's "
-                "--config lightning_logs/NAME/version_N/config.yaml."
+                "--config lightning_logs/NAME/version_N/config.yaml, or --base, --photos, "
+                "--class-noun and --identifier."
             )
-        run = run_of_lora_file(path, options.config)
     else:
         run = read_run(path)
     given = {
+        "base": options.base,
         "instance_dir": options.photos,
         "identifier": options.identifier,
         "class_noun": options.class_noun,

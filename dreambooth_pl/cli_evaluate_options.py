@@ -27,8 +27,9 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="*",
         type=Path,
         metavar="RUN",
-        help="a run's folder, such as lightning_logs/sks/version_0, or with --config a LoRA file "
-        "from anywhere (default: every finished run)",
+        help="a run's folder, such as lightning_logs/sks/version_0, or a LoRA file of any tool "
+        "with --config or with --base, --photos, --class-noun and --identifier (default: every "
+        "finished run)",
     )
     default = " (default: %(default)s)"
     add("--logs", type=Path, default=Path(LOGS), help=f"where runs are looked for{default}")
@@ -80,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="a run's config.yaml: words, photos and encoders for --images or a LoRA file",
     )
+    group.add_argument("--base", help="of a LoRA file without --config: folder, file or hub id")
     for name, what in (
         ("clip", "CLIP: a name of open_clip's, local-dir:FOLDER or hf-hub:NAME"),
         ("clip-pretrained", "CLIP's weights, where --clip is a name of open_clip's"),

@@ -133,6 +133,29 @@ def run_of_lora_file(adapter: Path, config: Path) -> Run:
     return replace(run_of_config_file(config), adapter=adapter)
 
 
+def run_without_config(adapter: Path, base: str | None, photos: Path, class_noun: str) -> Run:
+    """Return a run of which nothing is left but its LoRA file: sampler and encoders by default.
+
+    Raises:
+        UserError: no base is given.
+    """
+    if not base:
+        raise UserError(f"{adapter} is a file: which base belongs to it? Give --base.")
+    return Run(
+        folder=adapter.parent,
+        base=base,
+        revision=None,
+        variant=None,
+        instance_dir=photos,
+        identifier="",
+        class_noun=class_noun,
+        seed=42,
+        sampling=SamplingSettings(),
+        encoders=EncoderSettings(),
+        adapter=adapter,
+    )
+
+
 def run_of_config_file(path: Path) -> Run:
     """Return what a run's own ``config.yaml`` tells, whether or not the run has come to its end.
 

@@ -3,7 +3,8 @@
 kohya's layout holds, per layer, `lora_down`, `lora_up` and `alpha`, of which the update is alpha /
 rank * up down; DoRA's `dora_scale`; or LyCORIS's factors of LoKr and LoHa. Layers are found by
 comparing kohya's names of each of the base's layers. Files in diffusers' layout are read by
-diffusers.
+diffusers. (It reads kohya's, too, but loses the alpha of attention layers where layers differ in it,
+and the magnitudes of DoRA.)
 """
 
 from __future__ import annotations
@@ -138,7 +139,8 @@ def _add_lycoris_layers(
     for layer_name, parts in layers.items():
         layer = module.get_submodule(layer_name)
         for part in KINDS[which].marks:
-            getattr(layer, part).pop(name, None)
+            if name in getattr(layer, part):
+                del getattr(layer, part)[name]
         for part, tensor in parts.items():
             if part != "alpha":
                 getattr(layer, part)[name] = nn.Parameter(tensor.float(), requires_grad=False)

@@ -21,13 +21,14 @@ KOHYA_STARTS = (KOHYA_UNET, "lora_te_", "lora_te1_", "lora_te2_")
 def file_key(component: str, name: str, adapter: str = "default") -> str:
     """Return diffusers' file key (without the component) of an adapter parameter.
 
-    The text encoders' LoRA uses the older `lora_linear_layer` names.
+    The text encoders' LoRA uses the older `lora_linear_layer` names. DoRA's magnitudes end in
+    `.weight` there and not in the UNet: PEFT, which reads the latter, leaves it out, and
+    transformers 5 looks for it.
     """
     name = name.replace(f".{adapter}.", ".").removesuffix(f".{adapter}")
-    if name.endswith(".lora_magnitude_vector.weight"):
-        name = name.removesuffix(".weight")
     if component == "unet":
-        return name
+        magnitude = ".lora_magnitude_vector"
+        return name.removesuffix(".weight") if name.endswith(f"{magnitude}.weight") else name
     name = name.replace(".lora_A.", ".lora_linear_layer.down.")
     name = name.replace(".lora_B.", ".lora_linear_layer.up.")
     return with_text_model(name)

@@ -386,7 +386,7 @@ def test_layers_with_ranks_of_their_own_keep_them(adapted, tmp_path):
     base = adapted("sd15")
     (path,) = write_export(base, LORA, tmp_path / "out", origin(base), ExportOptions("kohya"))
     weights = load_file(path)
-    name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    name = "lora_unet_mid_block_attentions_0_transformer_blocks_0_ff_net_0_proj"
     weights[f"{name}.lora_down.weight"] = weights[f"{name}.lora_down.weight"][:1].contiguous()
     weights[f"{name}.lora_up.weight"] = weights[f"{name}.lora_up.weight"][:, :1].contiguous()
     weights[f"{name}.alpha"] = torch.tensor(0.5)
@@ -394,7 +394,7 @@ def test_layers_with_ranks_of_their_own_keep_them(adapted, tmp_path):
     remove_lora(base)
     read = load_lora(base, path)
     assert (read.rank, read.alpha) == (4, 8.0)
-    layer = base.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q
+    layer = base.unet.mid_block.attentions[0].transformer_blocks[0].ff.net[0].proj
     assert (layer.r["default"], layer.scaling["default"]) == (1, 0.5)
     wanted = ours(base, 0.4)
     pipeline = plain_pipeline(base)
