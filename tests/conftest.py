@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 # Tests are tiny: more threads cost more than they bring. And no test may reach for a model hub.
@@ -322,7 +323,16 @@ def draw_photo(index: int, size: tuple[int, int]) -> Image.Image:
 @pytest.fixture()
 def photo_dir(tmp_path: Path) -> Path:
     """Five drawn photos: three PNG, two JPEG; square, wide and tall."""
-    folder = tmp_path / "photos"
+    return _write_photos(tmp_path / "photos")
+
+
+@pytest.fixture(scope="session")
+def write_photos() -> Callable[[Path], Path]:
+    """Write the photos of `photo_dir` into a new folder, for what outlives a test."""
+    return _write_photos
+
+
+def _write_photos(folder: Path) -> Path:
     folder.mkdir()
     names = ("00.png", "01.png", "02.jpg", "03.png", "04.jpg")
     sizes = ((40, 40), (64, 48), (48, 64), (40, 40), (56, 40))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from dreambooth_pl import cli
+from dreambooth_pl.module import DreamBooth
 
 STEPS = 6
 
@@ -64,6 +66,42 @@ def fit(
     monkeypatch.chdir(cwd)
     monkeypatch.setattr(sys, "argv", ["train.py"])
     return Fit(cwd, tiny_base_dir, photo_dir)
+
+
+@dataclass
+class Finished:
+    """A finished run in a working directory of its own; `model` is as it was at the end."""
+
+    run: Path
+    photos: Path
+    model: DreamBooth
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_base_dir: Path,
+    write_photos: Callable[[Path], Path],
+) -> tuple[Path, Finished]:
+    """A run with the settings of `Fit`, trained once, and the working directory that it is in."""
+    photos = write_photos(tmp_path_factory.mktemp("trained") / "photos")
+    cwd = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", ["train.py"])
+        command = Fit(cwd, tiny_base_dir, photos).run()
+    return cwd, Finished(command.run_folder, photos, command.model)
+
+
+@pytest.fixture()
+def finished(
+    trained: tuple[Path, Finished], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Finished:
+    """A finished run, for a test to do with its folder what it likes."""
+    source, found = trained
+    monkeypatch.chdir(shutil.copytree(source, tmp_path / "work"))
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    return found
 
 
 @pytest.fixture()

@@ -89,11 +89,9 @@ def test_a_runs_folder(fit, tiny_base_dir, capfd) -> None:
     assert f"python evaluate.py {run}" in printed
 
 
-def test_validation_curves_drawn_and_measured_another_way(fit, tiny_base_dir) -> None:
+def test_validation_curves_drawn_and_measured_another_way(finished, tiny_base_dir) -> None:
     """The last round, image by image through the public path, with cosines written out."""
-    command = fit.run()
-    run = command.run_folder
-    tuned = command.model.base_model
+    run, tuned = finished.run, finished.model.base_model
     encoders = load_encoders(
         EncoderSettings(
             clip=f"local-dir:{tiny_base_dir / 'clip'}", dino=f"local-dir:{tiny_base_dir / 'dino'}"
@@ -107,7 +105,7 @@ def test_validation_curves_drawn_and_measured_another_way(fit, tiny_base_dir) ->
         )
         return image
 
-    real = encoders.dino.encode_images([read_photo(p) for p in sorted(fit.photos.iterdir())])
+    real = encoders.dino.encode_images([read_photo(p) for p in sorted(finished.photos.iterdir())])
     templates = prompt_set("validation").prompts
     dino, clip_t = [], []
     for template in templates:
@@ -183,9 +181,7 @@ def test_frozen_weights_stay_bit_identical(fit, tiny_base_dir) -> None:
     assert changed
 
 
-def test_evaluate_reads_the_run(fit, capsys) -> None:
-    fit.run()
-    capsys.readouterr()
+def test_evaluate_reads_the_run(finished, capsys) -> None:
     assert cli_evaluate.main(["--format", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["run"] for row in rows] == ["real photos", "base", "default/version_0"]
@@ -195,9 +191,8 @@ def test_evaluate_reads_the_run(fit, capsys) -> None:
             assert row[score]["low"] <= row[score]["mean"] <= row[score]["high"]
 
 
-def test_evaluate_agrees_with_the_last_probes(fit, capsys) -> None:
-    run = fit.run().run_folder
-    capsys.readouterr()
+def test_evaluate_agrees_with_the_last_probes(finished, capsys) -> None:
+    run = finished.run
     assert cli_evaluate.main([str(run), "--format", "json"]) == 0
     ceiling, floor, tuned = json.loads(capsys.readouterr().out)
     for name in ("dino", "clip_i", "clip_t"):
@@ -208,9 +203,8 @@ def test_evaluate_agrees_with_the_last_probes(fit, capsys) -> None:
     assert ceiling["dino"]["mean"] == pytest.approx(logged, abs=1e-5)
 
 
-def test_a_probe_is_drawn_again_from_its_metadata(fit) -> None:
-    command = fit.run()
-    path = sorted((command.run_folder / "probes/step_000006").iterdir())[4]
+def test_a_probe_is_drawn_again_from_its_metadata(finished) -> None:
+    path = sorted((finished.run / "probes/step_000006").iterdir())[4]
     described = read_png_metadata(path)
     settings = SamplingSettings(
         num_inference_steps=described["steps"],
@@ -221,7 +215,7 @@ def test_a_probe_is_drawn_again_from_its_metadata(fit) -> None:
         batch_size=described["batch_size"],
     )
     request = ImageRequest(described["prompt"], described["seed"])
-    (again,) = generate(command.model.base_model, [request], settings)
+    (again,) = generate(finished.model.base_model, [request], settings)
     assert again.tobytes() == Image.open(path).convert("RGB").tobytes()
 
 

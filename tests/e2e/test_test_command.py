@@ -15,9 +15,8 @@ TRAIN = Path(cli.__file__).parents[1] / "train.py"
 
 
 @pytest.fixture()
-def run(fit) -> Path:
-    """A finished run, trained without looking at it."""
-    return fit.run(trainer__max_steps=2, probe__every_n_steps=0).run_folder
+def run(finished) -> Path:
+    return finished.run
 
 
 def arguments(run: Path, *more: str) -> list[str]:
@@ -29,7 +28,6 @@ def images(folder: Path) -> dict[str, bytes]:
 
 
 def test_final_adapters_give_the_table_of_evaluate(run, capsys) -> None:
-    capsys.readouterr()
     assert cli.main(arguments(run)) == 0
     tested = capsys.readouterr().out
     shutil.rmtree(run / "evaluation")
@@ -40,7 +38,6 @@ def test_final_adapters_give_the_table_of_evaluate(run, capsys) -> None:
 
 def test_two_processes_give_the_table_of_one(run, capsys) -> None:
     checkpoint = ("--ckpt_path", str(run / "checkpoints/last.ckpt"))
-    capsys.readouterr()
     assert cli.main(arguments(run, *checkpoint)) == 0
     alone, drawn = capsys.readouterr().out, images(run / "evaluation")
     shutil.rmtree(run / "evaluation")
