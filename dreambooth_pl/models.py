@@ -7,11 +7,9 @@ that is in `base_families`.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +19,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from dreambooth_pl.base_families import FAMILIES, StableDiffusion
+from dreambooth_pl.base_fingerprint import fingerprint
 from dreambooth_pl.base_parts import Parts, read_folder
 from dreambooth_pl.conditioning import Conditioning, Framing
 from dreambooth_pl.errors import UserError
@@ -293,27 +292,7 @@ def _assemble(name: str, parts: Parts, scheduler: DDPMScheduler) -> Base:
         fingerprint="",
         zeros_for_empty_prompt=parts.zeros_for_empty_prompt,
     )
-    base.fingerprint = _fingerprint(base, scheduler.config)
+    base.fingerprint = fingerprint(
+        base.family, base.modules, base.tokenizers, base.vae.config.scaling_factor, scheduler.config
+    )
     return base
-
-
-def _fingerprint(base: Base, schedule: Any) -> str:
-    """Hash noise schedule, token lengths, and each parameter's name, shape and about 16 values.
-
-    The values are rounded to float16, so that files of either precision agree; names are freed of
-    the `text_model.` that only some transformers versions have.
-    """
-    keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
-    facts = {key: schedule[key] for key in keys}
-    facts["zero_snr"] = bool(schedule.get("rescale_betas_zero_snr"))
-    facts["lengths"] = [tokenizer.model_max_length for tokenizer in base.tokenizers]
-    facts["scaling_factor"] = base.vae.config.scaling_factor
-    digest = sha256(json.dumps([base.family, facts], sort_keys=True).encode())
-    for component, module in base.modules.items():
-        named = ((n.replace("text_model.", ""), p) for n, p in module.named_parameters())
-        for name, parameter in sorted(named, key=lambda item: item[0]):
-            values = parameter.detach().flatten()
-            values = values[:: max(1, values.numel() // 16)].to(torch.float16)
-            digest.update(f"{component}.{name}{tuple(parameter.shape)}".encode())
-            digest.update(values.cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -10,13 +10,12 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from dreambooth_pl.checkpoint_contract import check_contract, write_contract
 from dreambooth_pl.conditioning import Conditioning
 from dreambooth_pl.diffusion import add_noise, snr, training_target
-from dreambooth_pl.errors import UserError
 from dreambooth_pl.lora import (
     AdapterKind,
     LoraSettings,
-    adapter_state_dict,
     add_lora,
     assert_trainable_set,
     trainable_parameters,
@@ -293,13 +292,8 @@ class DreamBooth(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the adapters, the settings and the fingerprint of the base they belong to."""
-        checkpoint["state_dict"] = adapter_state_dict(self.base_model)
-        checkpoint["base"] = {
-            "name": self.base_model.name,
-            "fingerprint": self.base_model.fingerprint,
-        }
-        checkpoint["settings"] = self.settings
+        """Keep what is trained, the settings and the fingerprint of the base they belong to."""
+        write_contract(checkpoint, self.base_model, self.settings)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another base, other adapters or, unless allowed, other settings.
@@ -307,34 +301,7 @@ class DreamBooth(LightningModule):
         Raises:
             UserError: naming what differs and what to do.
         """
-        base = checkpoint.get("base")
-        if base is None:
-            raise UserError("the checkpoint was not written by this project's training")
-        if base["fingerprint"] != self.base_model.fingerprint:
-            raise UserError(
-                f"the checkpoint belongs to the base {base['name']!r} (fingerprint "
-                f"{base['fingerprint']}), model.base is {self.base_model.name!r} (fingerprint "
-                f"{self.base_model.fingerprint}). Set model.base to the checkpoint's base."
-            )
-        before = {"frozen_dtype": "float32", **checkpoint["settings"]}  # older ones do not say
-        differing = [
-            f"model.{name} is {value!r}, was {before.get(name)!r}"
-            for name, value in self.settings.items()
-            if before.get(name) != value
-        ]
-        if differing and not self.allow_changed_settings:
-            raise UserError(
-                f"the checkpoint was trained with other settings: {'; '.join(differing)}. Set them "
-                "back, or pass --model.allow_changed_settings=true to go on with the new ones."
-            )
-        mine = adapter_state_dict(self.base_model)
-        theirs = checkpoint["state_dict"]
-        shapes = {name: tensor.shape for name, tensor in mine.items()}
-        if shapes != {name: tensor.shape for name, tensor in theirs.items()}:
-            raise UserError(
-                f"the checkpoint's {len(theirs)} adapter weights do not fit the {len(mine)} of "
-                "this run; model.lora and model.train_text_encoder must be those of its run."
-            )
+        check_contract(checkpoint, self.base_model, self.settings, self.allow_changed_settings)
 
     def on_train_start(self) -> None:
         """Let the config's learning rates hold, not those that a checkpoint's optimiser brings."""

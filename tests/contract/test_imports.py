@@ -33,6 +33,7 @@ LAYERS = [
     # the networks: training base, metric encoders, drawing
     {
         "base_families",
+        "base_fingerprint",
         "base_location",
         "base_parts",
         "checkpoint_config",
@@ -51,7 +52,14 @@ LAYERS = [
         "single_file",
         "throughput",
     },
-    {"identifier_trial", "protocols", "scoring", "subject_scorer", "view_cache"},
+    {
+        "checkpoint_contract",
+        "identifier_trial",
+        "protocols",
+        "scoring",
+        "subject_scorer",
+        "view_cache",
+    },
     # training and evaluation
     {"data", "dreambench", "module", "runs"},
     {

@@ -33,6 +33,17 @@ CASES = {
     "no checkpoint": ({"ckpt_path": "nowhere.ckpt"}, r"ckpt_path.*nowhere.ckpt"),
     "not a checkpoint": ({"ckpt_path": "a_file"}, r"ckpt_path.*a_file"),
     "target nobody has": ({"model__lora__target_modules": "[to_z]"}, r"to_z"),
+    "precision that casts adapters": ({"trainer__precision": "bf16-true"}, r"trainer.precision"),
+    "no such package": (
+        {"model__optimizer": "nopackage.Adam"},
+        r"optimizer.*pip install nopackage",
+    ),
+    "no such optimiser": ({"model__optimizer": "torch.optim.Adan"}, r"torch.optim has no Adan"),
+    "optimiser that refuses": (
+        {"model__optimizer": "torch.optim.SGD", "model__optimizer__init_args__momentum": -1},
+        r"model.optimizer: Invalid momentum",
+    ),
+    "base that is no checkpoint": ({"model__base": "a_file"}, r"model.base.*a_file.*safetensors"),
     "wrong resolution": ({"data__resolution": 33}, r"data.resolution"),
     "too few class images": (
         {"data__class_dir": "own_class_images", "data__num_class_images": 4},

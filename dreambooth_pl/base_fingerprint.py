@@ -1,0 +1,46 @@
+"""A short hash by which a base is known again, wherever its files lie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def fingerprint(
+    family: str,
+    modules: Mapping[str, nn.Module],
+    tokenizers: Sequence[Any],
+    scaling_factor: float,
+    schedule: Mapping[str, Any],
+) -> str:
+    """Hash noise schedule, token lengths, and each parameter's name, shape and about 16 values.
+
+    The values are rounded to float16, so that files of either precision agree; names are freed of
+    the `text_model.` that only some transformers versions have.
+
+    Args:
+        family: name of the base's family.
+        modules: its networks by component, without adapters.
+        tokenizers: one for each text encoder.
+        scaling_factor: of latents.
+        schedule: the scheduler's config.
+    """
+    keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
+    facts = {key: schedule[key] for key in keys}
+    facts["zero_snr"] = bool(schedule.get("rescale_betas_zero_snr"))
+    facts["lengths"] = [tokenizer.model_max_length for tokenizer in tokenizers]
+    facts["scaling_factor"] = scaling_factor
+    digest = sha256(json.dumps([family, facts], sort_keys=True).encode())
+    for component, module in modules.items():
+        named = ((n.replace("text_model.", ""), p) for n, p in module.named_parameters())
+        for name, parameter in sorted(named, key=lambda item: item[0]):
+            values = parameter.detach().flatten()
+            values = values[:: max(1, values.numel() // 16)].to(torch.float16)
+            digest.update(f"{component}.{name}{tuple(parameter.shape)}".encode())
+            digest.update(values.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
