@@ -10,11 +10,15 @@ from open_clip.tokenizer import bytes_to_unicode, default_bpe
 from transformers import CLIPTokenizer
 
 
-def write_clip_tokenizer(folder: Path, context_length: int) -> CLIPTokenizer:
+def write_clip_tokenizer(
+    folder: Path, context_length: int, pad_token: str = "<|endoftext|>"
+) -> CLIPTokenizer:
     """Write vocab.json and merges.txt into `folder` and return the tokenizer they make.
 
     Args:
+        folder: made when needed.
         context_length: tokens of a prompt, start and end included.
+        pad_token: fills prompts up; OpenAI's CLIP uses the end of the text, OpenCLIP `!` (id 0).
     """
     folder.mkdir(parents=True, exist_ok=True)
     with gzip.open(default_bpe(), "rt", encoding="utf-8") as file:
@@ -27,4 +31,6 @@ def write_clip_tokenizer(folder: Path, context_length: int) -> CLIPTokenizer:
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     merges_text = "\n".join(["#version: 0.2", *merges]) + "\n"
     (folder / "merges.txt").write_text(merges_text, encoding="utf-8")
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=context_length)
+    return CLIPTokenizer.from_pretrained(
+        folder, model_max_length=context_length, pad_token=pad_token
+    )
