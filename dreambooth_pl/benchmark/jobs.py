@@ -116,7 +116,7 @@ def check_photos(benchmark: Benchmark) -> None:
                 "there is."
             )
     for subject in benchmark.subjects:
-        vet_folder(subject.photos, f"subject {subject.name}")
+        vet_folder(subject.photos, f"subject {subject.name}: photos")
 
 
 def _word(value: Any) -> str:
