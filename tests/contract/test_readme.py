@@ -14,6 +14,7 @@ from dreambooth_pl.benchmark.spec import read_benchmark
 from dreambooth_pl.cli import main as train
 from dreambooth_pl.cli_benchmark import build_parser as build_benchmark_parser
 from dreambooth_pl.cli_evaluate import build_parser, check
+from dreambooth_pl.cli_export import build_parser as build_export_parser
 from dreambooth_pl.cli_generate_options import build_parser as build_generate_parser
 from dreambooth_pl.cli_generate_options import check_only_reproduces
 from dreambooth_pl.cli_identifiers import build_parser as build_identifiers_parser
@@ -62,6 +63,8 @@ def test_command_is_understood(words, monkeypatch, capsys):
             read_benchmark(build_benchmark_parser().parse_args(arguments).config)
         case ["python", "-m", "dreambooth_pl.miniature.pretrain", *arguments]:
             parse_pretrain(arguments)
+        case ["python", "-m", "dreambooth_pl.export", *arguments]:
+            build_export_parser().parse_args(arguments)
         case ["python", "-m", "dreambooth_pl.identifiers", *arguments]:
             build_identifiers_parser().parse_args(arguments)
         case ["python", script] if script.startswith("benchmarks/"):
