@@ -39,6 +39,11 @@ def assemble(
         requires_safety_checker=False,
     )
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    for part in ("vae", "unet"):  # where it was loaded from is of no use to others
+        config = folder / part / "config.json"
+        values = json.loads(config.read_text())
+        values.pop("_name_or_path", None)
+        config.write_text(json.dumps(values, indent=2) + "\n")
     # The files are fp16, the computing is float32: what diffusers does by default, and transformers
     # only when the config says so.
     config = folder / "text_encoder" / "config.json"
