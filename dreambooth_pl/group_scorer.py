@@ -19,7 +19,7 @@ from dreambooth_pl.evaluation_record import save_record
 from dreambooth_pl.image_folder import write_index
 from dreambooth_pl.protocols import Plan, protocol_name
 from dreambooth_pl.run_images import BASE as BASE_IMAGES
-from dreambooth_pl.run_images import CLASS, TUNED, Drawer, file_hash, folder_of
+from dreambooth_pl.run_images import CLASS, TUNED, Drawer, folder_of, weights_hash
 from dreambooth_pl.runs import Run
 from dreambooth_pl.sampling import SamplingSettings
 from dreambooth_pl.score_sets import ScoreSet
@@ -158,7 +158,7 @@ class GroupScorer:
             "identifier": run.identifier,
             "class_noun": run.class_noun,
             "base": {"name": self.drawer.base.name, "fingerprint": self.drawer.base.fingerprint},
-            "adapter_sha256": file_hash(run.lora_file),
+            "adapter_sha256": weights_hash(run.lora_file),
             "sampling": asdict(self.drawer.settings(run)),
             "encoders": {
                 "clip": {"name": clip.name, "fingerprint": clip.fingerprint()},

@@ -12,6 +12,7 @@ the untuned base's images, which do not depend on it.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -97,7 +98,7 @@ class Drawer:
 
     def tuned(self, run: Run, of_class: bool = False) -> list[Image.Image | None]:
         """Draw with the run's adapter."""
-        plan, adapter = self.plan(run, of_class), file_hash(run.lora_file)
+        plan, adapter = self.plan(run, of_class), weights_hash(run.lora_file)
         if self._adapter != adapter:
             self._adapter = _UNKNOWN  # should loading fail in the middle
             load_lora(self.base, run.lora_file)
@@ -134,9 +135,15 @@ def folder_of(run: Run, protocol: str, what: str = TUNED) -> Path:
     return folder / what
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def weights_hash(path: Path) -> str:
+    """SHA-256 of what a safetensors file says and holds.
+
+    Not of its bytes: the order of the header's entries is left to chance when it is written.
+    """
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True)
+    return hashlib.sha256(header.encode() + content[end:]).hexdigest()
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 kohya's layout holds, per layer, `lora_down`, `lora_up` and `alpha`, of which the update is alpha /
 rank * up down; DoRA's `dora_scale`; or LyCORIS's factors of LoKr and LoHa. Layers are found by
 comparing kohya's names of each of the base's layers. Files in diffusers' layout are read by
-diffusers. (It reads kohya's, too, but loses the alpha of attention layers where layers differ in it,
-and the magnitudes of DoRA.)
+diffusers. (It reads kohya's, too, but loses the alpha of attention layers where layers differ in
+it, and the magnitudes of DoRA.)
 """
 
 from __future__ import annotations
