@@ -42,13 +42,14 @@ from dreambooth_pl.cli_test import (
 from dreambooth_pl.cli_test import USAGE as TEST_USAGE
 from dreambooth_pl.command_line import quiet_libraries
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
+from dreambooth_pl.dotted_keys import flatten
 from dreambooth_pl.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.module import DreamBooth
 from dreambooth_pl.parser import Parser, check_config_files
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.protocols import protocol_name
-from dreambooth_pl.resume import check_same_config, flatten, load_checkpoint
+from dreambooth_pl.resume import check_same_config, load_checkpoint
 from dreambooth_pl.sampling import SamplingSettings
 
 TRAINER_DEFAULTS = {

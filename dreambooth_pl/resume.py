@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from dreambooth_pl.callbacks.checkpoints import CONFIG_KEY
+from dreambooth_pl.dotted_keys import flatten
 from dreambooth_pl.errors import UserError
 
 SWITCH = "model.allow_changed_settings"
@@ -56,18 +57,3 @@ def check_same_config(checkpoint: dict[str, Any], config: dict[str, Any]) -> Non
             f"The config differs from the checkpoint's: {'; '.join(changed)}. Set these back, or "
             f"pass --{SWITCH}=true to go on with the new values."
         )
-
-
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested dictionaries under dotted keys.
-
-    >>> flatten({"model": {"lora": {"rank": 8}}, "seed": 1})
-    {'model.lora.rank': 8, 'seed': 1}
-    """
-    leaves = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            leaves |= flatten(value, f"{prefix}{key}.")
-        else:
-            leaves[f"{prefix}{key}"] = value
-    return leaves

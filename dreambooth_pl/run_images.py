@@ -142,8 +142,9 @@ def weights_hash(path: Path) -> str:
     """
     content = path.read_bytes()
     end = 8 + int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8:end]), sort_keys=True)
-    return hashlib.sha256(header.encode() + content[end:]).hexdigest()
+    digest = hashlib.sha256(json.dumps(json.loads(content[8:end]), sort_keys=True).encode())
+    digest.update(memoryview(content)[end:])  # a full fine-tuning's file is too large to copy
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import yaml
 
 from dreambooth_pl.benchmark.spec import Benchmark, Subject, Variant
 from dreambooth_pl.data.photos import vet_folder
+from dreambooth_pl.dotted_keys import flatten
 from dreambooth_pl.dreambench import DreamBench
 from dreambooth_pl.errors import UserError
 
@@ -64,7 +65,7 @@ class Job:
                 raise UserError(f"{path} cannot be read as a config: {error}") from error
             if not isinstance(content, dict):
                 raise UserError(f"{path} holds no keys, such as `data:` and `model:`.")
-            merged |= _dotted(content)
+            merged |= flatten(content)
         return merged | dict(self.settings)
 
 
@@ -126,13 +127,3 @@ def _word(value: Any) -> str:
     ('a {identifier}', 'null', '[0.9, true]')
     """
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _dotted(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            leaves |= _dotted(value, f"{prefix}{key}.")
-        else:
-            leaves[f"{prefix}{key}"] = value
-    return leaves

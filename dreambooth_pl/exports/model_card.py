@@ -6,11 +6,11 @@ from pathlib import Path
 
 import yaml
 
+from dreambooth_pl.dotted_keys import flatten
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation_record import REAL_PHOTOS, SCORES, read_sets
 from dreambooth_pl.exports.origin import Origin
 from dreambooth_pl.report import render
-from dreambooth_pl.resume import flatten
 from dreambooth_pl.runs import EVALUATION
 from dreambooth_pl.score_sets import row_of
 

@@ -143,14 +143,12 @@ def figures(
     count: int,
     out: Path | None,
     progress: Progress,
-    drawn_count: int = 400,
 ) -> dict[str, float]:
     """All figures of the base in `folder`; `count` generated pictures for each that needs them.
 
     Args:
         photos: folder of natural photos for `vae_psnr_photo`; without it the figure is left out.
         out: where contact sheets go, or None.
-        drawn_count: held-out drawn pictures for CLIP's accuracy.
     """
     base = load_base(str(folder))
     names = EncoderSettings(clip=f"local-dir:{folder}/clip", dino=f"local-dir:{folder}/dino")
@@ -170,7 +168,7 @@ def figures(
         result["vae_psnr_photo"], decoded = through_vae(base, squares)
         shown += zip(squares[:4], decoded[:4], ["photo"] * len(squares[:4]), strict=True)
     progress("encoders on drawn pictures")
-    result |= drawn_accuracy(encoders, drawn_count)
+    result |= drawn_accuracy(encoders, 400)
     result |= subject_figures(encoders)
     progress("generated pictures")
     generated, images, prompts = generated_accuracy(base, encoders, sampling, count)

@@ -9,8 +9,8 @@ import yaml
 from dreambooth_pl.benchmark.jobs import expand
 from dreambooth_pl.benchmark.spec import read_benchmark
 from dreambooth_pl.cli_benchmark import parse
+from dreambooth_pl.dotted_keys import flatten
 from dreambooth_pl.prompts import IDENTIFIERS, SUBJECTS
-from dreambooth_pl.resume import flatten
 
 REPOSITORY = Path(__file__).parents[2]
 FILES = sorted((REPOSITORY / "configs/benchmark").glob("*.yaml"))

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from dreambooth_pl.cli import main
+from dreambooth_pl.dotted_keys import flatten
 from dreambooth_pl.prompts import IDENTIFIERS
-from dreambooth_pl.resume import flatten
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 EXPERIMENTS = sorted(CONFIGS.glob("*.yaml"))

@@ -22,6 +22,7 @@ LAYERS = [
         "plots",
         "progress",
         "prompts",
+        "dotted_keys",
         "randomness",
         "report_data",
         "run_folder",
