@@ -24,9 +24,17 @@ from dreambooth_pl.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.lora import load_lora
 from dreambooth_pl.models import load_base
 from dreambooth_pl.prompts import fill, prompt_set
-from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate, make_scheduler
+from dreambooth_pl.sampling import (
+    AUTOCAST,
+    ImageRequest,
+    SamplingSettings,
+    generate,
+    make_scheduler,
+)
 from dreambooth_pl.scoring import encode_real_photos, score_images
 from dreambooth_pl.throughput import best_batch_size, measure_rates
+
+IMAGES_PER_PROMPT = 4  # of the paper's protocol
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
@@ -46,43 +54,52 @@ def main() -> None:
     parser.add_argument("--singles", type=int, default=6, help="images per round, one by one")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each way")
     parser.add_argument("--lora", help="adapters to draw with, both ways: a run's lora folder")
+    parser.add_argument(
+        "--autocast", choices=AUTOCAST, help="denoise in it, both ways, as evaluate.py --autocast"
+    )
     parser.add_argument("--rates", action="store_true", help="also time every batch size")
     args = parser.parse_args()
     quiet_libraries()
     warnings.filterwarnings("ignore")
     device = torch.device(args.device)
 
-    settings = SamplingSettings()
+    settings = SamplingSettings(autocast=args.autocast)
     base = load_base(args.base).to(device)
     if args.rates:
         for size, rate in measure_rates(base, settings, limit=60.0).items():
             print(f"batch {size}: {rate:.2f} images/s")
     if args.lora:
         load_lora(base, args.lora)
-    size = best_batch_size(base, settings)
-    settings = replace(settings, batch_size=size)
     prompts = [fill(p, "sks", "dog") for p in prompt_set("dreambench_live").prompts]
+    size = best_batch_size(base, settings, IMAGES_PER_PROMPT * len(prompts))
+    settings = replace(settings, batch_size=size)
     requests = [ImageRequest(prompts[i % len(prompts)], i) for i in range(max(size, args.singles))]
 
     pipeline = DiffusionPipeline.from_pretrained(args.base, safety_checker=None).to(device)
     pipeline.scheduler = make_scheduler(base, settings)
     pipeline.set_progress_bar_config(disable=True)
 
+    factor = pipeline.vae.config.scaling_factor
     if args.lora:
         pipeline.load_lora_weights(args.lora)
     scale = {"scale": settings.lora_scale_unet} if args.lora else None
 
     def one_by_one() -> list[Image.Image]:
-        return [
-            pipeline(
-                request.prompt,
-                num_inference_steps=settings.num_inference_steps,
-                guidance_scale=settings.guidance_scale,
-                cross_attention_kwargs=scale,
-                generator=torch.Generator().manual_seed(request.seed),
-            ).images[0]
-            for request in requests[: args.singles]
-        ]
+        images = []
+        for request in requests[: args.singles]:
+            with torch.autocast(device.type, torch.bfloat16, enabled=args.autocast is not None):
+                latents = pipeline(
+                    request.prompt,
+                    num_inference_steps=settings.num_inference_steps,
+                    guidance_scale=settings.guidance_scale,
+                    cross_attention_kwargs=scale,
+                    generator=torch.Generator().manual_seed(request.seed),
+                    output_type="latent",
+                ).images
+            with torch.no_grad():
+                decoded = pipeline.vae.decode(latents.float() / factor).sample
+            images += pipeline.image_processor.postprocess(decoded, output_type="pil")
+        return images
 
     def together() -> list[Image.Image]:
         return list(generate(base, requests[:size], settings))

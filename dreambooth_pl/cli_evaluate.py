@@ -30,6 +30,7 @@ from dreambooth_pl.run_folder import CONFIG, check_writable
 from dreambooth_pl.runs import (
     Run,
     at_scale,
+    drawn_in,
     find_runs,
     read_run,
     run_of_config_file,
@@ -66,8 +67,11 @@ def main(args: Sequence[str] | None = None) -> int:
 def check(options: argparse.Namespace) -> None:
     """Refuse options that do not go together, before anything is loaded or written."""
     find_device(options.device)
-    if options.images and (options.runs or options.compare or options.lora_scale):
-        raise UserError("--images scores a folder; leave out RUN, --compare and --lora-scale.")
+    drawing = options.runs or options.compare or options.lora_scale or options.autocast
+    if options.images and drawing:
+        raise UserError(
+            "--images scores a folder; leave out RUN, --compare, --lora-scale and --autocast."
+        )
     if not options.images and options.prompts:
         raise UserError("--prompts belongs to --images; for runs give --protocol.")
     if options.compare and options.lora_scale:
@@ -89,6 +93,9 @@ def _evaluate_runs(options: argparse.Namespace, failures: list[str]) -> None:
     named = bool(runs or compared)
     runs += [run for own in compared for run in own]
     runs = runs or find_runs(options.logs, failed)
+    if options.autocast:
+        runs = [drawn_in(run, options.autocast) for run in runs]
+        compared = [[drawn_in(run, options.autocast) for run in own] for own in compared]
     if options.lora_scale:
         runs = [at_scale(run, scale) for run in runs for scale in dict.fromkeys(options.lora_scale)]
     lines = score_runs(

@@ -10,6 +10,7 @@ from dreambooth_pl.protocols import PROBES
 from dreambooth_pl.report import FORMATS
 from dreambooth_pl.run_folder import LOGS
 from dreambooth_pl.run_images import CLASS_IMAGES
+from dreambooth_pl.sampling import AUTOCAST
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -45,6 +46,11 @@ def build_parser() -> argparse.ArgumentParser:
         type=_scale,
         metavar="SCALE",
         help="evaluate at these LoRA scales, a row and a point of a plot for each",
+    )
+    add(
+        "--autocast",
+        choices=AUTOCAST,
+        help="denoise in it: less exact, often faster; compare only what was drawn alike",
     )
     add(
         "--class-images",

@@ -11,7 +11,7 @@ from pathlib import Path
 from dreambooth_pl.adapter_sources import AdapterSource, read_source
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.prompts import fill
-from dreambooth_pl.sampling import ImageRequest, SamplingSettings, scheduler_name
+from dreambooth_pl.sampling import AUTOCAST, ImageRequest, SamplingSettings, scheduler_name
 
 DEFAULT_OUT = Path("generated")
 DEFAULT_PROMPT = "a {identifier} {class}"
@@ -109,6 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--negative", dest="negative_prompt", metavar="TEXT", help="what not to show")
     add("--resolution", type=int, metavar="PX", help="side of the images, a multiple of 8")
     add("--batch-size", type=_batch_size, metavar="N", help="images at once: a number or auto")
+    add("--autocast", choices=AUTOCAST, help="denoise in it: less exact, often faster")
     add("--base", metavar="BASE", help="folder or hub id, in place of the run's")
     add("--revision", help="branch, tag or commit of a base on the hub")
     add("--variant", help="of the base's weight files, such as fp16")

@@ -50,6 +50,7 @@ _SETTINGS = {  # metadata key -> field of SamplingSettings
     "lora_scale_text_encoder": "lora_scale_text_encoder",
     "resolution": "resolution",
     "batch_size": "batch_size",
+    "autocast": "autocast",
 }
 
 
@@ -89,7 +90,7 @@ def read_recorded(path: Path) -> Recorded:
     """
     if not path.is_file():
         raise UserError(f"There is no image {path}.")
-    metadata = read_png_metadata(path)
+    metadata = {"autocast": None, **read_png_metadata(path)}  # older images do not say
     needed = {"prompt", "seed", "base", "base_fingerprint", ADAPTER_WEIGHTS, *_SETTINGS}
     missing = sorted(needed - metadata.keys())
     if missing:

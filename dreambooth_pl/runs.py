@@ -93,6 +93,11 @@ def at_scale(run: Run, scale: float) -> Run:
     return replace(run, sampling=sampling, scale=scale)
 
 
+def drawn_in(run: Run, autocast: str) -> Run:
+    """Return the run with its images drawn under autocast in the type of that name."""
+    return replace(run, sampling=replace(run.sampling, autocast=autocast))
+
+
 def read_run(folder: Path) -> Run:
     """Read a run's folder.
 

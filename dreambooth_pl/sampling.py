@@ -31,12 +31,14 @@ from torch import Tensor, nn
 
 from dreambooth_pl.conditioning import Conditioning
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.lora import lora_scale
+from dreambooth_pl.lora import lora_scale, merged_while_drawing
 from dreambooth_pl.models import Base
 from dreambooth_pl.prompts import FIRST_IMAGE, fill, prompt_set
 from dreambooth_pl.randomness import stable_hash
 
 Scheduler = Literal["dpm++", "dpm++_karras", "unipc", "ddim", "euler", "euler_a", "pndm", "ddpm"]
+AUTOCAST = ("bfloat16",)
+"""What drawing may be computed in instead of the weights' own type."""
 Progress = Callable[[int, int], None]
 """Called with the number of images done and the number asked for."""
 
@@ -87,6 +89,9 @@ class SamplingSettings:
     the number with which this machine is fastest, measured at the first use."""
     resolution: int | None = None
     """Side of the images in pixels, a multiple of 8; null for the base's own."""
+    autocast: Literal["bfloat16"] | None = None
+    """What the denoising steps are computed in: null for the type that the weights are held in,
+    bfloat16 for less exact and, where the processor has instructions for it, faster drawing."""
 
     def __post_init__(self) -> None:
         if self.num_inference_steps < 1:
@@ -96,6 +101,10 @@ class SamplingSettings:
         if self.scheduler not in _SCHEDULERS:
             raise UserError(
                 f"sampling.scheduler: {self.scheduler!r} is not one of {', '.join(_SCHEDULERS)}."
+            )
+        if self.autocast is not None and self.autocast not in AUTOCAST:
+            raise UserError(
+                f"sampling.autocast: {self.autocast!r} is not one of {', '.join(AUTOCAST)}."
             )
         if self.resolution is not None and (self.resolution < 8 or self.resolution % 8):
             raise UserError(
@@ -198,6 +207,7 @@ def image_metadata(
         "lora_scale_text_encoder": settings.lora_scale_text_encoder,
         "resolution": settings.resolution or base.resolution,
         "batch_size": settings.batch_size,
+        "autocast": settings.autocast,
         "base": base.name,
         "base_fingerprint": base.fingerprint,
         **more,
@@ -270,15 +280,16 @@ def _draw(
     negative = encoded[None].joined(*[encoded[None]] * len(rest))
     inputs = base.rules.drawing_inputs(first.joined(*rest), negative)
     side = settings.resolution or base.resolution
-    latents = pipeline(
-        **inputs,
-        generator=[torch.Generator().manual_seed(request.seed) for request in filled],
-        num_inference_steps=settings.num_inference_steps,
-        guidance_scale=settings.guidance_scale,
-        width=side,
-        height=side,
-        output_type="latent",  # the VAE is float32, whatever the UNet's latents are
-    ).images
+    with _denoising_in(base, settings.autocast):
+        latents = pipeline(
+            **inputs,
+            generator=[torch.Generator().manual_seed(request.seed) for request in filled],
+            num_inference_steps=settings.num_inference_steps,
+            guidance_scale=settings.guidance_scale,
+            width=side,
+            height=side,
+            output_type="latent",  # the VAE is float32, whatever the UNet's latents are
+        ).images
     decoded = base.decode_latents(latents)[: len(requests)]
     processor = pipeline.image_processor
     images = processor.postprocess(decoded, output_type="pt")  # [0, 1]
@@ -322,7 +333,26 @@ def _drawing(base: Base, settings: SamplingSettings) -> Iterator[None]:
         )
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.autocast(base.device.type, enabled=False))
+        stack.enter_context(merged_while_drawing(base))
         yield
+
+
+@contextmanager
+def _denoising_in(base: Base, dtype: str | None) -> Iterator[None]:
+    """Let the UNet compute in `dtype`, and guidance and sampler in float32 all the same."""
+    if dtype is None:
+        yield
+        return
+
+    def widen(unet: nn.Module, inputs: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(output.float() for output in outputs)  # guidance multiplies rounding errors
+
+    hook = base.unet.register_forward_hook(widen)
+    try:
+        with torch.autocast(base.device.type, getattr(torch, dtype)):
+            yield
+    finally:
+        hook.remove()
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from dreambooth_pl.models import Base
@@ -28,8 +29,9 @@ from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate
 log = logging.getLogger(__name__)
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
-FEW_STEPS, MORE_STEPS = 1, 3  # denoising steps of the two timings that a size is judged by
-SECONDS = 12.0  # after which no further size is begun
+FEW_STEPS, MORE_STEPS = 1, 4  # denoising steps of the two timings that a size is judged by
+ROUNDS = 2  # of both; the fastest counts, as other work only ever slows one down
+SECONDS = 25.0  # after which no further size is begun
 _WORSE = 0.85  # a size whose rate is below this share of the best so far ends the search
 _ABOUT_AS_GOOD = 0.97  # a smaller size is taken if it reaches this share of the best rate
 _MEMORY_SHARE = 0.7  # of the free memory, that the next size may be expected to take
@@ -69,19 +71,30 @@ def best_batch_size(base: Base, settings: SamplingSettings, count: int | None = 
 def choose(rates: Mapping[int, float], count: int | None = None) -> int:
     """Return the smallest batch size that is about as good as the best for `count` images.
 
+    Sizes that were measured are considered, and those that share out the images evenly among as
+    many batches; for the latter the time of a batch is taken from the line between its neighbours.
+
     >>> choose({1: 1.0, 4: 2.0, 8: 2.02})
     4
     >>> choose({1: 1.0, 4: 2.0, 8: 2.5}, count=4)  # 8 would draw four images for nothing
     4
+    >>> choose({1: 1.0, 16: 3.0, 32: 4.0}, count=100)  # four batches, and no 28 images for nothing
+    25
     """
-
-    def seconds(size: int) -> float:
-        if count is None:
-            return 1 / rates[size]
-        return math.ceil(count / size) * size / rates[size]
-
-    least = min(seconds(size) for size in rates)
-    return min(size for size in rates if seconds(size) * _ABOUT_AS_GOOD <= least)
+    if count is None:
+        seconds = {size: 1 / rate for size, rate in rates.items()}
+    else:
+        even = {math.ceil(count / math.ceil(count / size)) for size in rates}
+        least = min(rates)
+        sizes = sorted({*rates, *(size for size in even if size >= least)})
+        measured = sorted(rates)
+        batch_seconds = np.interp(sizes, measured, [size / rates[size] for size in measured])
+        seconds = {
+            size: math.ceil(count / size) * float(each)
+            for size, each in zip(sizes, batch_seconds, strict=True)
+        }
+    best = min(seconds.values())
+    return min(size for size in seconds if seconds[size] * _ABOUT_AS_GOOD <= best)
 
 
 def measure_rates(
@@ -107,7 +120,6 @@ def measure_rates(
 
     began = time.perf_counter()
     steps = settings.num_inference_steps
-    timed(sizes[0], FEW_STEPS)  # whatever is slow only once
     rates: Rates = {}
     took = 0.0
     for size in sizes:
@@ -116,15 +128,23 @@ def measure_rates(
             break
         started = time.perf_counter()
         try:
-            few = min(timed(size, FEW_STEPS) for _ in range(2))
-            more = min(timed(size, MORE_STEPS) for _ in range(2))
+            timed(size, FEW_STEPS)  # the first time prepares kernels for these shapes
+            few, more = (
+                min(times)
+                for times in zip(
+                    *[(timed(size, FEW_STEPS), timed(size, MORE_STEPS)) for _ in range(ROUNDS)],
+                    strict=True,
+                )
+            )
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             if rates:
                 break
             raise
         took = time.perf_counter() - started
-        per_step = max(more - few, 0.0) / (MORE_STEPS - FEW_STEPS)
+        per_step = (more - few) / (MORE_STEPS - FEW_STEPS)
+        if per_step <= 0:  # other work came between; whatever it was, steps are not free
+            per_step = more / MORE_STEPS
         whole = few + per_step * (steps - FEW_STEPS)
         rates[size] = size / whole
         if rates[size] < _WORSE * max(rates.values()):
@@ -147,6 +167,7 @@ def cache_file(base: Base, settings: SamplingSettings) -> Path:
         "resolution": settings.resolution or base.resolution,
         "steps": settings.num_inference_steps,
         "guidance": settings.guidance_scale > 1,
+        "autocast": settings.autocast,
     }
     key = sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -22,6 +22,7 @@ from dreambooth_pl.lora.files import (
     weights_in,
 )
 from dreambooth_pl.lora.kinds import FORMATS, export_formats
+from dreambooth_pl.lora.merging import merged_while_drawing
 from dreambooth_pl.lora.settings import AdapterKind, LoraSettings
 from dreambooth_pl.lora.strength import lora_scale
 
@@ -44,6 +45,7 @@ __all__ = [
     "load_lora",
     "load_loras",
     "lora_scale",
+    "merged_while_drawing",
     "remove_lora",
     "save_lora",
     "trainable_parameters",

@@ -46,7 +46,7 @@ def _scale_layer(layer: BaseTunerLayer, scale: float, stack: ExitStack) -> None:
     layer._disable_adapters = scale == 0
     if isinstance(layer, OFTLayer):
         for rotation in layer.oft_R.values():
-            _replace(rotation.weight, lambda trained: scale * trained, stack)
+            replace_data(rotation.weight, lambda trained: scale * trained, stack)
         return
     stack.callback(layer.scaling.update, dict(layer.scaling))
     for name in list(layer.scaling):
@@ -61,10 +61,10 @@ def _scale_tuned(module: nn.Module, scale: float, stack: ExitStack) -> None:
             before = untuned[name].to(trained)
             return torch.lerp(before, trained, scale) if scale else before
 
-        _replace(parameter, interpolate, stack)
+        replace_data(parameter, interpolate, stack)
 
 
-def _replace(
+def replace_data(
     parameter: nn.Parameter, of_trained: Callable[[Tensor], Tensor], stack: ExitStack
 ) -> None:
     """Let a parameter have other data until `stack` is left; nested replacements start anew."""

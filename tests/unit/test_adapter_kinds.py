@@ -22,6 +22,7 @@ from dreambooth_pl.lora import (
     load_lora,
     load_loras,
     lora_scale,
+    merged_while_drawing,
     remove_lora,
     save_lora,
     trainable_parameters,
@@ -141,6 +142,40 @@ def test_layers_compute_what_the_paper_says(base, case, scale):
             seen.add((component, type(inner)))
     convolved = {("unet", nn.Conv2d)}
     assert seen == {("unet", nn.Linear), ("text_encoder", nn.Linear)} | convolved
+
+
+@torch.no_grad()
+@each_kind
+@pytest.mark.parametrize("scale", [1.0, 0.4, 0.0])
+def test_merged_for_a_while_is_the_same_function(base, case, scale):
+    kind, settings = CASES[case][0], add(base, case)
+    layers = [layer for _, _, layer in adapted_layers(base)]
+    before = [(w, w.data_ptr(), w.clone()) for w in base.unet.parameters()]
+    with lora_scale(base, unet=scale, text_encoder=scale):
+        beside = outputs(base)
+        wanted = [adapted_weight(layer, kind, settings, scale) for layer in layers]
+        with merged_while_drawing(base):
+            merged = outputs(base)
+            if scale and case in ("lora", "rslora", "lokr", "loha"):
+                for layer, weight in zip(layers, wanted, strict=True):
+                    assert layer.disable_adapters
+                    torch.testing.assert_close(layer.get_base_layer().weight, weight)
+        assert torch.equal(outputs(base), beside)
+    torch.testing.assert_close(merged, beside, atol=2e-4, rtol=1e-3)
+    for weight, place, value in before:
+        assert weight.data_ptr() == place and torch.equal(weight, value)
+
+
+@torch.no_grad()
+def test_adapters_of_half_precision_weights_stay_beside_them(tiny_base_dir):
+    base = load_base(str(tiny_base_dir), frozen_dtype="bfloat16")
+    add(base, "lora")
+    layers = [layer for _, _, layer in adapted_layers(base)]
+    weights = [layer.get_base_layer().weight.clone() for layer in layers]
+    with merged_while_drawing(base):
+        for layer, weight in zip(layers, weights, strict=True):
+            assert not layer.disable_adapters
+            assert torch.equal(layer.get_base_layer().weight, weight)
 
 
 @each_kind

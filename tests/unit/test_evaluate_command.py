@@ -14,6 +14,7 @@ from PIL import Image
 
 from dreambooth_pl import cli_evaluate
 from dreambooth_pl.evaluation_output import read_lines
+from dreambooth_pl.sampling import read_png_metadata
 
 MakeRun = Callable[..., Path]
 SCORES = ("dino", "clip_i", "clip_t", "pres", "drift", "div", "copy")
@@ -78,6 +79,20 @@ def test_a_folder_of_images_scores_as_the_run_that_made_them(
     words = ["--images", plain, *encoders, "--prompts", prompts]
     assert cli_evaluate.main([*map(str, words)]) == 1
     assert "no image of prompt 1, 'a blue sks dog'" in capsys.readouterr().err
+
+
+def test_autocast_draws_anew_and_says_so_in_the_images(
+    make_run: MakeRun, prompts: Path, evaluate: Callable
+) -> None:
+    folder = make_run()
+    options = [folder, "--protocol", prompts, "--class-images", 0]
+    exact = evaluate(*options)
+    fast = evaluate(*options, "--autocast", "bfloat16")
+    assert [row["run"] for row in fast] == [row["run"] for row in exact]
+    assert fast[-1]["dino"] != exact[-1]["dino"]
+    for path in folder.glob("evaluation/trial/*/*.png"):
+        assert read_png_metadata(path)["autocast"] == "bfloat16"
+    assert evaluate(*options) == exact
 
 
 def test_save_keeps_all_that_the_table_is_made_of(
@@ -197,6 +212,7 @@ def test_a_lora_file_from_elsewhere(make_run: MakeRun, tmp_path: Path, evaluate:
         (["--protocol", "probe"], "neither a protocol"),
         (["--prompts", "x.yaml"], "--prompts belongs to --images"),
         (["--images", "x", "RUN"], "leave out RUN"),
+        (["--images", "x", "--autocast", "bfloat16"], "and --autocast"),
         (["--images", "x"], "needs --photos"),
         (["--images", "x", "--photos", "PHOTOS"], "no folder of images"),
         (["--compare", "RUN", "nowhere"], "nowhere"),

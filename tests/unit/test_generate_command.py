@@ -34,7 +34,7 @@ def test_images_settings_grid_and_reproduction(make_run, tmp_path, capsys) -> No
     prompts.write_text("# places\na {class} in the snow\n\n", encoding="utf-8-sig")
     command = [str(run), "--prompt", "a {identifier} {class}", "--prompts", str(prompts)]
     command += ["--num-images", "2", "--seed", "7", "--scheduler", "euler-a", "--steps", "3"]
-    command += ["--out", str(out), "--negative", "blur"]
+    command += ["--out", str(out), "--negative", "blur", "--autocast", "bfloat16"]
     assert cli_generate.main(command) == 0
     assert "3 steps of euler_a, guidance 2, LoRA scale 1 (UNet)" in capsys.readouterr().err
     names = sorted(path.name for path in out.iterdir())
@@ -54,6 +54,7 @@ def test_images_settings_grid_and_reproduction(make_run, tmp_path, capsys) -> No
         4,
     )
     assert said["guidance_scale"] == 2.0, "the run's own"
+    assert said["autocast"] == "bfloat16"
 
     # on the grid each prompt is a row, its images enlarged four times, 8 pixels apart
     grid = Image.open(out / names[0])

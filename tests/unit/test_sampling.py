@@ -22,6 +22,7 @@ from dreambooth_pl.sampling import (
     SamplingSettings,
     generate,
     image_metadata,
+    make_scheduler,
     probe_requests,
     read_png_metadata,
     save_png,
@@ -153,6 +154,35 @@ def test_dropout_and_autocast_of_the_caller_do_not_reach_in(base: Base) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert draw(base, REQUESTS[:2], SETTINGS) == plain
     base.unet.eval()
+
+
+def test_autocast_denoises_in_bfloat16_and_decodes_in_float32(tiny_base_dir: Path) -> None:
+    base = load_base(str(tiny_base_dir))
+    settings = replace(SETTINGS, autocast="bfloat16", batch_size=1, num_inference_steps=1)
+    pipeline = base.pipeline(make_scheduler(base, settings))
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+    plain, negative = base.encode_prompts(["a dog"]), base.encode_prompts([""])
+    (image,) = generate(base, [ImageRequest("a dog", 5)], settings)
+
+    # the same single step of denoising by hand
+    pipeline.scheduler.set_timesteps(1)
+    (timestep,) = pipeline.scheduler.timesteps
+    states = torch.cat([negative.hidden_states, plain.hidden_states])
+    with torch.no_grad():
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = base.unet(noise.expand(2, -1, -1, -1), timestep, states).sample
+        assert predicted.dtype == torch.bfloat16
+        without, of_prompt = predicted.float().chunk(2)
+        guided = without + settings.guidance_scale * (of_prompt - without)
+        latents = pipeline.scheduler.step(guided, timestep, noise).prev_sample
+        decoded = base.decode_latents(latents)[0]
+    by_hand = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    assert np.abs(np.asarray(image).astype(int) - by_hand).max() <= 1
+
+    exact = next(generate(base, [ImageRequest("a dog", 5)], replace(settings, autocast=None)))
+    assert exact.tobytes() != image.tobytes()
+    assert image_metadata(base, REQUESTS[0], settings)["autocast"] == "bfloat16"
+    assert not base.unet._forward_hooks
 
 
 def test_progress_counts_images(base: Base) -> None:

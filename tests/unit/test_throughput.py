@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -57,10 +58,40 @@ def brute_force(rates, count):
 @pytest.mark.parametrize("count", [1, 3, 8, 9, 25, 100])
 def test_choice_is_as_good_as_the_best_by_simulation(count) -> None:
     rates = {1: 1.0, 2: 1.9, 4: 3.1, 8: 3.9, 16: 4.2, 32: 4.1}
-    seconds = brute_force(rates, count)
+    times = {size: size / rate for size, rate in rates.items()}
+    for below, above in itertools.pairwise(rates):  # a straight line between what was measured
+        for size in range(below + 1, above):
+            share = (size - below) / (above - below)
+            times[size] = (1 - share) * times[below] + share * times[above]
+    every_size = brute_force({size: size / took for size, took in times.items()}, count)
+    measured = {size: every_size[size] for size in rates}
     chosen = choose(rates, count)
-    assert seconds[chosen] <= min(seconds.values()) / 0.97
-    assert all(seconds[size] > min(seconds.values()) / 0.97 for size in rates if size < chosen)
+    assert every_size[chosen] <= min(measured.values()) / 0.97
+    assert all(measured[size] > every_size[chosen] for size in rates if size < chosen)
+
+
+def test_images_are_shared_out_evenly() -> None:
+    rates = {1: 1.0, 8: 3.0, 32: 4.0}
+    assert choose(rates, 100) == 25
+    assert choose(rates, 33) == 17  # 2 batches: 17 are nearly as fast as 32, which waste 31
+    assert choose(rates, 64) == 32
+    assert choose(rates, 5) == 5
+
+
+def test_other_work_in_between_does_not_make_steps_free(base, clock, monkeypatch) -> None:
+    plain = throughput.generate
+    calls = []
+
+    def disturbed(base, requests, settings, progress=None):
+        calls.append(settings.num_inference_steps)
+        if settings.num_inference_steps == throughput.FEW_STEPS:
+            clock[0] += 100.0
+        return plain(base, requests, settings, progress)
+
+    monkeypatch.setattr(throughput, "generate", disturbed)
+    rates = measure_rates(base, SETTINGS, sizes=(1,), limit=1e9)
+    # the shortest of what was seen: 102 s for one step and 5 s for four
+    assert rates == pytest.approx({1: 1 / (102 + 10 * 5 / 4)})
 
 
 def test_rates_are_those_of_whole_images(base, clock) -> None:
@@ -69,9 +100,9 @@ def test_rates_are_those_of_whole_images(base, clock) -> None:
 
 
 def test_measuring_ends_when_time_is_over(base, clock) -> None:
-    # the first use takes 2 s and every size 12 s; the next size is expected to take 24 s
-    assert list(measure_rates(base, SETTINGS, limit=37.0)) == [1]
-    assert list(measure_rates(base, SETTINGS, limit=39.0)) == [1, 2]
+    # every size takes 2 s at first and then twice 2 + 5 s; the next is expected to take twice that
+    assert list(measure_rates(base, SETTINGS, limit=47.0)) == [1]
+    assert list(measure_rates(base, SETTINGS, limit=49.0)) == [1, 2]
 
 
 def test_measuring_ends_when_it_gets_worse(base, clock, monkeypatch) -> None:
@@ -102,6 +133,7 @@ def test_another_machine_base_or_picture_has_a_file_of_its_own(base, cache, monk
     files = [throughput.cache_file(base, SETTINGS)]
     files.append(throughput.cache_file(base, replace(SETTINGS, resolution=64)))
     files.append(throughput.cache_file(base, replace(SETTINGS, guidance_scale=1.0)))
+    files.append(throughput.cache_file(base, replace(SETTINGS, autocast="bfloat16")))
     monkeypatch.setattr(throughput.platform, "node", lambda: "elsewhere")
     files.append(throughput.cache_file(base, SETTINGS))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
