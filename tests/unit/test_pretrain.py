@@ -56,6 +56,26 @@ def test_a_paused_stage_ends_like_an_uninterrupted_one(tmp_path):
         assert torch.equal(a, b)
 
 
+def test_a_parameter_trains_with_its_share_of_the_learning_rate(tmp_path):
+    net = torch.nn.Linear(3, 2)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+
+    def loss(step):
+        return net(torch.ones(1, 3)).sum(), {}
+
+    plan = Plan(
+        steps=1,
+        learning_rate=0.1,
+        warmup=1,
+        weight_decay=0.0,
+        share=lambda parameter: 1.0 if parameter is net.weight else 0.25,
+    )
+    train("toy", net, loss, plan, Limits(tmp_path, CPU), lambda text: None)
+    # Adam's first step is the learning rate, whatever the gradient
+    assert torch.allclose(before["weight"] - net.weight, torch.full((2, 3), 0.1))
+    assert torch.allclose(before["bias"] - net.bias, torch.full((2,), 0.025))
+
+
 def test_the_text_encoder_is_the_text_tower():
     torch.manual_seed(0)
     model = clip.build().eval()

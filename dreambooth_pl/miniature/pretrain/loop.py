@@ -27,6 +27,8 @@ class Plan:
     ema_decay: float | None = None
     """Of the average of the weights; by default it looks back over 3 % of the steps: what is much
     longer than the last, slow part of the learning rate's curve averages over unlearned weights."""
+    share: Callable[[nn.Parameter], float] = lambda _: 1.0
+    """What part of the learning rate a parameter trains with."""
     log_every: int = 100
 
     @property
@@ -101,8 +103,11 @@ def train(
     device = limits.device
     model.to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
+    by_share: dict[float, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        by_share.setdefault(plan.share(parameter), []).append(parameter)
     optimizer = torch.optim.AdamW(
-        parameters,
+        [{"params": group} for group in by_share.values()],
         lr=plan.learning_rate,
         betas=(0.9, 0.99),
         weight_decay=plan.weight_decay,
@@ -120,8 +125,8 @@ def train(
         report(f"{name}: goes on at step {start}")
     began = saved = time.monotonic()
     for step in range(start, plan.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(plan, step)
+        for group, share in zip(optimizer.param_groups, by_share, strict=True):
+            group["lr"] = share * learning_rate(plan, step)
         value, figures = loss(step)
         value.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
