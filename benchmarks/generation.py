@@ -2,9 +2,10 @@
 
 `python benchmarks/generation.py` draws the same prompts with the same sampler, steps, guidance and
 base, once through `generate` at the batch size that this machine likes best, and once as scripts
-usually do it: one pipeline call for each image. Then it measures what scoring the images costs.
-Both ways take turns, and each one's fastest round counts, since other work on the machine only
-ever slows a round down.
+usually do it: one pipeline call for each image. With `--lora` it does so with adapters, too, and
+adds up what an evaluation draws: as many images with them as without. Then it measures what scoring
+the images costs. Both ways take turns, and each one's fastest round counts, since other work on the
+machine only ever slows a round down.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from PIL import Image
 from dreambooth_pl.cli import quiet_libraries
 from dreambooth_pl.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.lora import load_lora
-from dreambooth_pl.models import load_base
+from dreambooth_pl.models import Base, load_base
 from dreambooth_pl.prompts import fill, prompt_set
 from dreambooth_pl.sampling import (
     AUTOCAST,
@@ -44,6 +45,65 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - start
+
+
+def one_by_one(
+    pipeline: DiffusionPipeline, requests: list[ImageRequest], settings: SamplingSettings
+) -> list[Image.Image]:
+    """Draw with one pipeline call per image; decode in float32, as `generate` does."""
+    adapted = bool(pipeline.get_list_adapters())
+    images = []
+    for request in requests:
+        with torch.autocast(
+            pipeline.device.type, torch.bfloat16, enabled=settings.autocast is not None
+        ):
+            latents = pipeline(
+                request.prompt,
+                num_inference_steps=settings.num_inference_steps,
+                guidance_scale=settings.guidance_scale,
+                cross_attention_kwargs={"scale": settings.lora_scale_unet} if adapted else None,
+                generator=torch.Generator().manual_seed(request.seed),
+                output_type="latent",
+            ).images
+        with torch.no_grad():
+            factor = pipeline.vae.config.scaling_factor
+            decoded = pipeline.vae.decode(latents.float() / factor).sample
+        images += pipeline.image_processor.postprocess(decoded, output_type="pil")
+    return images
+
+
+def compare(
+    name: str,
+    base: Base,
+    pipeline: DiffusionPipeline,
+    requests: list[ImageRequest],
+    settings: SamplingSettings,
+    args: argparse.Namespace,
+) -> tuple[float, float]:
+    """Print and return seconds per image: `generate`'s, and those of one call per image."""
+
+    def together() -> list[Image.Image]:
+        return list(generate(base, requests[: settings.batch_size], settings))
+
+    def apart() -> list[Image.Image]:
+        return one_by_one(pipeline, requests[: args.singles], settings)
+
+    images, theirs = together(), apart()  # not counted: first calls are slow
+    worst = max(
+        (torch.tensor(list(a.tobytes())) - torch.tensor(list(b.tobytes()))).abs().max().item()
+        for a, b in zip(images, theirs, strict=False)
+    )
+    single, batched = [], []
+    for _ in range(args.rounds):
+        single.append(seconds(apart, base.device) / args.singles)
+        batched.append(seconds(together, base.device) / settings.batch_size)
+    ours, others = min(batched), min(single)
+    print(
+        f"{name}: one diffusers call per image {1 / others:.2f} images/s, generate in batches of "
+        f"{settings.batch_size} {1 / ours:.2f} images/s, {others / ours:.1f} times as many; "
+        f"pixels differ by at most {worst} of 255"
+    )
+    return ours, others
 
 
 def main() -> None:
@@ -68,55 +128,26 @@ def main() -> None:
     if args.rates:
         for size, rate in measure_rates(base, settings, limit=60.0).items():
             print(f"batch {size}: {rate:.2f} images/s")
-    if args.lora:
-        load_lora(base, args.lora)
     prompts = [fill(p, "sks", "dog") for p in prompt_set("dreambench_live").prompts]
     size = best_batch_size(base, settings, IMAGES_PER_PROMPT * len(prompts))
     settings = replace(settings, batch_size=size)
     requests = [ImageRequest(prompts[i % len(prompts)], i) for i in range(max(size, args.singles))]
-
     pipeline = DiffusionPipeline.from_pretrained(args.base, safety_checker=None).to(device)
     pipeline.scheduler = make_scheduler(base, settings)
     pipeline.set_progress_bar_config(disable=True)
 
-    factor = pipeline.vae.config.scaling_factor
+    ours, others = compare("untuned", base, pipeline, requests, settings, args)
     if args.lora:
+        load_lora(base, args.lora)
         pipeline.load_lora_weights(args.lora)
-    scale = {"scale": settings.lora_scale_unet} if args.lora else None
-
-    def one_by_one() -> list[Image.Image]:
-        images = []
-        for request in requests[: args.singles]:
-            with torch.autocast(device.type, torch.bfloat16, enabled=args.autocast is not None):
-                latents = pipeline(
-                    request.prompt,
-                    num_inference_steps=settings.num_inference_steps,
-                    guidance_scale=settings.guidance_scale,
-                    cross_attention_kwargs=scale,
-                    generator=torch.Generator().manual_seed(request.seed),
-                    output_type="latent",
-                ).images
-            with torch.no_grad():
-                decoded = pipeline.vae.decode(latents.float() / factor).sample
-            images += pipeline.image_processor.postprocess(decoded, output_type="pil")
-        return images
-
-    def together() -> list[Image.Image]:
-        return list(generate(base, requests[:size], settings))
-
-    images, theirs = together(), one_by_one()  # not counted: first calls are slow
-    worst = max(
-        (torch.tensor(list(a.tobytes())) - torch.tensor(list(b.tobytes()))).abs().max().item()
-        for a, b in zip(images, theirs, strict=False)
-    )
-    single, batched = [], []
-    for _ in range(args.rounds):
-        single.append(seconds(one_by_one, device) / args.singles)
-        batched.append(seconds(together, device) / size)
+        tuned = compare("with adapters", base, pipeline, requests, settings, args)
+        ours, others = (ours + tuned[0]) / 2, (others + tuned[1]) / 2
+        print(f"an evaluation, half of each: {others / ours:.1f} times as many images/s")
 
     encoders = load_encoders(
         EncoderSettings(clip=f"local-dir:{args.base}/clip", dino=f"local-dir:{args.base}/dino")
     ).to(device)
+    images = list(generate(base, requests[:size], settings))
     real = encode_real_photos(encoders, images[:5])
     texts = [request.prompt for request in requests[:size]]
     score_images(encoders, images, real, texts, texts)
@@ -124,12 +155,6 @@ def main() -> None:
         seconds(lambda: score_images(encoders, images, real, texts, texts), device) / size
         for _ in range(args.rounds)
     )
-    ours, others = min(batched), min(single)
-    print(f"one diffusers call per image: {1 / others:.2f} images/s")
-    print(
-        f"generate, batches of {size}: {1 / ours:.2f} images/s, {others / ours:.1f} times as many"
-    )
-    print(f"largest difference between their pixels: {worst} of 255")
     print(f"scoring costs {scoring / ours:.1%} of drawing")
 
 

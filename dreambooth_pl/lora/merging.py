@@ -18,19 +18,24 @@ from dreambooth_pl.lora.adapters import adapted_layers
 from dreambooth_pl.lora.strength import replace_data
 from dreambooth_pl.models import Base
 
+MOST_BYTES = 2 * 2**30
+"""Of adapted weights; a second copy of more could be what a card's memory lacks."""
+
 
 @contextmanager
 def merged_while_drawing(base: Base) -> Iterator[None]:
     """Let adapters work through the base's weights, at the strength they have on entry.
 
     Afterwards every weight is the tensor that it was. Left beside their layers are adapters that
-    are no sum with the weights (DoRA, OFT), and those of weights in half precision, in which a
-    small update would be rounded away. Meant for `torch.no_grad`; memory for a second copy of the
-    adapted layers' weights is held meanwhile.
+    are no sum with the weights (DoRA, OFT), those of weights in half precision, in which a small
+    update would be rounded away, and all of them where the adapted weights exceed `MOST_BYTES`: a
+    second copy of them is held meanwhile. Meant for `torch.no_grad`.
     """
+    layers = [layer for _, _, layer in adapted_layers(base)]
+    layers = [layer for layer in layers if not layer.disable_adapters and _is_a_sum(layer)]
     with ExitStack() as stack:
-        for _, _, layer in adapted_layers(base):
-            if not layer.disable_adapters and _is_a_sum(layer):
+        if sum(layer.get_base_layer().weight.nbytes for layer in layers) <= MOST_BYTES:
+            for layer in layers:
                 _merge(layer, stack)
         yield
 

@@ -23,6 +23,7 @@ from dreambooth_pl.lora import (
     load_loras,
     lora_scale,
     merged_while_drawing,
+    merging,
     remove_lora,
     save_lora,
     trainable_parameters,
@@ -176,6 +177,17 @@ def test_adapters_of_half_precision_weights_stay_beside_them(tiny_base_dir):
         for layer, weight in zip(layers, weights, strict=True):
             assert not layer.disable_adapters
             assert torch.equal(layer.get_base_layer().weight, weight)
+
+
+@torch.no_grad()
+def test_large_weights_are_not_copied(base, monkeypatch):
+    add(base, "lora")
+    layers = [layer for _, _, layer in adapted_layers(base)]
+    size = sum(4 * layer.get_base_layer().weight.numel() for layer in layers)
+    for most, merged in ((size, True), (size - 1, False)):
+        monkeypatch.setattr(merging, "MOST_BYTES", most)
+        with merged_while_drawing(base):
+            assert all(layer.disable_adapters == merged for layer in layers)
 
 
 @each_kind
