@@ -14,14 +14,13 @@ from PIL import Image
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.image_origin import PIXELS, pixel_hash
 from dreambooth_pl.models import Base
+from dreambooth_pl.png_metadata import read_png_metadata, save_png
 from dreambooth_pl.sampling import (
     ImageRequest,
     Progress,
     SamplingSettings,
     generate,
     image_metadata,
-    read_png_metadata,
-    save_png,
 )
 
 log = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from dreambooth_pl.contact_sheet import contact_sheet
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.png_metadata import save_png
 from dreambooth_pl.protocols import Plan
-from dreambooth_pl.sampling import save_png
 from dreambooth_pl.score_sets import CLASS_SCORES, ScoreSet
 from dreambooth_pl.scoring import ImageScores
 from dreambooth_pl.subject_scorer import ScoredImages

@@ -18,6 +18,7 @@ from dreambooth_pl.encoders import Encoders
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.metrics import drift_scores
 from dreambooth_pl.models import Base
+from dreambooth_pl.png_metadata import save_png
 from dreambooth_pl.prompts import fill
 from dreambooth_pl.sampling import (
     ImageRequest,
@@ -26,7 +27,6 @@ from dreambooth_pl.sampling import (
     generate,
     image_metadata,
     image_seed,
-    save_png,
 )
 
 TEMPLATE = "a {identifier} {class}"

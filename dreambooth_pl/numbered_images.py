@@ -11,8 +11,9 @@ from PIL import Image
 from dreambooth_pl.contact_sheet import contact_sheet
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.image_origin import PIXELS, pixel_hash
+from dreambooth_pl.png_metadata import save_png
 from dreambooth_pl.run_folder import check_writable
-from dreambooth_pl.sampling import ImageRequest, save_png
+from dreambooth_pl.sampling import ImageRequest
 
 _LONGEST_SLUG = 40  # characters
 

@@ -30,16 +30,11 @@ from dreambooth_pl.lora import (
     remove_lora,
 )
 from dreambooth_pl.models import Base, load_base
+from dreambooth_pl.png_metadata import read_png_metadata
 from dreambooth_pl.resume import load_checkpoint
 from dreambooth_pl.run_folder import CHECKPOINTS, CONFIG
 from dreambooth_pl.runs import final_weights
-from dreambooth_pl.sampling import (
-    ImageRequest,
-    Progress,
-    SamplingSettings,
-    generate,
-    read_png_metadata,
-)
+from dreambooth_pl.sampling import ImageRequest, Progress, SamplingSettings, generate
 
 _SETTINGS = {  # metadata key -> field of SamplingSettings
     "negative_prompt": "negative_prompt",

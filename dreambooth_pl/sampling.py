@@ -15,18 +15,14 @@ another machine, number of threads or library version, expect small differences;
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import diffusers
 import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 
 from dreambooth_pl.conditioning import Conditioning
@@ -65,7 +61,6 @@ _ALIASES = {
     "plms": "pndm",
 }
 _FIRST_IMAGES = 4
-_METADATA_KEY = "dreambooth_pl"  # PNG text chunk that holds all metadata as JSON
 
 
 @dataclass(frozen=True)
@@ -212,40 +207,6 @@ def image_metadata(
         "base_fingerprint": base.fingerprint,
         **more,
     }
-
-
-def save_png(image: Image.Image, path: str | Path, metadata: dict[str, Any]) -> None:
-    """Write a PNG with metadata in its text chunks: one per key for people, one of JSON for us.
-
-    The file appears complete or not at all.
-    """
-    path = Path(path)
-    chunks = PngInfo()
-    for key, value in metadata.items():
-        chunks.add_itxt(key, str(value))
-    chunks.add_itxt(_METADATA_KEY, json.dumps(metadata))
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        image.save(unfinished, format="PNG", pnginfo=chunks)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def read_png_metadata(path: str | Path) -> dict[str, Any]:
-    """Return the metadata that `save_png` wrote.
-
-    Raises:
-        UserError: the file cannot be read, or was not written by `save_png`.
-    """
-    try:
-        with Image.open(path) as image:
-            image.load()  # text chunks may follow the pixels
-            return json.loads(image.info[_METADATA_KEY])
-    except KeyError:
-        raise UserError(f"{path}: holds no settings of the kind that this project writes") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a PNG with settings: {error}") from error
 
 
 def _batches(

@@ -17,10 +17,10 @@ from dreambooth_pl.comparison import Comparison
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation import score_runs
 from dreambooth_pl.evaluation_lines import distance_notes
+from dreambooth_pl.png_metadata import save_png
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.report import render, to_json
 from dreambooth_pl.runs import Run, read_run
-from dreambooth_pl.sampling import save_png
 from dreambooth_pl.scores import Row
 
 TABLE = "table"  # .md and .json: ceiling, floor, a row per variant, differences

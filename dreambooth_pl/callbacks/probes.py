@@ -13,6 +13,7 @@ from dreambooth_pl.callbacks.fidelity import Fidelity
 from dreambooth_pl.callbacks.rounds import Rounds, show_sheet
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.image_origin import PIXELS, origin_metadata, pixel_hash
+from dreambooth_pl.png_metadata import save_png
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.sampling import (
     ImageRequest,
@@ -20,7 +21,6 @@ from dreambooth_pl.sampling import (
     generate,
     image_metadata,
     probe_requests,
-    save_png,
 )
 from dreambooth_pl.throughput import settle_batch_size
 

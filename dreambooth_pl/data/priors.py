@@ -19,6 +19,7 @@ from typing import Any
 from dreambooth_pl.data.photos import vet_folder
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.models import Base
+from dreambooth_pl.png_metadata import read_png_metadata, save_png
 from dreambooth_pl.randomness import stable_hash
 from dreambooth_pl.sampling import (
     ImageRequest,
@@ -27,8 +28,6 @@ from dreambooth_pl.sampling import (
     generate,
     image_metadata,
     image_seed,
-    read_png_metadata,
-    save_png,
 )
 
 MANIFEST = "manifest.json"

@@ -20,6 +20,7 @@ LAYERS = [
         "losses",
         "paper",
         "plots",
+        "png_metadata",
         "progress",
         "prompts",
         "dotted_keys",

@@ -18,14 +18,9 @@ from dreambooth_pl.callbacks.validation import CURVES
 from dreambooth_pl.data.photos import read_photo
 from dreambooth_pl.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.models import load_base
+from dreambooth_pl.png_metadata import read_png_metadata
 from dreambooth_pl.prompts import fill, prompt_set
-from dreambooth_pl.sampling import (
-    ImageRequest,
-    SamplingSettings,
-    generate,
-    image_seed,
-    read_png_metadata,
-)
+from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate, image_seed
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "loss_trace.txt"
 

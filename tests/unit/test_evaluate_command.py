@@ -14,7 +14,7 @@ from PIL import Image
 
 from dreambooth_pl import cli_evaluate
 from dreambooth_pl.evaluation_output import read_lines
-from dreambooth_pl.sampling import read_png_metadata
+from dreambooth_pl.png_metadata import read_png_metadata
 
 MakeRun = Callable[..., Path]
 SCORES = ("dino", "clip_i", "clip_t", "pres", "drift", "div", "copy")

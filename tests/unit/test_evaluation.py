@@ -21,6 +21,7 @@ from dreambooth_pl.evaluation import draw_images, evaluate
 from dreambooth_pl.evaluation_record import read_sets
 from dreambooth_pl.lora import load_lora
 from dreambooth_pl.models import load_base
+from dreambooth_pl.png_metadata import read_png_metadata, save_png
 from dreambooth_pl.report import to_json
 from dreambooth_pl.runs import read_run
 from dreambooth_pl.sampling import (
@@ -29,8 +30,6 @@ from dreambooth_pl.sampling import (
     generate,
     image_seed,
     probe_requests,
-    read_png_metadata,
-    save_png,
 )
 from dreambooth_pl.score_sets import row_of
 

@@ -13,7 +13,7 @@ from PIL import Image
 from dreambooth_pl import cli_generate, reproduction
 from dreambooth_pl.adapter_sources import read_source
 from dreambooth_pl.models import load_base
-from dreambooth_pl.sampling import read_png_metadata, save_png
+from dreambooth_pl.png_metadata import read_png_metadata, save_png
 
 
 @pytest.fixture(autouse=True)

@@ -14,14 +14,9 @@ from dreambooth_pl.cli_identifiers import main
 from dreambooth_pl.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.identifier_trial import save_trials, try_identifiers
 from dreambooth_pl.models import load_base
+from dreambooth_pl.png_metadata import read_png_metadata
 from dreambooth_pl.prompts import IDENTIFIERS
-from dreambooth_pl.sampling import (
-    ImageRequest,
-    SamplingSettings,
-    generate,
-    image_seed,
-    read_png_metadata,
-)
+from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate, image_seed
 
 SETTINGS = SamplingSettings(num_inference_steps=2, batch_size=2)
 

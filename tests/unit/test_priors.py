@@ -15,7 +15,8 @@ from dreambooth_pl.data.priors import MANIFEST, default_class_dir, ensure_class_
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.lora import LoraSettings, add_lora
 from dreambooth_pl.models import Base, load_base
-from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate, read_png_metadata
+from dreambooth_pl.png_metadata import read_png_metadata
+from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate
 
 SETTINGS = SamplingSettings(num_inference_steps=2, batch_size=2)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.lora import LoraSettings, add_lora
 from dreambooth_pl.models import Base, load_base
+from dreambooth_pl.png_metadata import read_png_metadata, save_png
 from dreambooth_pl.sampling import (
     _SCHEDULERS,
     ImageRequest,
@@ -24,8 +25,6 @@ from dreambooth_pl.sampling import (
     image_metadata,
     make_scheduler,
     probe_requests,
-    read_png_metadata,
-    save_png,
 )
 
 SETTINGS = SamplingSettings(num_inference_steps=3, batch_size=3)
