@@ -67,8 +67,10 @@ def test_command_is_understood(words, monkeypatch, capsys):
             build_export_parser().parse_args(arguments)
         case ["python", "-m", "dreambooth_pl.identifiers", *arguments]:
             build_identifiers_parser().parse_args(arguments)
-        case ["python", script] if script.startswith("benchmarks/"):
-            assert (REPOSITORY / script).is_file()
+        case ["python", script, *options] if script.startswith("benchmarks/"):
+            source = (REPOSITORY / script).read_text()
+            for option in options[::2]:
+                assert f'add_argument("{option}"' in source
         case ["python", "-m", module, *_]:
             assert (REPOSITORY / (module.replace(".", "/") + ".py")).is_file()
         case ["pip", "install", "-c", constraints, "-e", what]:
