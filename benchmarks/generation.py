@@ -35,8 +35,6 @@ from dreambooth_pl.sampling import (
 from dreambooth_pl.scoring import encode_real_photos, score_images
 from dreambooth_pl.throughput import best_batch_size, measure_rates
 
-IMAGES_PER_PROMPT = 4  # of the paper's protocol
-
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
     """Time of one call, what it left running on the device included."""
@@ -128,8 +126,9 @@ def main() -> None:
     if args.rates:
         for size, rate in measure_rates(base, settings, limit=60.0).items():
             print(f"batch {size}: {rate:.2f} images/s")
-    prompts = [fill(p, "sks", "dog") for p in prompt_set("dreambench_live").prompts]
-    size = best_batch_size(base, settings, IMAGES_PER_PROMPT * len(prompts))
+    protocol = prompt_set("dreambench_live")
+    prompts = [fill(p, "sks", "dog") for p in protocol.prompts]
+    size = best_batch_size(base, settings, protocol.images_per_prompt * len(prompts))
     settings = replace(settings, batch_size=size)
     requests = [ImageRequest(prompts[i % len(prompts)], i) for i in range(max(size, args.singles))]
     pipeline = DiffusionPipeline.from_pretrained(args.base, safety_checker=None).to(device)

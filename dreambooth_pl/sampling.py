@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import diffusers
 import torch
@@ -33,8 +33,9 @@ from dreambooth_pl.prompts import FIRST_IMAGE, fill, prompt_set
 from dreambooth_pl.randomness import stable_hash
 
 Scheduler = Literal["dpm++", "dpm++_karras", "unipc", "ddim", "euler", "euler_a", "pndm", "ddpm"]
-AUTOCAST = ("bfloat16",)
+Autocast = Literal["bfloat16"]
 """What drawing may be computed in instead of the weights' own type."""
+AUTOCAST = get_args(Autocast)
 Progress = Callable[[int, int], None]
 """Called with the number of images done and the number asked for."""
 
@@ -84,7 +85,7 @@ class SamplingSettings:
     the number with which this machine is fastest, measured at the first use."""
     resolution: int | None = None
     """Side of the images in pixels, a multiple of 8; null for the base's own."""
-    autocast: Literal["bfloat16"] | None = None
+    autocast: Autocast | None = None
     """What the denoising steps are computed in: null for the type that the weights are held in,
     bfloat16 for less exact and, where the processor has instructions for it, faster drawing."""
 

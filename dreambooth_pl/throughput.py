@@ -129,13 +129,8 @@ def measure_rates(
         started = time.perf_counter()
         try:
             timed(size, FEW_STEPS)  # the first time prepares kernels for these shapes
-            few, more = (
-                min(times)
-                for times in zip(
-                    *[(timed(size, FEW_STEPS), timed(size, MORE_STEPS)) for _ in range(ROUNDS)],
-                    strict=True,
-                )
-            )
+            few = min(timed(size, FEW_STEPS) for _ in range(ROUNDS))
+            more = min(timed(size, MORE_STEPS) for _ in range(ROUNDS))
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             if rates:

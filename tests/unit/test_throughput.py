@@ -80,10 +80,8 @@ def test_images_are_shared_out_evenly() -> None:
 
 def test_other_work_in_between_does_not_make_steps_free(base, clock, monkeypatch) -> None:
     plain = throughput.generate
-    calls = []
 
     def disturbed(base, requests, settings, progress=None):
-        calls.append(settings.num_inference_steps)
         if settings.num_inference_steps == throughput.FEW_STEPS:
             clock[0] += 100.0
         return plain(base, requests, settings, progress)
