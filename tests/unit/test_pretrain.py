@@ -14,19 +14,19 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from dreambooth_pl.miniature import world
-from dreambooth_pl.miniature.pretrain import clip, dino, pictures, vae
+from dreambooth_pl.miniature.pretrain import clip, dino, muon, pictures, text_to_image, vae
 from dreambooth_pl.miniature.pretrain.__main__ import main
-from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, learning_rate, train
+from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, course, train
 
 CPU = torch.device("cpu")
 
 
 def test_learning_rate_warms_up_and_decays():
     plan = Plan(steps=1100, learning_rate=1.0, warmup=100)
-    assert learning_rate(plan, 0) == pytest.approx(0.01)
-    assert learning_rate(plan, 99) == pytest.approx(1.0)
-    assert learning_rate(plan, 600) == pytest.approx(0.02 + 0.98 / 2)
-    assert learning_rate(plan, 1100) == pytest.approx(0.02)
+    assert course(plan, 0) == pytest.approx(0.01)
+    assert course(plan, 99) == pytest.approx(1.0)
+    assert course(plan, 600) == pytest.approx(0.02 + 0.98 / 2)
+    assert course(plan, 1100) == pytest.approx(0.02)
 
 
 def test_a_paused_stage_ends_like_an_uninterrupted_one(tmp_path):
@@ -74,6 +74,92 @@ def test_a_parameter_trains_with_its_share_of_the_learning_rate(tmp_path):
     # Adam's first step is the learning rate, whatever the gradient
     assert torch.allclose(before["weight"] - net.weight, torch.full((2, 3), 0.1))
     assert torch.allclose(before["bias"] - net.bias, torch.full((2,), 0.025))
+
+
+def test_muon_trains_convolutions_as_the_matrices_they_are(tmp_path):
+    """One step is `lr` times the orthogonal factor of the gradient, by singular values."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3))
+    target = torch.randn(8, 3, 3, 3)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+
+    def loss(step):
+        return (net[0].weight * target).sum() + net[0].bias.sum(), {}
+
+    plan = Plan(1, 0.1, muon_learning_rate=0.5, warmup=1, weight_decay=0.0)
+    train("toy", net, loss, plan, Limits(tmp_path, CPU), lambda text: None)
+    change = (before["0.weight"] - net[0].weight).detach().flatten(1) / 0.5
+    u, _, v = torch.linalg.svd(target.flatten(1), full_matrices=False)
+    _, singular, _ = torch.linalg.svd(change)
+    assert singular.min() > 0.6 and singular.max() < 1.3  # Newton-Schulz stops near 1
+    along = torch.diag(u.T @ change @ v.T)
+    assert torch.allclose(along, singular.mean().expand(8), atol=0.35)
+    # what is no matrix is AdamW's, whose first step is its learning rate
+    assert torch.allclose(before["0.bias"] - net[0].bias, torch.full((8,), 0.1))
+
+
+def test_muon_goes_on_where_it_was_paused(tmp_path):
+    ends = []
+    for folder, calls in (("whole", [float("inf")]), ("pieces", [0.0, 0.0, float("inf")])):
+        (tmp_path / folder).mkdir()
+        for minutes in calls:
+            torch.manual_seed(0)
+            net = torch.nn.Conv2d(2, 4, 3)
+
+            def loss(step, net=net):
+                generator = torch.Generator().manual_seed(step)
+                return net(torch.randn(4, 2, 5, 5, generator=generator)).pow(2).mean(), {}
+
+            plan = Plan(6, 0.1, muon_learning_rate=0.1, warmup=2, ema_decay=0.5)
+            limits = Limits(tmp_path / folder, CPU, minutes)
+            result = train("toy", net, loss, plan, limits, lambda text: None)
+        ends.append(result)
+    for a, b in zip(ends[0].parameters(), ends[1].parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_muon_refuses_weights_that_a_matrix_cannot_share():
+    weight = torch.nn.Parameter(
+        torch.ones(4, 2, 3, 3).contiguous(memory_format=torch.channels_last)
+    )
+    with pytest.raises(ValueError, match="contiguous"):
+        muon.ConvolutionMuon([weight], lr=0.1)
+
+
+def test_muon_leaves_the_ends_of_the_networks_to_adamw():
+    for model, ends in (
+        (text_to_image.build(), {"conv_in", "conv_out"}),
+        (
+            vae.build(),
+            {f"{part}.conv_{end}" for part in ("encoder", "decoder") for end in ("in", "out")}
+            | {"quant_conv", "post_quant_conv"},
+        ),
+    ):
+        left = {n for n, p in model.named_parameters() if p.ndim > 1 and not muon.hidden(n, p)}
+        assert left == {f"{end}.weight" for end in ends}
+
+
+def test_soft_pictures_keep_their_large_shapes_and_lose_their_details():
+    stripes = torch.ones(40, 3, 64, 64)
+    stripes[..., ::2] = -1
+    halves = torch.ones(40, 3, 64, 64)
+    halves[..., :32] = -1
+    for seed in range(3):
+        seen = clip.soften(stripes, torch.Generator().manual_seed(seed))
+        softened = (seen - stripes).abs().amax((1, 2, 3)) > 0.1
+        assert 8 < softened.sum() < 32
+        assert seen[softened].std() < 0.9
+        assert torch.equal(seen[~softened], stripes[~softened])
+        large = clip.soften(halves, torch.Generator().manual_seed(seed))
+        assert torch.allclose(large[..., :16], halves[..., :16], atol=0.05)
+
+
+def test_classes_are_drawn_equally_often_but_dogs_twice():
+    nouns = ["dog"] * 6 + ["cat"] * 3 + ["vase"]
+    shares = text_to_image.sampling_shares(nouns)
+    assert shares.sum() == pytest.approx(1)
+    assert shares[:6].sum() == pytest.approx(0.5)
+    assert shares[6:9].sum() == shares[9] == pytest.approx(0.25)
 
 
 def test_the_text_encoder_is_the_text_tower():

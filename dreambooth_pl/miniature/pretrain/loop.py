@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dreambooth_pl.miniature.pretrain.muon import ConvolutionMuon, hidden
 
 SAVE_EVERY_SECONDS = 120.0
 
@@ -22,6 +24,9 @@ class Plan:
 
     steps: int
     learning_rate: float
+    """Of AdamW."""
+    muon_learning_rate: float | None = None
+    """Of Muon, which then trains the matrices of the hidden layers in place of AdamW."""
     warmup: int = 200
     weight_decay: float = 0.01
     ema_decay: float | None = None
@@ -75,12 +80,37 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
-def learning_rate(plan: Plan, step: int) -> float:
-    """Linear warm-up, then half a cosine down to 2 % of the peak."""
+def course(plan: Plan, step: int) -> float:
+    """Share of the peak learning rate: linear warm-up, then half a cosine down to 2 %."""
     if step < plan.warmup:
-        return plan.learning_rate * (step + 1) / plan.warmup
+        return (step + 1) / plan.warmup
     share = (step - plan.warmup) / max(plan.steps - plan.warmup, 1)
-    return plan.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+
+def _optimizers(model: nn.Module, plan: Plan) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon where the plan has it; their groups keep their `peak` learning rate."""
+    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    matrices = [p for n, p in trained if plan.muon_learning_rate is not None and hidden(n, p)]
+    taken = {id(p) for p in matrices}
+    by_peak: dict[float, list[nn.Parameter]] = {}
+    for _, parameter in trained:
+        if id(parameter) not in taken:
+            peak = plan.share(parameter) * plan.learning_rate
+            by_peak.setdefault(peak, []).append(parameter)
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            [{"params": group, "peak": peak} for peak, group in by_peak.items()],
+            lr=plan.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=plan.weight_decay,
+            fused=True,
+        )
+    ]
+    if matrices:
+        optimizers.append(ConvolutionMuon(matrices, lr=plan.muon_learning_rate))
+        optimizers[-1].param_groups[0]["peak"] = plan.muon_learning_rate
+    return optimizers
 
 
 def train(
@@ -103,16 +133,7 @@ def train(
     device = limits.device
     model.to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    by_share: dict[float, list[nn.Parameter]] = {}
-    for parameter in parameters:
-        by_share.setdefault(plan.share(parameter), []).append(parameter)
-    optimizer = torch.optim.AdamW(
-        [{"params": group} for group in by_share.values()],
-        lr=plan.learning_rate,
-        betas=(0.9, 0.99),
-        weight_decay=plan.weight_decay,
-        fused=True,
-    )
+    optimizers = _optimizers(model, plan)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(plan.decay), use_buffers=False)
     path = limits.folder / f"{name}.pt"
     start = 0
@@ -120,18 +141,21 @@ def train(
         state = torch.load(path, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved_state in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved_state)
         start = state["step"]
         report(f"{name}: goes on at step {start}")
     began = saved = time.monotonic()
     for step in range(start, plan.steps):
-        for group, share in zip(optimizer.param_groups, by_share, strict=True):
-            group["lr"] = share * learning_rate(plan, step)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * course(plan, step)
         value, figures = loss(step)
         value.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+        model.zero_grad(set_to_none=True)
         if step >= plan.warmup:
             average.update_parameters(model)
         done, now = step + 1, time.monotonic()
@@ -144,7 +168,7 @@ def train(
             )
         timed_out = (now - began) / 60 > limits.minutes
         if now - saved > SAVE_EVERY_SECONDS or timed_out or done == plan.steps:
-            _save(path, model, average, optimizer, done)
+            _save(path, model, average, optimizers, done)
             saved = now
         if timed_out and done < plan.steps:
             report(f"{name}: paused at step {done}")
@@ -153,14 +177,18 @@ def train(
 
 
 def _save(
-    path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, step: int
+    path: Path,
+    model: nn.Module,
+    average: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    step: int,
 ) -> None:
     partial = path.with_suffix(".partial")
     torch.save(
         {
             "model": model.state_dict(),
             "average": average.state_dict(),
-            "optimizer": optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "step": step,
         },
         partial,

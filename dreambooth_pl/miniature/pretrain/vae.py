@@ -98,7 +98,8 @@ def fit(
         total = F.l1_loss(decoded, pixels) + mse + EDGE_WEIGHT * edge + KL_WEIGHT * kl
         return total, {"psnr": float(10 * torch.log10(4 / mse.detach()))}
 
-    return train("vae", model, loss, Plan(steps, 1e-3, weight_decay=0.0), limits, report)
+    plan = Plan(steps, 1e-3, muon_learning_rate=0.01, weight_decay=0.0)
+    return train("vae", model, loss, plan, limits, report)
 
 
 @torch.no_grad()
