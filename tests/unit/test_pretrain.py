@@ -273,6 +273,13 @@ def test_a_start_that_is_no_base_is_named(capsys, tmp_path):
         assert said in capsys.readouterr().err
 
 
+def test_an_earlier_stage_of_another_shape_is_named(tmp_path):
+    torch.save({"weight": torch.ones(1)}, tmp_path / "clip-final.pt")
+    np.save(tmp_path / "latents.npy", np.ones((2, 4, 16, 16), np.float16))
+    with pytest.raises(SystemExit, match="clip-final.pt is of a network of another shape"):
+        main(["text-to-image", f"--work={tmp_path}", "--device=cpu"])
+
+
 def test_an_unknown_stage_is_named(capsys):
     with pytest.raises(SystemExit):
         main(["wrold"])

@@ -220,7 +220,13 @@ class Pretraining:
             if started is None:
                 raise SystemExit(f"{path} is missing: run the stage `{name}` first")
             return started.eval()
-        model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+        try:
+            model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+        except RuntimeError as error:
+            raise SystemExit(
+                f"{path} is of a network of another shape: delete it and run the stage `{name}` "
+                "again, or name a base to take it from with --start"
+            ) from error
         return model.eval()
 
 
