@@ -14,13 +14,13 @@ from pathlib import Path
 from dreambooth_pl.benchmark.executors import Executor, LocalExecutor
 from dreambooth_pl.benchmark.job_folder import check_unchanged, complete_run, newest_checkpoint
 from dreambooth_pl.benchmark.jobs import Job, check_photos, expand
-from dreambooth_pl.benchmark.lock import locked
 from dreambooth_pl.benchmark.results import write_results
 from dreambooth_pl.benchmark.spec import Benchmark, read_benchmark
 from dreambooth_pl.benchmark.training import train
 from dreambooth_pl.cli import DreamBoothCLI
-from dreambooth_pl.command_line import find_device, quiet_libraries, table_width
+from dreambooth_pl.command_line import find_device, positive, quiet_libraries, table_width
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.folder_lock import locked
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.report import render
 
@@ -32,7 +32,7 @@ def main(args: Sequence[str] | None = None, executor: Executor | None = None) ->
 
     Args:
         args: what stands after ``benchmark.py``; None for the process's own arguments.
-        executor: runs the trainings; None for this machine, one after the other.
+        executor: runs the trainings; None for this machine.
     """
     options = build_parser().parse_args(args)
     quiet_libraries()
@@ -47,7 +47,8 @@ def main(args: Sequence[str] | None = None, executor: Executor | None = None) ->
             return 0
         device = find_device(options.device)
         with locked(out) as descriptor:
-            return _run(benchmark, jobs, out, device, executor or LocalExecutor([descriptor]))
+            executor = executor or LocalExecutor([descriptor], options.at_once)
+            return _run(benchmark, jobs, out, device, executor)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -74,6 +75,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--device",
         default="auto",
         help="of the evaluation: auto, cpu, cuda, cuda:1, ... (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--at-once",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="trainings beside each other, each with its share of the cores (default: %(default)s)",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="check all, show the jobs and commands, run nothing"

@@ -1,7 +1,8 @@
-"""What the command lines have in common: devices by name, quiet libraries, the terminal's width."""
+"""What the command lines share: devices by name, counts, quiet libraries, the terminal's width."""
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 import warnings
@@ -29,6 +30,14 @@ def find_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"--device {name} is not there. Use cpu, or leave it out.") from error
     return device
+
+
+def positive(text: str) -> int:
+    """Read an option that counts from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return value
 
 
 def table_width() -> int:

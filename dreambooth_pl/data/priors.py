@@ -18,6 +18,7 @@ from typing import Any
 
 from dreambooth_pl.data.photos import vet_folder
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.folder_lock import taking_turns
 from dreambooth_pl.models import Base
 from dreambooth_pl.png_metadata import read_png_metadata, save_png
 from dreambooth_pl.randomness import stable_hash
@@ -82,23 +83,36 @@ def ensure_class_images(
         return _own_images(folder, count)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        recipe = _recipe(base, prompt, sampling, seed)
-        manifest = _open_manifest(folder, recipe)
-        missing = [i for i in range(count) if _name(i) not in manifest["files"]]
-        _check_not_in_the_way(folder, missing)
-        settings = replace(sampling, lora_scale_unet=0.0, lora_scale_text_encoder=0.0)
-        requests = [ImageRequest(prompt, image_seed(seed, "class", prompt, i)) for i in missing]
-        images = generate(base, requests, settings, progress)
-        for index, request, image in zip(missing, requests, images, strict=True):
-            path = folder / _name(index)
-            save_png(image, path, image_metadata(base, request, settings, class_image=index))
-            manifest["files"][path.name] = {"seed": request.seed, "sha256": _sha256(path)}
-            _write_manifest(folder, manifest)
+        with taking_turns(folder):
+            _draw_missing(base, prompt, count, sampling, folder, seed, progress)
     except OSError as error:
         raise UserError(
             f"{_KEY}: cannot write class images to {str(folder)!r}: {error.strerror or error}."
         ) from error
     return [folder / _name(index) for index in range(count)]
+
+
+def _draw_missing(
+    base: Base,
+    prompt: str,
+    count: int,
+    sampling: SamplingSettings,
+    folder: Path,
+    seed: int,
+    progress: Progress | None,
+) -> None:
+    recipe = _recipe(base, prompt, sampling, seed)
+    manifest = _open_manifest(folder, recipe)
+    missing = [i for i in range(count) if _name(i) not in manifest["files"]]
+    _check_not_in_the_way(folder, missing)
+    settings = replace(sampling, lora_scale_unet=0.0, lora_scale_text_encoder=0.0)
+    requests = [ImageRequest(prompt, image_seed(seed, "class", prompt, i)) for i in missing]
+    images = generate(base, requests, settings, progress)
+    for index, request, image in zip(missing, requests, images, strict=True):
+        path = folder / _name(index)
+        save_png(image, path, image_metadata(base, request, settings, class_image=index))
+        manifest["files"][path.name] = {"seed": request.seed, "sha256": _sha256(path)}
+        _write_manifest(folder, manifest)
 
 
 def _recipe(base: Base, prompt: str, sampling: SamplingSettings, seed: int) -> dict[str, Any]:

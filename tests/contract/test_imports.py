@@ -16,6 +16,7 @@ LAYERS = [
         "contact_sheet",
         "diffusion",
         "errors",
+        "folder_lock",
         "ldm_names",
         "losses",
         "paper",

@@ -13,8 +13,8 @@ import pytest
 
 from dreambooth_pl.benchmark import executors
 from dreambooth_pl.benchmark.executors import LocalExecutor, Task
-from dreambooth_pl.benchmark.lock import locked
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.folder_lock import locked, taking_turns
 
 STAND_IN = """
 import os, sys, time
@@ -47,6 +47,33 @@ def test_each_task_in_turn_with_its_status_and_log(stand_in, tmp_path) -> None:
     log = sorted(tasks[1].log.read_text().splitlines())
     assert log == ["complained", "said 3 a b"]
     assert tasks[0].log.read_text().startswith("before\n")  # appended to
+
+
+def test_tasks_beside_each_other_share_the_cores(tmp_path, monkeypatch) -> None:
+    """Each waits for the other's file: one after the other would wait forever."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import os, pathlib, sys, time\n"
+        "own, other = map(pathlib.Path, sys.argv[1:])\n"
+        "own.touch()\n"
+        "end = time.monotonic() + 60\n"
+        "while not other.exists() and time.monotonic() < end: time.sleep(0.05)\n"
+        "print('threads', os.environ['OMP_NUM_THREADS'])\n"
+        "sys.exit(0 if other.exists() else 1)\n"
+    )
+    monkeypatch.setattr(executors, "TRAIN", script)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    files = [str(tmp_path / name) for name in "ab"]
+    tasks = [
+        Task(name, tuple(order), tmp_path / f"{name}.txt")
+        for name, order in (("first", files), ("second", files[::-1]))
+    ]
+    started: list[str] = []
+    ended = dict(LocalExecutor(at_once=2)(tasks, lambda task: started.append(task.name)))
+    assert started == ["first", "second"]
+    assert {task.name: status for task, status in ended.items()} == {"first": 0, "second": 0}
+    threads = tasks[0].log.read_text().split()[1]
+    assert int(threads) == max(1, len(os.sched_getaffinity(0)) // 2)
 
 
 def test_an_interruption_ends_the_training(stand_in, tmp_path) -> None:
@@ -83,6 +110,22 @@ def test_one_benchmark_in_a_folder_and_its_trainings_count(tmp_path) -> None:
     time.sleep(0.1)
     with locked(folder):
         pass
+
+
+def test_drawing_class_images_takes_turns(tmp_path) -> None:
+    hold = (
+        "import sys, time, pathlib\n"
+        "from dreambooth_pl.folder_lock import taking_turns\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "with taking_turns(folder):\n"
+        "    (folder / 'began').touch(); time.sleep(1.5); (folder / 'ended').touch()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)]) as child:
+        while not (tmp_path / "began").exists():
+            assert child.poll() is None
+            time.sleep(0.02)
+        with taking_turns(tmp_path):
+            assert (tmp_path / "ended").exists()
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path) -> None:

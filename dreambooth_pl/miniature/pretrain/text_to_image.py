@@ -18,7 +18,7 @@ from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, autocast, train
 from dreambooth_pl.miniature.pretrain.pictures import Pictures
 from dreambooth_pl.randomness import stable_hash
 
-BATCH = 32
+BATCH = 64
 CAPTION_DROPOUT = 0.1
 MIN_SNR_GAMMA = 5.0
 NOUN_WEIGHTS = {"dog": 2.0}
@@ -103,5 +103,5 @@ def fit(
         weight = snr.clamp(max=MIN_SNR_GAMMA) / snr
         return (weight * error).mean(), {"mse": float(error.detach().mean())}
 
-    plan = Plan(steps, 1e-3, warmup=500, weight_decay=0.01)
+    plan = Plan(steps, 1e-3, muon_learning_rate=8e-3, warmup=min(200, steps // 10))
     return train("text-to-image", model, loss, plan, limits, report)
