@@ -103,5 +103,5 @@ def fit(
         weight = snr.clamp(max=MIN_SNR_GAMMA) / snr
         return (weight * error).mean(), {"mse": float(error.detach().mean())}
 
-    plan = Plan(steps, 1e-3, muon_learning_rate=8e-3, warmup=min(200, steps // 10))
+    plan = Plan(steps, 1e-3, muon_learning_rate=8e-3, warmup=200)
     return train("text-to-image", model, loss, plan, limits, report)
