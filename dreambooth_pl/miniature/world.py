@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from dreambooth_pl.miniature import effects
 from dreambooth_pl.miniature.animals import CAT, DOG
@@ -123,6 +123,11 @@ def tinted(look: Look, colour: Colour) -> Look:
 
 def draw(scene: Scene, size: int = 128) -> Image.Image:
     """The picture of a scene, RGB, `size` x `size` pixels."""
+    return draw_with_mask(scene, size)[0]
+
+
+def draw_with_mask(scene: Scene, size: int = 128) -> tuple[Image.Image, Image.Image]:
+    """The picture of a scene, and where in it the subject is seen: "L", 255 on the subject."""
     rng = random.Random(scene.seed)
     pixels = size * _OVERSAMPLING
     image = Image.new("RGB", (pixels, pixels))
@@ -134,22 +139,26 @@ def draw(scene: Scene, size: int = 128) -> Image.Image:
         ground = rng.uniform(0.93, 0.98)
         effects.car(image, rng, True, colour, ground)
         seated = replace(scene, x=0.46 + rng.uniform(-0.03, 0.03), y=ground - 0.2, size=0.66)
-        _draw_subject(image, seated, rng, grounded=False)
+        mask, _ = _draw_subject(image, seated, rng, grounded=False)
+        subject = image.copy()
         effects.car(image, rng, False, colour, ground)
     else:
-        box = _draw_subject(image, scene, rng, grounded=scene.setting not in _AFLOAT)
+        mask, box = _draw_subject(image, scene, rng, grounded=scene.setting not in _AFLOAT)
+        subject = image.copy()
         if front is not None:
             front(Canvas(image), box)
+    seen = ImageChops.subtract(mask, effects.subject_mask(subject, image))
     image = effects.light(image, rng)
     if scene.style == "in the style of van gogh":
         image = effects.van_gogh(image, rng)
-    return image.resize((size, size), Image.Resampling.BOX)
+    small = (size, size)
+    return image.resize(small, Image.Resampling.BOX), seen.resize(small, Image.Resampling.BOX)
 
 
 def _draw_subject(
     image: Image.Image, scene: Scene, rng: random.Random, grounded: bool
-) -> tuple[float, float, float, float]:
-    """Draw the subject with its clothing and finish into `image`; returns its box, 0 to 1."""
+) -> tuple[Image.Image, tuple[float, float, float, float]]:
+    """Draw the subject with its clothing and finish into `image`; its mask, and its box, 0 to 1."""
     subject_class = CLASSES[scene.noun]
     look = tinted(scene.look, TINTS[scene.tint]) if scene.tint else scene.look
     pose = scene.pose
@@ -172,8 +181,9 @@ def _draw_subject(
         edge = scene.size * 0.46
         box = (scene.x - edge, scene.y - 2 * edge, scene.x + edge, scene.y)
         effects.cube(image, drawn, mask, look.colours[0], box)
+        mask = effects.subject_mask(before, image)
     elif scene.finish == "shiny":
         effects.shiny(image, mask, box, rng)
     elif scene.finish == "wet":
         effects.wet(image, mask, box, rng)
-    return box
+    return mask, box

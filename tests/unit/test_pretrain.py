@@ -143,6 +143,31 @@ def test_classes_are_drawn_equally_often_but_dogs_twice():
     assert shares[6:9].sum() == shares[9] == pytest.approx(0.25)
 
 
+def test_an_error_on_the_subject_weighs_three_times_one_on_the_scenery():
+    masks = np.zeros((2, 32, 32), np.uint8)
+    masks[0, :16] = 255  # the upper half; the second picture shows no subject
+    for weights in (
+        vae.pixel_weights(masks)[:, 0].numpy(),
+        text_to_image.cell_weights(masks).astype(float),
+    ):
+        half = weights.shape[1] // 2
+        assert weights[0, :half] == pytest.approx(1.5)
+        assert weights[0, half:] == pytest.approx(0.5)
+        assert weights[1] == pytest.approx(1)
+
+
+def test_the_middle_timesteps_are_drawn_most():
+    drawn = torch.cat(
+        [text_to_image.random_timesteps(torch.Generator().manual_seed(i)) for i in range(200)]
+    )
+    assert drawn.min() >= 0 and drawn.max() <= 999
+    # P(t < 1000 p) is the normal distribution's at logit(p) - 0.2
+    for share in (0.25, 0.5, 0.75):
+        logit = torch.tensor(share).logit() - 0.2
+        expected = float(torch.distributions.Normal(0, 1).cdf(logit))
+        assert float((drawn < 1000 * share).float().mean()) == pytest.approx(expected, abs=0.02)
+
+
 def test_the_text_encoder_is_the_text_tower():
     torch.manual_seed(0)
     model = clip.build().eval()
@@ -205,14 +230,18 @@ def test_photo_crops(tmp_path):
 def test_stages_write_a_base_that_the_libraries_load(tmp_path):
     """Two steps a stage: what matters is that every format is read back by its real reader."""
     for name, scene_of in pictures.SETS.items():
-        drawn, texts = [], []
+        drawn, masks, texts = [], [], []
         for index in range(16):
             scene, rng = scene_of(0, index)
-            drawn.append(np.asarray(world.draw(scene)))
+            picture, mask = world.draw_with_mask(scene)
+            drawn.append(np.asarray(picture))
+            masks.append(np.asarray(mask.reduce(4)))
             texts.append([pictures.caption(scene, rng) for _ in range(4)])
         folder = tmp_path / "work" / name
         folder.mkdir(parents=True)
         np.save(folder / "0000000.npy", np.stack(drawn))
+        with (folder / "0000000.masks").open("wb") as file:
+            np.save(file, np.stack(masks))
         (folder / "0000000.json").write_text(json.dumps(texts))
     out = tmp_path / "base"
     steps = [f"--{stage}-steps=2" for stage in ("vae", "clip", "dino")]

@@ -57,6 +57,29 @@ def test_every_part_of_a_scene_shows(noun, change):
     assert np.abs(pixels(scene) - pixels(replace(scene, **change))).mean() > 0.5
 
 
+def test_the_mask_is_where_the_subject_is_seen():
+    scene = plain_scene()
+    picture, mask = world.draw_with_mask(scene)
+    assert mask.size == picture.size and mask.mode == "L"
+    inside = np.asarray(mask) == 255
+    # another look of the same build changes the picture on the subject only
+    other = np.asarray(
+        world.draw(replace(scene, look=scene.look.with_colour((9, 9, 9), (9, 9, 9))))
+    )
+    changed = np.abs(np.asarray(picture).astype(int) - other).sum(2) > 8
+    assert changed.sum() > 500
+    assert (changed & (np.asarray(mask) == 0)).sum() == 0
+    assert 0.05 < inside.mean() < 0.6
+
+
+def test_what_stands_before_the_subject_is_not_in_its_mask():
+    seated = replace(plain_scene(pose="sitting"), action="driving car")
+    _, mask = world.draw_with_mask(seated)
+    covered = np.asarray(mask)[100:]
+    assert covered.max() == 0  # the car's body and wheels
+    assert np.asarray(mask)[:80].max() == 255
+
+
 def test_a_red_dog_is_red():
     box = np.s_[24:48, 20:44]
     red, green, _ = pixels(replace(plain_scene(), tint="red"))[box].mean((0, 1))

@@ -22,6 +22,8 @@ from dreambooth_pl.randomness import stable_hash
 
 SIZE = 128
 """Side of the drawn pictures, pixels."""
+MASK_SIZE = 32
+"""Side of the subjects' masks, for weighting what a picture is about."""
 CAPTIONS_PER_PICTURE = 4
 CHUNK = 2_000
 
@@ -42,6 +44,8 @@ class Pictures:
 
     images: np.ndarray
     """[N, 128, 128, 3] uint8."""
+    masks: np.ndarray
+    """[N, 32, 32] uint8, 255 where the subject is seen."""
     captions: list[list[str]]
     """`CAPTIONS_PER_PICTURE` true captions of each picture."""
 
@@ -73,15 +77,20 @@ SETS = {"world": scene, "subjects": subject_scene}
 def _chunk(job: tuple[Path, int, int]) -> Path:
     folder, seed, start = job
     path = folder / f"{start:07d}.npy"
-    if path.exists() and path.with_suffix(".json").exists():
+    if path.exists() and all(path.with_suffix(s).exists() for s in (".json", ".masks")):
         return path
     images = np.empty((CHUNK, SIZE, SIZE, 3), np.uint8)
+    masks = np.empty((CHUNK, MASK_SIZE, MASK_SIZE), np.uint8)
     captions = []
     for i in range(CHUNK):
         drawn, rng = SETS[folder.name](seed, start + i)
-        images[i] = np.asarray(world.draw(drawn, SIZE))
+        image, mask = world.draw_with_mask(drawn, SIZE)
+        images[i] = np.asarray(image)
+        masks[i] = np.asarray(mask.reduce(SIZE // MASK_SIZE))
         captions.append([caption(drawn, rng) for _ in range(CAPTIONS_PER_PICTURE)])
     path.with_suffix(".json").write_text(json.dumps(captions))
+    with path.with_suffix(".masks").open("wb") as file:
+        np.save(file, masks)
     partial = path.with_suffix(".partial.npy")
     np.save(partial, images)
     partial.rename(path)
@@ -111,4 +120,5 @@ def load(folder: Path, count: int | None = None) -> Pictures:
         raise FileNotFoundError(f"{folder} holds no pictures; run the stage `world` first")
     images = np.concatenate([np.load(p, mmap_mode="r") for p in chunks])
     captions = [c for p in chunks for c in json.loads(p.with_suffix(".json").read_text())]
-    return Pictures(images, captions)
+    masks = np.concatenate([np.load(p.with_suffix(".masks")) for p in chunks])
+    return Pictures(images, masks, captions)
