@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from dreambooth_pl.errors import UserError
@@ -66,7 +67,8 @@ def read_photo(path: str | Path) -> Image.Image:
     """Read a photo as an upright 8-bit RGB image.
 
     EXIF orientation is applied; of a file with several pictures (MPO, GIF, TIFF) the first is
-    taken; transparency is put on white; more than 8 bits a channel are scaled down, not clipped.
+    taken; transparency is put on white; more than 8 bits a channel are scaled down, not clipped;
+    colours of another profile, such as a phone's Display P3, become sRGB.
 
     Raises:
         UserError: no such file, or it cannot be read as a picture; says why and what to do.
@@ -231,7 +233,29 @@ def _to_upright_rgb(file: Image.Image) -> tuple[Image.Image, list[str]]:
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     elif image.mode not in ("RGB", "L", "P", "1"):
         fixes.append(f"converted from {image.mode} to RGB")
+    image, name = _to_srgb(image if image.mode == "CMYK" else image.convert("RGB"), file)
+    if name is not None:
+        fixes.append(f"converted its colours from {name} to sRGB")
     return image.convert("RGB"), fixes
+
+
+def _to_srgb(image: Image.Image, file: Image.Image) -> tuple[Image.Image, str | None]:
+    """Return the image in sRGB and the name of the file's colour profile if that was another.
+
+    Phones save in Display P3: the same numbers mean stronger colours there. A profile that cannot
+    be read, or is of another kind of picture, is passed over, as viewers do.
+    """
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(file.info["icc_profile"]))
+        name = ImageCms.getProfileDescription(profile).strip() or "another profile"
+        if "sRGB" in name:
+            return image, None
+        srgb = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
+    except (KeyError, OSError, TypeError, ImageCms.PyCMSError):
+        return image, None
+    assert converted is not None, "only conversion in place returns nothing"
+    return converted, name
 
 
 def _exif_orientation(image: Image.Image) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,69 @@ def test_cmyk(tmp_path: Path) -> None:
     picture().convert("CMYK").save(tmp_path / "print.jpg", quality=100)
     assert difference(read_photo(tmp_path / "print.jpg"), picture()) < 24  # JPEG's loss
     assert vet_folder(tmp_path).fixed[0].text == "converted from CMYK to RGB"
+
+
+# Red, green and blue of two colour spaces in XYZ, adapted to D50 (their ICC profiles' own numbers).
+DISPLAY_P3 = [
+    [0.51512, 0.29198, 0.15710],
+    [0.24120, 0.69225, 0.06657],
+    [-0.00105, 0.04189, 0.78407],
+]
+SRGB = [[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]]
+
+
+def icc_profile(name: str, primaries: list[list[float]]) -> bytes:
+    """A colour profile of primaries and a gamma of 2.2, after ICC.1:2001, section 6."""
+
+    def fixed(*values: float) -> bytes:
+        return b"".join(struct.pack(">i", round(v * 65536)) for v in values)
+
+    def xyz(*values: float) -> bytes:
+        return b"XYZ \0\0\0\0" + fixed(*values)
+
+    text = name.encode() + b"\0"
+    curve = b"curv\0\0\0\0" + struct.pack(">IHH", 1, round(2.2 * 256), 0)
+    tags = {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(text)) + text + bytes(78),
+        b"cprt": b"text\0\0\0\0none\0\0\0\0",
+        b"wtpt": xyz(0.9642, 1.0, 0.8249),
+        **{
+            colour + b"XYZ": xyz(*column)
+            for colour, column in zip((b"r", b"g", b"b"), zip(*primaries, strict=True), strict=True)
+        },
+        **{colour + b"TRC": curve for colour in (b"r", b"g", b"b")},
+    }
+    table, body = struct.pack(">I", len(tags)), b""
+    for tag, data in tags.items():
+        offset = 128 + 4 + 12 * len(tags) + len(body)
+        table += tag + struct.pack(">II", offset, len(data))
+        body += data + bytes(-len(data) % 4)
+    size = 128 + len(table) + len(body)
+    head = struct.pack(">I4sI4s4s4s", size, bytes(4), 0x02100000, b"mntr", b"RGB ", b"XYZ ")
+    head = head.ljust(36, b"\0") + b"acsp"
+    return head.ljust(68, b"\0") + fixed(0.9642, 1.0, 0.8249) + bytes(48) + table + body
+
+
+def test_colours_of_a_phone_become_srgb(tmp_path: Path) -> None:
+    """Against the colour spaces' own matrices; the colour is within both."""
+    shown = (200, 90, 60)
+    profile = icc_profile("Display P3", DISPLAY_P3)
+    Image.new("RGB", (8, 8), shown).save(tmp_path / "phone.png", icc_profile=profile)
+    linear = (np.array(shown) / 255) ** 2.2
+    linear = np.linalg.solve(np.array(SRGB), np.array(DISPLAY_P3) @ linear)
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    found = np.asarray(read_photo(tmp_path / "phone.png"))[0, 0]
+    assert np.abs(found - 255 * encoded).max() < 2
+    assert found[0] > 205  # a stronger red than the same numbers mean in sRGB
+    (note,) = vet_folder(tmp_path).fixed
+    assert note.text == "converted its colours from Display P3 to sRGB"
+
+
+@pytest.mark.parametrize("profile", [b"no profile", icc_profile("sRGB IEC61966-2.1", SRGB)])
+def test_other_profiles_change_nothing(tmp_path: Path, profile: bytes) -> None:
+    picture().save(tmp_path / "a.png", icc_profile=profile)
+    assert difference(read_photo(tmp_path / "a.png"), picture()) == 0
+    assert vet_folder(tmp_path).fixed == ()
 
 
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:

@@ -212,6 +212,19 @@ def test_subjects_are_told_apart_as_a_loop_says():
     assert dino.apart(rows).item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
 
 
+def test_a_batch_shows_many_subjects_of_few_classes():
+    by_noun = [np.arange(100 * i, 100 * i + 40) for i in range(15)]
+    seen = set()
+    for seed in range(20):
+        subjects = dino.batch_of_subjects(np.random.default_rng(seed), by_noun)
+        assert len(subjects) == len(set(subjects)) == dino.BATCH
+        classes, counts = np.unique(subjects // 100, return_counts=True)
+        assert counts.tolist() == [16, 16, 16, 16]
+        seen |= set(classes)
+    assert seen == set(range(15))
+    assert len(dino.batch_of_subjects(np.random.default_rng(0), [np.arange(3)])) == dino.BATCH
+
+
 def test_balanced_targets_use_all_prototypes_alike():
     scores = torch.randn(64, 4, generator=torch.Generator().manual_seed(0)) / 10
     targets = dino.balanced(scores)

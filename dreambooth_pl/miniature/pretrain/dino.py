@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,15 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dreambooth_pl.miniature.captions import noun_in
 from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, autocast, train
 from dreambooth_pl.miniature.pretrain.pictures import VIEWS, Pictures
 from dreambooth_pl.randomness import stable_hash
 
 BATCH = 64
+CLASSES_PER_BATCH = 4
+"""Subjects are told apart from others of their class, not by their class: so a batch shows few
+classes and many subjects of each."""
 LOCAL_CROPS = 2
 PROTOTYPES = 512
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.05
@@ -134,6 +138,19 @@ def apart(embeddings: Tensor) -> Tensor:
     return F.cross_entropy(logits, torch.arange(2 * half, device=logits.device).roll(half))
 
 
+def batch_of_subjects(rng: np.random.Generator, by_noun: Sequence[np.ndarray]) -> np.ndarray:
+    """Subjects [BATCH] of a few random classes, each as often as the others.
+
+    Args:
+        by_noun: the subjects of each class.
+    """
+    few = min(CLASSES_PER_BATCH, len(by_noun))
+    groups = [by_noun[i] for i in rng.choice(len(by_noun), size=few, replace=False)]
+    count = -(-BATCH // few)
+    chosen = [rng.choice(group, count, replace=len(group) < count) for group in groups]
+    return np.concatenate(chosen)[:BATCH]
+
+
 def fit(
     pictures: Pictures,
     steps: int,
@@ -154,11 +171,13 @@ def fit(
         for part in (model.student, model.teacher):
             part.backbone.load_state_dict(start.state_dict())
     model = model.to(limits.device)
+    nouns = np.array([noun_in(texts[0]) for texts in pictures.captions[::VIEWS]])
+    by_noun = [np.flatnonzero(nouns == noun) for noun in sorted(set(nouns))]
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng(stable_hash(seed, "dino", step))
         generator = torch.Generator().manual_seed(stable_hash(seed, "dino", "crops", step))
-        subject = rng.integers(len(pictures) // VIEWS, size=BATCH)
+        subject = batch_of_subjects(rng, by_noun)
         which = np.stack([rng.permutation(VIEWS)[:2] for _ in range(BATCH)])
         pair = [
             torch.from_numpy(pictures.images[subject * VIEWS + view]).permute(0, 3, 1, 2)
