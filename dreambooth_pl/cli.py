@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import set_parsing_settings
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.data import DataLoader
 
 from dreambooth_pl import run_folder
-from dreambooth_pl.callbacks.checkpoints import Checkpoints
-from dreambooth_pl.callbacks.class_images import ClassImages
-from dreambooth_pl.callbacks.export_lora import ExportLora
-from dreambooth_pl.callbacks.fidelity import Fidelity
-from dreambooth_pl.callbacks.hparams import HParams
-from dreambooth_pl.callbacks.probes import Probes, ProbeSettings
-from dreambooth_pl.callbacks.progress import TrainingProgress
+from dreambooth_pl.callbacks.probes import ProbeSettings
 from dreambooth_pl.callbacks.save_config import SaveConfig
-from dreambooth_pl.callbacks.summary import Summary
 from dreambooth_pl.callbacks.testing import Testing, TestSettings
-from dreambooth_pl.callbacks.validation import (
-    CURVES,
-    Validation,
-    ValidationSettings,
-    validation_prompts,
-)
+from dreambooth_pl.callbacks.validation import ValidationSettings, validation_prompts
 from dreambooth_pl.cli_test import (
     DESCRIPTION,
     print_lines,
@@ -42,67 +28,24 @@ from dreambooth_pl.cli_test import (
 from dreambooth_pl.cli_test import USAGE as TEST_USAGE
 from dreambooth_pl.command_line import quiet_libraries
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
-from dreambooth_pl.dotted_keys import flatten
-from dreambooth_pl.encoders import EncoderSettings, load_encoders
+from dreambooth_pl.encoders import EncoderSettings
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.module import DreamBooth
 from dreambooth_pl.parser import Parser, check_config_files
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.protocols import protocol_name
 from dreambooth_pl.resume import check_same_config, load_checkpoint
+from dreambooth_pl.run_parts import run_callbacks, run_loggers
 from dreambooth_pl.sampling import SamplingSettings
+from dreambooth_pl.trainer_settings import (
+    PRECISION_ALIASES,
+    PRECISIONS,
+    TRAINER_DEFAULTS,
+    TRAINER_FIXED,
+    TRAINER_HELP,
+    TRAINER_HIDDEN,
+)
 
-TRAINER_DEFAULTS = {
-    "accelerator": "auto",
-    "devices": 1,
-    "max_steps": 1300,
-    "log_every_n_steps": 10,
-    "gradient_clip_val": 1.0,
-}
-# Settings of the trainer that would break the shape of a run, or change nothing in it: a run has
-# one epoch, no validation, its own checkpoints, and an order of samples that is keyed by index.
-TRAINER_FIXED = {
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
-    "use_distributed_sampler": False,
-}
-TRAINER_HIDDEN = {
-    "barebones",
-    "check_val_every_n_epoch",
-    "enable_autolog_hparams",
-    "enable_checkpointing",
-    "fast_dev_run",
-    "inference_mode",
-    "limit_predict_batches",
-    "limit_test_batches",
-    "limit_train_batches",
-    "limit_val_batches",
-    "max_epochs",
-    "min_epochs",
-    "min_steps",
-    "model_registry",
-    "overfit_batches",
-    "reload_dataloaders_every_n_epochs",
-    "sync_batchnorm",
-    "val_check_interval",
-}
-TRAINER_HELP = {
-    "max_steps": "Length of the run in optimiser steps.",
-    "default_root_dir": "Folder in which lightning_logs/ is; null for the working directory.",
-    "logger": "Loggers beside the run's own two (TensorBoard, CSV); false for none at all.",
-    "gradient_clip_val": "Largest norm of the gradient; longer ones are shortened. null: no limit.",
-    "log_every_n_steps": "Optimiser steps between two points of the training curves.",
-}
-# The trainer's settings by which runs compare in TensorBoard; the others are about the machine.
-COMPARED_TRAINER = {
-    "trainer.max_steps",
-    "trainer.accumulate_grad_batches",
-    "trainer.gradient_clip_val",
-    "trainer.precision",
-}
-# Adapters and optimiser are float32 in all of these; Lightning's "true" half precisions cast them.
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-_PRECISION_ALIASES = {None, 32, 16, "32", "16", "bf16", *PRECISIONS}
 USAGE = "python train.py fit --config CONFIG [--config CONFIG ...] [--KEY VALUE ...]"
 
 
@@ -230,7 +173,7 @@ class DreamBoothCLI(LightningCLI):
                 f"trainer.max_steps is {config.trainer.max_steps}; a run is counted in optimiser "
                 "steps, so it must be at least 1."
             )
-        if config.trainer.precision not in _PRECISION_ALIASES:
+        if config.trainer.precision not in PRECISION_ALIASES:
             raise UserError(
                 f"trainer.precision: {config.trainer.precision!r} is not one of "
                 f"{', '.join(PRECISIONS)}. To hold the base's weights in half precision, set "
@@ -267,79 +210,23 @@ class DreamBoothCLI(LightningCLI):
             for line in self.datamodule.report.lines():
                 self.reporter.line(line)
         own = settings.trainer.callbacks or []
-        callbacks = [*(own if isinstance(own, list) else [own]), *self._callbacks(settings)]
-        loggers = self._loggers(settings.trainer.logger)
-        return self._trainer(callbacks=callbacks, logger=loggers, **kwargs)
+        config = SaveConfig(
+            self._parser(self.subcommand), self.config[self.subcommand], self.run_folder
+        )
+        every_run = run_callbacks(
+            settings, self.plain_config, self.run_folder, config, self.reporter
+        )
+        return self._trainer(
+            callbacks=[*(own if isinstance(own, list) else [own]), *every_run],
+            logger=run_loggers(settings.trainer.logger, self.run_folder),
+            **kwargs,
+        )
 
     def _trainer(self, **settings: Any) -> Trainer:
         try:
             return super().instantiate_trainer(**TRAINER_FIXED, **settings)
         except (ValueError, ImportError, MisconfigurationException) as error:
             raise UserError(f"trainer: {error}") from error
-
-    def _callbacks(self, settings: Any) -> list[Callback]:
-        folder, every_n_steps = self.run_folder, settings.probe.every_n_steps
-        validation, prompts = None, validation_prompts(settings.validation)
-        hparams = {
-            key: value
-            for key, value in flatten(self.plain_config).items()
-            if not key.startswith("trainer.") or key in COMPARED_TRAINER
-        }
-        callbacks: list[Callback] = [
-            SaveConfig(self._parser(self.subcommand), self.config[self.subcommand], folder),
-            ClassImages(settings.sampling, self.reporter),
-        ]
-        if every_n_steps:
-            fidelity = Fidelity(load_encoders(settings.fidelity))
-            probes = Probes(
-                settings.probe,
-                settings.sampling,
-                folder / run_folder.PROBES,
-                self.reporter,
-                fidelity,
-            )
-            callbacks += [probes, fidelity]
-            if prompts is not None:
-                validation = Validation(
-                    settings.validation,
-                    prompts,
-                    every_n_steps,
-                    settings.sampling,
-                    folder / run_folder.VALIDATION,
-                    self.reporter,
-                    fidelity,
-                )
-                callbacks.append(validation)
-        curves = ["train/loss", *(f"validation/{name}" for name in CURVES if validation)]
-        callbacks += [
-            HParams(hparams, curves),
-            Checkpoints(
-                folder / run_folder.CHECKPOINTS, every_n_steps, self.plain_config, validation
-            ),
-            ExportLora(folder),
-            Summary(folder, self.reporter),
-        ]
-        if settings.trainer.enable_progress_bar is not False:
-            callbacks.append(TrainingProgress(self.reporter))
-        return callbacks
-
-    def _loggers(self, own: Logger | Sequence[Logger] | bool | None) -> list[Logger]:
-        """Return loggers into the run's folder, and the user's own; none for `false`."""
-        if own is False:
-            return []
-        parent, name, version = (
-            self.run_folder.parents[1],
-            self.run_folder.parent.name,
-            self.run_folder.name,
-        )
-        # CSV first: it warns about a folder that another logger has already written to.
-        loggers: list[Logger] = [
-            CSVLogger(parent, name=name, version=version),
-            TensorBoardLogger(parent, name=name, version=version, default_hp_metric=False),
-        ]
-        if own is None or own is True:
-            return loggers
-        return loggers + (list(own) if isinstance(own, Sequence) else [own])
 
     # --------------------------------------------------------------------- run
 

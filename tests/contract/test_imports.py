@@ -32,6 +32,7 @@ LAYERS = [
         "scores",
         "text_table",
         "torchvision_import",
+        "trainer_settings",
     },
     # the networks: training base, metric encoders, drawing
     {
@@ -93,6 +94,7 @@ LAYERS = [
         "report",
         "reproduction",
         "resume",
+        "run_parts",
     },
     {"benchmark", "cli_benchmark", "cli_identifiers"},
     {"export", "identifiers"},
