@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from dreambooth_pl.miniature import world
-from dreambooth_pl.miniature.look import Pose
+from dreambooth_pl.miniature.canvas import Colour
+from dreambooth_pl.miniature.look import Look, Pose, SubjectClass
 from dreambooth_pl.prompts import SUBJECTS
 from dreambooth_pl.randomness import stable_hash
 
@@ -30,6 +31,34 @@ SETTINGS = (
 """Where the photos are taken: everyday places, none of them asked for by the seed's probes."""
 
 
+KINDS: dict[str, dict[str, str]] = {
+    "backpack_dog": {"front": "face"},
+    "bear_plushie": {"animal": "bear"},
+    "duck_toy": {"form": "duck"},
+    "grey_sloth_plushie": {"animal": "sloth"},
+    "monster_toy": {"form": "monster"},
+    "poop_emoji": {"form": "swirl"},
+    "rc_car": {"form": "car"},
+    "robot_toy": {"form": "robot"},
+    "wolf_plushie": {"animal": "wolf"},
+}
+"""What a subject's name says it is."""
+COLOURS: dict[str, Colour] = {
+    "grey_sloth_plushie": (150, 152, 160),
+    "pink_sunglasses": (242, 104, 162),
+    "poop_emoji": (128, 84, 52),
+    "red_cartoon": (214, 48, 44),
+}
+"""What colour it says that the subject is."""
+
+
+def look_of(name: str, subject_class: SubjectClass, rng: random.Random) -> Look:
+    """A random look of the class that is what the subject's name says."""
+    look = subject_class.sample_look(rng)
+    look = replace(look, kind=look.kind | KINDS.get(name, {}))
+    return look.with_colour(COLOURS[name]) if name in COLOURS else look
+
+
 def photos(name: str, count: int = 5) -> list[world.Scene]:
     """The scenes of a subject's photos: one look; poses, views, places and light differ.
 
@@ -38,7 +67,7 @@ def photos(name: str, count: int = 5) -> list[world.Scene]:
     noun = "dog" if name == DEFAULT_SUBJECT else SUBJECTS[name]
     subject_class = world.CLASSES[noun]
     rng = random.Random(stable_hash("held-out subject", name))
-    look = subject_class.sample_look(rng)
+    look = look_of(name, subject_class, rng)
     poses = [p for p in subject_class.poses if p != "running"]
     rng.shuffle(poses)
     places = rng.sample(SETTINGS, count)

@@ -153,3 +153,13 @@ def test_the_tokenizer_is_clips(tmp_path):
     for text in ("A sks dog in red t-shorts.", "a photo of a cat, in the style of van gogh", ""):
         ids = tokenizer(text).input_ids
         assert ids == theirs([text])[0][: len(ids)].tolist()
+
+
+@pytest.mark.parametrize("name", sorted({*subjects.KINDS, *subjects.COLOURS}))
+def test_a_subject_is_what_its_name_says(name):
+    sampled = world.CLASSES[SUBJECTS[name]].sample_look(random.Random(0))
+    for scene in subjects.photos(name):
+        assert subjects.KINDS.get(name, {}).items() <= scene.look.kind.items()
+        assert scene.look.kind.keys() == sampled.kind.keys()  # only traits that the class has
+        if name in subjects.COLOURS:
+            assert scene.look.colours[0] == subjects.COLOURS[name]
