@@ -212,6 +212,19 @@ def test_subjects_are_told_apart_as_a_loop_says():
     assert dino.apart(rows).item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
 
 
+def test_on_plain_ground_only_the_scenery_changes():
+    images = torch.rand(200, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    masks = torch.zeros(200, 16, 16, dtype=torch.uint8)
+    masks[:, :, 8:] = 255
+    seen = dino.on_plain_ground(images, masks, torch.Generator().manual_seed(1))
+    assert torch.allclose(seen[..., 34:], images[..., 34:])
+    changed = (seen != images).flatten(1).any(1)
+    assert 0.2 < changed.float().mean() < 0.4
+    grounds = seen[changed][..., :30]
+    assert grounds.std((2, 3)).max() < 1e-6  # one colour each
+    assert grounds.mean((2, 3)).std(0).min() > 0.4 and grounds.abs().max() <= 1
+
+
 def test_a_batch_shows_many_subjects_of_few_classes():
     by_noun = [np.arange(100 * i, 100 * i + 40) for i in range(15)]
     seen = set()

@@ -30,6 +30,8 @@ CLASSES_PER_BATCH = 4
 """Subjects are told apart from others of their class, not by their class: so a batch shows few
 classes and many subjects of each."""
 LOCAL_CROPS = 2
+PLAIN_SHARE = 0.3
+"""How many pictures show the subject on a plain ground: there, it is all that views share."""
 PROTOTYPES = 512
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.05
 SINKHORN_ROUNDS = 3
@@ -109,6 +111,21 @@ def crops(
     return ((out + 1) * (gain * warmth).to(out.device) - 1).clamp(-1, 1)
 
 
+def on_plain_ground(images: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
+    """Some of the pictures with one random colour each in place of the scenery.
+
+    Args:
+        images: [B, 3, H, W] in [-1, 1].
+        masks: [B, h, w] uint8, 255 on the subject.
+    """
+    b = len(images)
+    chosen = torch.rand(b, 1, 1, 1, generator=generator) < PLAIN_SHARE
+    colour = 2 * torch.rand(b, 3, 1, 1, generator=generator) - 1
+    scenery = 1 - masks[:, None].float() / 255
+    scenery = F.interpolate(scenery, images.shape[-2:], mode="bilinear") * chosen
+    return torch.lerp(images, colour.to(images.device), scenery.to(images.device))
+
+
 def balanced(scores: Tensor) -> Tensor:
     """The teacher's targets, [B, K], rows summing to 1: Sinkhorn-Knopp in place of centring.
 
@@ -179,11 +196,12 @@ def fit(
         generator = torch.Generator().manual_seed(stable_hash(seed, "dino", "crops", step))
         subject = batch_of_subjects(rng, by_noun)
         which = np.stack([rng.permutation(VIEWS)[:2] for _ in range(BATCH)])
-        pair = [
-            torch.from_numpy(pictures.images[subject * VIEWS + view]).permute(0, 3, 1, 2)
-            for view in which.T
-        ]
-        pair = [images.to(limits.device).float() / 127.5 - 1 for images in pair]
+        pair = []
+        for view in which.T:
+            index = subject * VIEWS + view
+            images = torch.from_numpy(pictures.images[index]).permute(0, 3, 1, 2)
+            images = images.to(limits.device).float() / 127.5 - 1
+            pair.append(on_plain_ground(images, torch.from_numpy(pictures.masks[index]), generator))
         momentum = 1 - (1 - 0.99) * (math.cos(math.pi * step / steps) + 1) / 2
         with torch.no_grad():
             for slow, fast in zip(
