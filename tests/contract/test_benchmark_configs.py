@@ -76,3 +76,19 @@ def test_each_ablation_changes_one_thing() -> None:
         {"model.train_text_encoder"},
     ]
     assert {config["data.class_noun"] for config in others} == {"dog"}
+
+
+def test_findings_change_one_thing_of_each_of_eight_subjects() -> None:
+    by_subject: dict[str, list[dict]] = {}
+    for job in jobs_of("findings"):
+        by_subject.setdefault(job.subject.name, []).append(job.config())
+    assert len(by_subject) == 8
+    for whole, *others in by_subject.values():
+        changed = [{key for key in config if config[key] != whole.get(key)} for config in others]
+        assert changed == [
+            {"model.prior_loss_weight", "data.num_class_images"},
+            {"data.instance_prompt", "data.class_prompt"},
+            {"data.instance_prompt"},
+            {"model.train_text_encoder"},
+        ]
+        assert whole["data.class_noun"] != "clock"  # the wrong noun
