@@ -156,16 +156,16 @@ def test_an_error_on_the_subject_weighs_three_times_one_on_the_scenery():
         assert weights[1] == pytest.approx(1)
 
 
-def test_errors_weigh_as_errors_in_the_velocity_but_at_the_ends():
-    """v = a noise - s clean, clean = (noisy - s noise) / a: an error in v is the noise's by a."""
-    alpha = torch.linspace(0.35, 0.9, 12)  # a, of the picture; s = sqrt(1 - a^2), of the noise
-    snr = alpha**2 / (1 - alpha**2)
-    weights = text_to_image.timestep_weights(snr)
-    in_velocity = 1 / alpha**2
-    assert torch.allclose(weights, in_velocity)
-    # nearly clean: of the clean picture's error, snr times as much, no more than (5 + 1) counts
-    assert text_to_image.timestep_weights(torch.tensor(600.0)) == pytest.approx(6 / 600)
-    assert text_to_image.timestep_weights(torch.tensor(0.005)) == text_to_image.MAX_WEIGHT
+def test_the_middle_timesteps_are_drawn_most():
+    drawn = torch.cat(
+        [text_to_image.random_timesteps(torch.Generator().manual_seed(i)) for i in range(200)]
+    )
+    assert drawn.min() >= 0 and drawn.max() <= 999
+    # P(t < 1000 p) is the normal distribution's at logit(p) - 0.2
+    for share in (0.25, 0.5, 0.75):
+        logit = torch.tensor(share).logit() - 0.2
+        expected = float(torch.distributions.Normal(0, 1).cdf(logit))
+        assert float((drawn < 1000 * share).float().mean()) == pytest.approx(expected, abs=0.02)
 
 
 def test_the_text_encoder_is_the_text_tower():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from dreambooth_pl import diffusion
@@ -16,18 +16,18 @@ from dreambooth_pl.miniature.captions import noun_in
 from dreambooth_pl.miniature.pretrain.clip import MODEL, tokenizer
 from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, autocast, train
 from dreambooth_pl.miniature.pretrain.pictures import Pictures
-from dreambooth_pl.miniature.pretrain.widen import widen
 from dreambooth_pl.randomness import stable_hash
 
 BATCH = 64
 CAPTION_DROPOUT = 0.1
 MIN_SNR_GAMMA = 5.0
-MAX_WEIGHT = 10.0
-"""Of an error in the noise at the noisiest timesteps, see `timestep_weights`."""
 NOUN_WEIGHTS = {"dog": 2.0}
 """How often a class is trained on, in relation to the others: dogs are what people try first."""
 SUBJECT_WEIGHT = 3.0
 """Of an error on the subject, in relation to one on the scenery, which is easy to learn."""
+TIMESTEP_CENTRE = 0.2
+"""Timesteps are drawn as 1000 * sigmoid(normal(centre, 1)), as in 2403.03206, section 3.1: what the
+subject is gets decided in the middle, where all but uniform noise and nearly clean pictures lie."""
 PAD = 49407
 """Stable Diffusion 1 pads prompts with CLIP's end-of-text token."""
 
@@ -36,9 +36,8 @@ def build() -> UNet2DConditionModel:
     """4 x 16 x 16 latents, Stable Diffusion's block types; few, wide heads are fast on a CPU."""
     return UNet2DConditionModel(
         sample_size=16,
-        block_out_channels=(128, 128, 160),
+        block_out_channels=(64, 128, 160),
         layers_per_block=1,
-        time_embedding_dim=256,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=1,
@@ -72,24 +71,10 @@ def cell_weights(masks: np.ndarray) -> np.ndarray:
     return (weights / weights.mean((1, 2), keepdims=True)).astype(np.float16)
 
 
-def timestep_weights(snr: Tensor) -> Tensor:
-    """Weights of the squared error in the noise, given the pictures' signal-to-noise ratio.
-
-    Times (1 + 1/snr), an error in the noise is one in the velocity (2202.00512), which counts the
-    same at all timesteps but the nearly clean ones (min-SNR, 2303.09556) and the noisiest.
-    Unweighted, the latter would hardly be learnt from, and there it is decided what a thing is.
-    """
-    return ((snr.clamp(max=MIN_SNR_GAMMA) + 1) / snr).clamp(max=MAX_WEIGHT)
-
-
-def _grown(
-    start: UNet2DConditionModel, model: UNet2DConditionModel, seed: int
-) -> UNet2DConditionModel:
-    """What to go on from: the start itself, or `model` with its weights where it is narrower."""
-    if start.config.block_out_channels == model.config.block_out_channels:
-        return start
-    widen(start, model, seed)
-    return model
+def random_timesteps(generator: torch.Generator) -> Tensor:
+    """Timesteps [BATCH] in 0..999, most of them in the middle."""
+    middle = torch.sigmoid(TIMESTEP_CENTRE + torch.randn(BATCH, generator=generator))
+    return (1000 * middle).long().clamp(max=999)
 
 
 def fit(
@@ -100,13 +85,11 @@ def fit(
     seed: int,
     limits: Limits,
     report: Callable[[str], None],
-    start: UNet2DConditionModel | None = None,
+    start: nn.Module | None = None,
 ) -> UNet2DConditionModel | None:
-    """Train on scaled latents [N, 4, 16, 16]; a narrower `start` is widened."""
+    """Train on scaled latents [N, 4, 16, 16] with min-SNR weights (2303.09556)."""
     torch.manual_seed(stable_hash(seed, "text-to-image", "init"))
-    model = build()
-    if start is not None:
-        model = _grown(start, model, seed).train()
+    model = build() if start is None else start.train()
     network = torch.compile(model) if limits.compile else model
     text_encoder = text_encoder.to(limits.device).eval().requires_grad_(False)
     tokens = tokenizer()([c for texts in pictures.captions for c in texts] + [""])
@@ -126,7 +109,7 @@ def fit(
         dropped = torch.from_numpy(rng.random(BATCH) < CAPTION_DROPOUT)
         words = torch.where(dropped[:, None], unconditional, words).to(limits.device)
         noise = torch.randn(clean.shape, generator=generator).to(limits.device)
-        timesteps = torch.randint(0, 1000, (BATCH,), generator=generator).to(limits.device)
+        timesteps = random_timesteps(generator).to(limits.device)
         noisy = diffusion.add_noise(clean, noise, timesteps, alphas)
         with autocast(limits.device):
             with torch.no_grad():
@@ -134,7 +117,8 @@ def fit(
             predicted = network(noisy, timesteps, context).sample
         squared = (predicted.float() - noise).pow(2).mean(1)
         error = (squared * weights[index].to(limits.device)).mean((1, 2))
-        weight = timestep_weights(diffusion.snr(timesteps, alphas))
+        snr = diffusion.snr(timesteps, alphas)
+        weight = snr.clamp(max=MIN_SNR_GAMMA) / snr
         return (weight * error).mean(), {"mse": float(error.detach().mean())}
 
     plan = Plan(steps, 1e-3, muon_learning_rate=8e-3, warmup=200)
