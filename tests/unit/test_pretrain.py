@@ -9,7 +9,7 @@ import open_clip
 import pytest
 import timm
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -158,7 +158,7 @@ def test_an_error_on_the_subject_weighs_three_times_one_on_the_scenery():
 
 def test_the_middle_timesteps_are_drawn_most():
     drawn = torch.cat(
-        [text_to_image.random_timesteps(torch.Generator().manual_seed(i)) for i in range(200)]
+        [text_to_image.random_timesteps(64, torch.Generator().manual_seed(i)) for i in range(200)]
     )
     assert drawn.min() >= 0 and drawn.max() <= 999
     # P(t < 1000 p) is the normal distribution's at logit(p) - 0.2
@@ -245,6 +245,37 @@ def test_balanced_targets_use_all_prototypes_alike():
     assert torch.allclose(targets.mean(0), torch.full((4,), 0.25), atol=0.03)
 
 
+def few_pictures(count):
+    drawn = [world.draw_with_mask(pictures.scene(0, index)[0]) for index in range(count)]
+    images = np.stack([np.asarray(picture) for picture, _ in drawn])
+    masks = np.stack([np.asarray(mask.reduce(4)) for _, mask in drawn])
+    return pictures.Pictures(images, masks, [["a dog"]] * count)
+
+
+def test_a_locked_encoder_stays_and_the_decoder_learns(tmp_path):
+    torch.manual_seed(0)
+    model = vae.build()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    limits = Limits(tmp_path, CPU)
+    vae.fit(few_pictures(4), [], 2, 0, limits, lambda text: None, model, lock_encoder=True)
+    for name, now in model.named_parameters():
+        locked = name.startswith(("encoder.", "quant_conv."))
+        assert torch.equal(before[name], now) == locked, name
+
+
+def test_an_untrained_encoders_signal_is_above_its_own_noise():
+    torch.manual_seed(0)
+    pixels = torch.from_numpy(few_pictures(4).images).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.no_grad():
+        posterior = vae.build().encode(pixels).latent_dist
+    assert posterior.mean.std() > 2 * posterior.std.mean()
+
+
+def test_a_gpu_sees_larger_batches_than_a_cpu(tmp_path):
+    assert Limits(tmp_path, CPU).batch(8, 64) == 8
+    assert Limits(tmp_path, torch.device("cuda")).batch(8, 64) == 64
+
+
 def test_photo_crops(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "photo.jpg")
@@ -253,7 +284,7 @@ def test_photo_crops(tmp_path):
     assert vae.photo_crop([photo], np.random.default_rng(0)).shape == (128, 128, 3)
 
 
-def test_stages_write_a_base_that_the_libraries_load(tmp_path):
+def test_stages_write_a_base_that_the_libraries_load(tmp_path, capsys):
     """Two steps a stage: what matters is that every format is read back by its real reader."""
     for name, scene_of in pictures.SETS.items():
         drawn, masks, texts = [], [], []
@@ -298,11 +329,34 @@ def test_stages_write_a_base_that_the_libraries_load(tmp_path):
         assert before.keys() == after.keys()
         assert all(torch.equal(before[key], after[key]) for key in before), file
 
+    # A UNet of another shape is no start.
+    narrow = UNet2DConditionModel.from_config(
+        pipeline.unet.config, block_out_channels=(32, 64, 64), time_embedding_dim=64
+    )
+    narrow.save_pretrained(again / "unet")
+    for left in (tmp_path / "work").glob("*.pt"):
+        left.unlink()
+    arguments = ["text-to-image", "--steps=1", f"--start={again}", "--device=cpu"]
+    assert main([*arguments, f"--work={tmp_path / 'work'}", f"--out={again}"]) == 0
+    assert "UNet2DConditionModel in" in capsys.readouterr().out
+    begun = UNet2DConditionModel.from_pretrained(again / "unet")
+    assert begun.config.block_out_channels == pipeline.unet.config.block_out_channels
+
+    # The autoencoder alone, its encoder locked: the latents and their scale stay.
+    arguments = ["vae", "--lock-encoder", "--vae-steps=1", f"--start={out}", "--device=cpu"]
+    assert main([*arguments, f"--work={tmp_path / 'work'}", f"--out={again}"]) == 0
+    before, after = (
+        json.loads((base / "vae" / "config.json").read_text()) for base in (out, again)
+    )
+    assert before == after and before["scaling_factor"] != 1
+    assert StableDiffusionPipeline.from_pretrained(again).vae.dtype == torch.float32
+
 
 def test_a_start_that_is_no_base_is_named(capsys, tmp_path):
     for arguments, said in (
         (["dino", f"--start={tmp_path}"], "model_index.json"),
         (["clip", "--lock-text"], "--start"),
+        (["vae", "--lock-encoder"], "--start"),
     ):
         with pytest.raises(SystemExit):
             main(arguments)

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 
 from dreambooth_pl.miniature.pretrain import clip, dino, pictures, text_to_image, vae
-from dreambooth_pl.miniature.pretrain.assemble import assemble
+from dreambooth_pl.miniature.pretrain.assemble import assemble, replace_autoencoder
 from dreambooth_pl.miniature.pretrain.loop import Limits
 
 STAGES = ("world", "vae", "clip", "dino", "text-to-image")
@@ -41,7 +41,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--views", type=int, default=40_000, help="drawn pictures of subjects seen several times"
     )
     parser.add_argument(
-        "--vae-steps", type=int, default=8_000, help=f"steps of {vae.BATCH} pictures"
+        "--vae-steps",
+        type=int,
+        default=8_000,
+        help=f"steps of {vae.BATCH} pictures, {vae.GPU_BATCH} on a GPU",
     )
     parser.add_argument(
         "--clip-steps", type=int, default=1_200, help=f"steps of {clip.BATCH} pictures"
@@ -53,7 +56,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--steps",
         type=int,
         default=20_000,
-        help=f"steps of {text_to_image.BATCH} pictures of text-to-image",
+        help=f"steps of text-to-image, {text_to_image.BATCH} pictures each, "
+        f"{text_to_image.GPU_BATCH} on a GPU",
     )
     parser.add_argument(
         "--photos",
@@ -72,6 +76,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--lock-text",
         action="store_true",
         help="leave CLIP's text tower as it is in --start, so that the UNet stays valid",
+    )
+    parser.add_argument(
+        "--lock-encoder",
+        action="store_true",
+        help="leave the autoencoder's encoder as it is in --start and train its decoder alone, so "
+        "that the UNet stays valid",
     )
     parser.add_argument(
         "--minutes",
@@ -103,6 +113,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"--start {args.start} is not the folder of a base (no model_index.json)")
     if args.lock_text and not args.start:
         parser.error("--lock-text needs --start, the base whose text tower is to stay")
+    if args.lock_encoder and not args.start:
+        parser.error("--lock-encoder needs --start, the base whose encoder is to stay")
     return args
 
 
@@ -128,10 +140,14 @@ class Pretraining:
         return True
 
     def vae(self) -> bool:
-        """Train the autoencoder and encode all pictures with it."""
+        """Train the autoencoder and encode all pictures with it.
+
+        With a locked encoder the latents stay; the autoencoder goes straight into the base.
+        """
         drawn = self._pictures()
         photos = vae.load_photos(self.args.photos)
         self.report(f"vae: {len(drawn)} pictures, {len(photos)} natural photos")
+        locked = self.args.lock_encoder
         model = vae.fit(
             drawn,
             photos,
@@ -139,10 +155,17 @@ class Pretraining:
             self.args.seed,
             self.limits,
             self.report,
-            start=self._start(lambda base: AutoencoderKL.from_pretrained(base / "vae")),
+            start=self._start(
+                lambda base: AutoencoderKL.from_pretrained(base / "vae"),
+                None if locked else vae.build,
+            ),
+            lock_encoder=locked,
         )
         if model is None:
             return False
+        if locked:
+            replace_autoencoder(self.args.out, model.eval())
+            return True
         model.eval().save_pretrained(self.args.work / "vae")
         np.save(self.args.work / "latents.npy", vae.encode(model, drawn, self.report))
         return True
@@ -189,7 +212,10 @@ class Pretraining:
             self.args.seed,
             self.limits,
             self.report,
-            start=self._start(lambda base: UNet2DConditionModel.from_pretrained(base / "unet")),
+            start=self._start(
+                lambda base: UNet2DConditionModel.from_pretrained(base / "unet"),
+                text_to_image.build,
+            ),
         )
         if unet is None:
             return False
@@ -199,9 +225,22 @@ class Pretraining:
         self.report(f"text-to-image: the base is in {self.args.out}")
         return True
 
-    def _start(self, load: Callable[[Path], nn.Module]) -> nn.Module | None:
-        """What to go on from, in float32; None to begin with an untrained model."""
-        return load(self.args.start).float() if self.args.start else None
+    def _start(
+        self, load: Callable[[Path], nn.Module], build: Callable[[], nn.Module] | None = None
+    ) -> nn.Module | None:
+        """What to go on from, in float32; None to begin with an untrained model.
+
+        Args:
+            build: makes such a model; one of another shape in the base is left out.
+        """
+        if not self.args.start:
+            return None
+        found = load(self.args.start).float()
+        if build is not None and _shapes(found) != _shapes(build()):
+            name = type(found).__name__
+            self.report(f"the {name} in {self.args.start} has another shape: begun from nothing")
+            return None
+        return found
 
     def _pictures(self) -> pictures.Pictures:
         return pictures.load(self.args.work / "world", self.args.pictures)
@@ -228,6 +267,10 @@ class Pretraining:
                 "again, or name a base to take it from with --start"
             ) from error
         return model.eval()
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in model.state_dict().items()}
 
 
 def main(argv: list[str] | None = None) -> int:

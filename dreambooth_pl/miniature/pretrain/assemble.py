@@ -39,11 +39,8 @@ def assemble(
         requires_safety_checker=False,
     )
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
-    for part in ("vae", "unet"):  # where it was loaded from is of no use to others
-        config = folder / part / "config.json"
-        values = json.loads(config.read_text())
-        values.pop("_name_or_path", None)
-        config.write_text(json.dumps(values, indent=2) + "\n")
+    for part in ("vae", "unet"):
+        _forget_origin(folder / part / "config.json")
     # The files are fp16, the computing is float32: what diffusers does by default, and transformers
     # only when the config says so.
     config = folder / "text_encoder" / "config.json"
@@ -53,3 +50,16 @@ def assemble(
     (folder / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)
     clip.save(clip_model, folder / "clip")
     dino.save(dino_backbone, folder / "dino")
+
+
+def replace_autoencoder(folder: Path, vae: AutoencoderKL) -> None:
+    """Write the base's autoencoder anew; its latents, and so their scale, are to be as before."""
+    vae.to(torch.float16).save_pretrained(folder / "vae", safe_serialization=True)
+    _forget_origin(folder / "vae" / "config.json")
+
+
+def _forget_origin(config: Path) -> None:
+    """Where a part was loaded from is of no use to others."""
+    values = json.loads(config.read_text())
+    values.pop("_name_or_path", None)
+    config.write_text(json.dumps(values, indent=2) + "\n")

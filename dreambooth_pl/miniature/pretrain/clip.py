@@ -128,7 +128,7 @@ def fit(
     noun_tokens = tokenizer()([f"a {noun}" for noun in nouns])
     of_noun = [torch.nonzero(noun_of == i)[:, 0].numpy() for i in noun_of.unique().tolist()]
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         rng = np.random.default_rng(stable_hash(seed, "clip", step))
         wanted_nouns = rng.integers(len(of_noun), size=BATCH)
         index = np.sort([rng.choice(of_noun[noun]) for noun in wanted_nouns])
@@ -157,9 +157,9 @@ def fit(
         wanted = noun_of[torch.from_numpy(index)].to(limits.device)
         classes = F.cross_entropy(class_logits, wanted)
         figures = {
-            "paired": float(paired.detach()),
-            "matched": float((same.gather(1, logits.argmax(1)[:, None]) > 0).float().mean()),
-            "class": float((class_logits.argmax(1) == wanted).float().mean()),
+            "paired": paired.detach(),
+            "matched": (same.gather(1, logits.argmax(1)[:, None]) > 0).float().mean(),
+            "class": (class_logits.argmax(1) == wanted).float().mean(),
         }
         return paired + classes, figures
 

@@ -191,7 +191,7 @@ def fit(
     nouns = np.array([noun_in(texts[0]) for texts in pictures.captions[::VIEWS]])
     by_noun = [np.flatnonzero(nouns == noun) for noun in sorted(set(nouns))]
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         rng = np.random.default_rng(stable_hash(seed, "dino", step))
         generator = torch.Generator().manual_seed(stable_hash(seed, "dino", "crops", step))
         subject = batch_of_subjects(rng, by_noun)
@@ -225,7 +225,7 @@ def fit(
             ]
         ).mean()
         contrast = apart(seen[: 2 * BATCH].float())
-        figures = {"dino": float(distilled.detach()), "contrast": float(contrast.detach())}
+        figures = {"dino": distilled.detach(), "contrast": contrast.detach()}
         return distilled + contrast, figures
 
     plan = Plan(steps, 1e-3, warmup=min(50, steps // 5), weight_decay=0.04, ema_decay=0.0)

@@ -55,6 +55,10 @@ class Limits:
     compile: bool = False
     """Compile networks where that pays: a sixth faster, after two minutes of compiling."""
 
+    def batch(self, cpu: int, gpu: int) -> int:
+        """How many pictures a step sees: a GPU is busy only with many at once."""
+        return cpu if self.device.type == "cpu" else gpu
+
 
 @functools.cache
 def fast_dtype(device_type: str) -> torch.dtype:
@@ -116,7 +120,7 @@ def _optimizers(model: nn.Module, plan: Plan) -> list[torch.optim.Optimizer]:
 def train(
     name: str,
     model: nn.Module,
-    loss: Callable[[int], tuple[Tensor, dict[str, float]]],
+    loss: Callable[[int], tuple[Tensor, dict[str, Tensor]]],
     plan: Plan,
     limits: Limits,
     report: Callable[[str], None],
@@ -161,7 +165,7 @@ def train(
         done, now = step + 1, time.monotonic()
         if done % plan.log_every == 0 or done == plan.steps:
             pace = (now - began) / (done - start)
-            shown = "  ".join(f"{k} {v:.4f}" for k, v in figures.items())
+            shown = "  ".join(f"{k} {float(v):.4f}" for k, v in figures.items())
             report(
                 f"{name}: {done}/{plan.steps}  loss {value.item():.4f}  {shown}  "
                 f"{pace:.3f} s/step  {(plan.steps - done) * pace / 60:.0f} min left"

@@ -16,9 +16,15 @@ from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, autocast, train
 from dreambooth_pl.miniature.pretrain.pictures import Pictures
 from dreambooth_pl.randomness import stable_hash
 
-BATCH = 8
+BATCH, GPU_BATCH = 8, 64
 PHOTO_SHARE = 0.2
-KL_WEIGHT = 1e-6
+PHOTO_CROPS = 4_000
+"""How many crops of natural photos are made beforehand."""
+KL_WEIGHT = 1e-4
+LATENT_NOISE = 0.4
+"""Most noise that the decoder sees on the latents, in parts of their deviation: it learns to draw
+from what a UNet has not quite finished, and the encoder to put what matters where noise spares it
+(as in 2507.15856)."""
 EDGE_WEIGHT = 0.5
 SUBJECT_WEIGHT = 3.0
 """Of an error on the subject, in relation to one on the scenery: a face has few pixels."""
@@ -26,8 +32,8 @@ SUBJECT_WEIGHT = 3.0
 
 def build() -> AutoencoderKL:
     """3 x 128 x 128 -> 4 x 16 x 16, with Stable Diffusion's block types at quarter width."""
-    return AutoencoderKL(
-        block_out_channels=(16, 32, 64, 128),
+    model = AutoencoderKL(
+        block_out_channels=(32, 64, 96, 128),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=1,
@@ -35,6 +41,10 @@ def build() -> AutoencoderKL:
         norm_num_groups=8,
         sample_size=128,
     )
+    # Latents without noise of their own to begin with: as much of it as a prior has, an untrained
+    # encoder's signal drowns in.
+    nn.init.constant_(model.quant_conv.bias[4:], -6.0)
+    return model
 
 
 def load_photos(folders: Sequence[Path], longest: int = 640) -> list[np.ndarray]:
@@ -59,6 +69,16 @@ def photo_crop(photos: Sequence[np.ndarray], rng: np.random.Generator) -> np.nda
     crop = Image.fromarray(photo[y : y + side, x : x + side])
     crop = crop.resize((128, 128), Image.Resampling.LANCZOS)
     return np.asarray(ImageOps.mirror(crop) if rng.random() < 0.5 else crop)
+
+
+def photo_crops(photos: Sequence[np.ndarray], seed: int) -> np.ndarray:
+    """`PHOTO_CROPS` views of the photos, [N, 128, 128, 3] uint8; none where there are no photos."""
+    rng = np.random.default_rng(stable_hash(seed, "vae", "crops"))
+    count = PHOTO_CROPS if photos else 0
+    crops = np.empty((count, 128, 128, 3), np.uint8)
+    for crop in crops:
+        crop[:] = photo_crop(photos, rng)
+    return crops
 
 
 def pixel_weights(masks: np.ndarray) -> Tensor:
@@ -86,27 +106,46 @@ def fit(
     limits: Limits,
     report: Callable[[str], None],
     start: nn.Module | None = None,
+    lock_encoder: bool = False,
 ) -> AutoencoderKL | None:
-    """Train the autoencoder: L1 + L2 + edges + a faint KL, as in latent diffusion (2112.10752)."""
+    """Train the autoencoder: L1 + L2 + edges + a faint KL, as in latent diffusion (2112.10752).
+
+    Args:
+        start: an autoencoder to go on from; None for an untrained one.
+        lock_encoder: train the decoder alone: a UNet that was trained on the latents stays valid.
+    """
     torch.manual_seed(stable_hash(seed, "vae", "init"))
     model = build() if start is None else start.train()
+    if lock_encoder:
+        for part in (model.encoder, model.quant_conv):
+            part.requires_grad_(False)
+    encoder, decoder = model.encoder, model.decoder
+    if limits.compile:
+        encoder, decoder = torch.compile(encoder), torch.compile(decoder)
+    batch = limits.batch(BATCH, GPU_BATCH)
+    crops = photo_crops(photos, seed)
+    from_photos = int(batch * PHOTO_SHARE) if photos else 0
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         rng = np.random.default_rng(stable_hash(seed, "vae", step))
-        index = np.sort(rng.integers(len(pictures), size=BATCH))
-        batch, masks = list(pictures.images[index]), pictures.masks[index]
-        if photos:
-            for i in range(int(BATCH * PHOTO_SHARE)):
-                batch[i], masks[i] = photo_crop(photos, rng), 0
+        index = np.sort(rng.integers(len(pictures), size=batch))
+        seen, masks = pictures.images[index], pictures.masks[index]
+        if from_photos:
+            seen[:from_photos] = crops[rng.integers(len(crops), size=from_photos)]
+            masks[:from_photos] = 0
         weights = pixel_weights(masks).to(limits.device)
-        pixels = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).to(limits.device)
+        pixels = torch.from_numpy(seen).permute(0, 3, 1, 2).to(limits.device)
         pixels = (pixels.float() / 127.5 - 1).contiguous()
-        noise = torch.Generator().manual_seed(stable_hash(seed, "vae", "noise", step))
+        generator = torch.Generator().manual_seed(stable_hash(seed, "vae", "noise", step))
         with autocast(limits.device):
-            posterior = model.encode(pixels).latent_dist
-            mean, std = posterior.mean.float(), posterior.std.float()
-            latents = mean + std * torch.randn(mean.shape, generator=noise).to(mean.device)
-            decoded = model.decode(latents).sample
+            moments = model.quant_conv(encoder(pixels)).float()
+            mean, log_variance = moments.chunk(2, dim=1)
+            log_variance = log_variance.clamp(-30, 20)
+            noise = torch.randn(2, *mean.shape, generator=generator).to(mean.device)
+            level = LATENT_NOISE * torch.rand(batch, 1, 1, 1, generator=generator)
+            level = level.to(mean.device) * mean.detach().std()
+            latents = mean + (log_variance / 2).exp() * noise[0] + level * noise[1]
+            decoded = decoder(model.post_quant_conv(latents))
         decoded = decoded.float()
         difference = decoded - pixels
         mse = difference.pow(2).mean()
@@ -115,20 +154,19 @@ def fit(
             (w * change.abs()).mean()
             for w, change in zip(trimmed(weights), edges(difference), strict=True)
         )
-        kl = 0.5 * (mean**2 + std**2 - 1 - 2 * std.log()).mean()
+        kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
         total = error + EDGE_WEIGHT * edge + KL_WEIGHT * kl
-        return total, {"psnr": float(10 * torch.log10(4 / mse.detach()))}
+        return total, {"psnr": 10 * torch.log10(4 / mse.detach())}
 
     plan = Plan(steps, 1e-3, muon_learning_rate=0.01, weight_decay=0.0)
     return train("vae", model, loss, plan, limits, report)
 
 
 @torch.no_grad()
-def encode(
-    model: AutoencoderKL, pictures: Pictures, report: Callable[[str], None], batch: int = 64
-) -> np.ndarray:
+def encode(model: AutoencoderKL, pictures: Pictures, report: Callable[[str], None]) -> np.ndarray:
     """Latent means of all pictures, unscaled, [N, 4, 16, 16] float16."""
     device = next(model.parameters()).device
+    batch = 64 if device.type == "cpu" else 500
     latents = np.empty((len(pictures), 4, 16, 16), np.float16)
     for start in range(0, len(pictures), batch):
         pixels = torch.from_numpy(np.ascontiguousarray(pictures.images[start : start + batch]))
