@@ -245,11 +245,15 @@ def test_balanced_targets_use_all_prototypes_alike():
     assert torch.allclose(targets.mean(0), torch.full((4,), 0.25), atol=0.03)
 
 
-def few_pictures(count):
-    drawn = [world.draw_with_mask(pictures.scene(0, index)[0]) for index in range(count)]
-    images = np.stack([np.asarray(picture) for picture, _ in drawn])
-    masks = np.stack([np.asarray(mask.reduce(4)) for _, mask in drawn])
-    return pictures.Pictures(images, masks, [["a dog"]] * count)
+def few_pictures(count, scene_of=pictures.scene):
+    drawn, masks, texts = [], [], []
+    for index in range(count):
+        scene, rng = scene_of(0, index)
+        picture, mask = world.draw_with_mask(scene)
+        drawn.append(np.asarray(picture))
+        masks.append(np.asarray(mask.reduce(4)))
+        texts.append([pictures.caption(scene, rng) for _ in range(4)])
+    return pictures.Pictures(np.stack(drawn), np.stack(masks), texts)
 
 
 def test_a_locked_encoder_stays_and_the_decoder_learns(tmp_path):
@@ -287,19 +291,13 @@ def test_photo_crops(tmp_path):
 def test_stages_write_a_base_that_the_libraries_load(tmp_path, capsys):
     """Two steps a stage: what matters is that every format is read back by its real reader."""
     for name, scene_of in pictures.SETS.items():
-        drawn, masks, texts = [], [], []
-        for index in range(16):
-            scene, rng = scene_of(0, index)
-            picture, mask = world.draw_with_mask(scene)
-            drawn.append(np.asarray(picture))
-            masks.append(np.asarray(mask.reduce(4)))
-            texts.append([pictures.caption(scene, rng) for _ in range(4)])
+        few = few_pictures(16, scene_of)
         folder = tmp_path / "work" / name
         folder.mkdir(parents=True)
-        np.save(folder / "0000000.npy", np.stack(drawn))
+        np.save(folder / "0000000.npy", few.images)
         with (folder / "0000000.masks").open("wb") as file:
-            np.save(file, np.stack(masks))
-        (folder / "0000000.json").write_text(json.dumps(texts))
+            np.save(file, few.masks)
+        (folder / "0000000.json").write_text(json.dumps(few.captions))
     out = tmp_path / "base"
     steps = [f"--{stage}-steps=2" for stage in ("vae", "clip", "dino")]
     arguments = ["vae", "clip", "dino", "text-to-image", *steps, "--steps=2", "--device=cpu"]

@@ -167,7 +167,8 @@ class Pretraining:
             replace_autoencoder(self.args.out, model.eval())
             return True
         model.eval().save_pretrained(self.args.work / "vae")
-        np.save(self.args.work / "latents.npy", vae.encode(model, drawn, self.report))
+        latents = vae.encode(model, drawn, self.limits, self.report)
+        np.save(self.args.work / "latents.npy", latents)
         return True
 
     def clip(self) -> bool:

@@ -163,15 +163,16 @@ def fit(
 
 
 @torch.no_grad()
-def encode(model: AutoencoderKL, pictures: Pictures, report: Callable[[str], None]) -> np.ndarray:
+def encode(
+    model: AutoencoderKL, pictures: Pictures, limits: Limits, report: Callable[[str], None]
+) -> np.ndarray:
     """Latent means of all pictures, unscaled, [N, 4, 16, 16] float16."""
-    device = next(model.parameters()).device
-    batch = 64 if device.type == "cpu" else 500
+    batch = limits.batch(64, 500)
     latents = np.empty((len(pictures), 4, 16, 16), np.float16)
     for start in range(0, len(pictures), batch):
         pixels = torch.from_numpy(np.ascontiguousarray(pictures.images[start : start + batch]))
-        pixels = pixels.permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
-        with autocast(device):
+        pixels = pixels.permute(0, 3, 1, 2).to(limits.device).float() / 127.5 - 1
+        with autocast(limits.device):
             mean = model.encode(pixels).latent_dist.mean
         latents[start : start + batch] = mean.float().cpu().numpy()
         if start // batch % 100 == 0:
