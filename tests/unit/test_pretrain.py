@@ -57,7 +57,8 @@ def test_a_paused_stage_ends_like_an_uninterrupted_one(tmp_path, muon_rate):
         assert torch.equal(a, b)
 
 
-def test_a_parameter_trains_with_its_share_of_the_learning_rate(tmp_path):
+@pytest.mark.parametrize("pace", [1.0, 0.3])
+def test_a_parameter_trains_with_its_share_of_the_learning_rate(tmp_path, pace):
     net = torch.nn.Linear(3, 2)
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
 
@@ -71,10 +72,10 @@ def test_a_parameter_trains_with_its_share_of_the_learning_rate(tmp_path):
         weight_decay=0.0,
         share=lambda parameter: 1.0 if parameter is net.weight else 0.25,
     )
-    train("toy", net, loss, plan, Limits(tmp_path, CPU), lambda text: None)
+    train("toy", net, loss, plan, Limits(tmp_path, CPU, pace=pace), lambda text: None)
     # Adam's first step is the learning rate, whatever the gradient
-    assert torch.allclose(before["weight"] - net.weight, torch.full((2, 3), 0.1))
-    assert torch.allclose(before["bias"] - net.bias, torch.full((2,), 0.025))
+    assert torch.allclose(before["weight"] - net.weight, torch.full((2, 3), pace * 0.1))
+    assert torch.allclose(before["bias"] - net.bias, torch.full((2,), pace * 0.025))
 
 
 def test_muon_trains_convolutions_as_the_matrices_they_are(tmp_path):
@@ -368,10 +369,11 @@ def test_an_earlier_stage_of_another_shape_is_named(tmp_path):
         main(["text-to-image", f"--work={tmp_path}", "--device=cpu"])
 
 
-def test_an_unknown_stage_is_named(capsys):
+@pytest.mark.parametrize("mistaken", ["wrold", "--pace=0", "--pace=-1"])
+def test_a_mistaken_stage_or_pace_is_named(capsys, mistaken):
     with pytest.raises(SystemExit):
-        main(["wrold"])
-    assert "wrold" in capsys.readouterr().err
+        main([mistaken])
+    assert mistaken.split("=")[0] in capsys.readouterr().err
 
 
 def test_scenes_of_the_world_are_keyed_by_index():

@@ -94,6 +94,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="compile the UNet: a sixth faster on a CPU, after two minutes of compiling",
     )
+    parser.add_argument(
+        "--pace",
+        type=float,
+        default=1.0,
+        help="part of the stages' learning rates: below 1 for weights in --start that are nearly "
+        "as good as they get",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of everything random")
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda"
@@ -111,6 +118,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(f"unknown stage {unknown[0]!r}; the stages are: {' '.join(STAGES)}")
     if args.start and not (args.start / "model_index.json").is_file():
         parser.error(f"--start {args.start} is not the folder of a base (no model_index.json)")
+    if not args.pace > 0:
+        parser.error(f"--pace {args.pace:g} is not above 0: it is a part of the learning rates")
     if args.lock_text and not args.start:
         parser.error("--lock-text needs --start, the base whose text tower is to stay")
     if args.lock_encoder and not args.start:
@@ -123,7 +132,9 @@ class Pretraining:
 
     def __init__(self, args: argparse.Namespace, report: Callable[[str], None]) -> None:
         self.args, self.report = args, report
-        self.limits = Limits(args.work, torch.device(args.device), args.minutes, args.compile)
+        self.limits = Limits(
+            args.work, torch.device(args.device), args.minutes, args.compile, args.pace
+        )
         args.work.mkdir(parents=True, exist_ok=True)
 
     def run(self, stage: str) -> bool:

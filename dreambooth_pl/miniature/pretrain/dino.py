@@ -32,6 +32,7 @@ classes and many subjects of each."""
 LOCAL_CROPS = 2
 PLAIN_SHARE = 0.3
 """How many pictures show the subject on a plain ground: there, it is all that views share."""
+MUON_LEARNING_RATE = 0.01
 PROTOTYPES = 512
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.05
 SINKHORN_ROUNDS = 3
@@ -228,7 +229,14 @@ def fit(
         figures = {"dino": distilled.detach(), "contrast": contrast.detach()}
         return distilled + contrast, figures
 
-    plan = Plan(steps, 1e-3, warmup=min(50, steps // 5), weight_decay=0.04, ema_decay=0.0)
+    plan = Plan(
+        steps,
+        1e-3,
+        muon_learning_rate=MUON_LEARNING_RATE,
+        warmup=min(50, steps // 5),
+        weight_decay=0.04,
+        ema_decay=0.0,
+    )
     trained = train("dino", model, loss, plan, limits, report)
     return None if trained is None else centred(trained.teacher.backbone, pictures)
 

@@ -46,7 +46,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a stage keeps its state and when it pauses."""
+    """Where a stage keeps its state, how fast it learns and when it pauses."""
 
     folder: Path
     device: torch.device
@@ -54,6 +54,8 @@ class Limits:
     """Pause after so long; the next call goes on."""
     compile: bool = False
     """Compile networks where that pays: a sixth faster, after two minutes of compiling."""
+    pace: float = 1.0
+    """Part of the stages' learning rates to train with."""
 
     def batch(self, cpu: int, gpu: int) -> int:
         """How many pictures a step sees: a GPU is busy only with many at once."""
@@ -153,7 +155,7 @@ def train(
     for step in range(start, plan.steps):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * course(plan, step)
+                group["lr"] = limits.pace * group["peak"] * course(plan, step)
         value, figures = loss(step)
         value.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-ENDS = ("conv_in", "conv_out", "quant_conv")
+ENDS = ("conv_in", "conv_out", "quant_conv", "patch_embed", "pos_embed", "cls_token", "prototypes")
 """Layers between a network and its data: these stay with AdamW."""
 
 
