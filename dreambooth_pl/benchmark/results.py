@@ -81,7 +81,7 @@ def write_results(
     _write(out / f"{TABLE}.json", to_json(rows, differences))
     _write(out / f"{RUNS_TABLE}.md", render(of_runs, "markdown"))
     _write(out / f"{RUNS_TABLE}.json", to_json(of_runs))
-    sheet = benchmark_sheet(own, benchmark.name)
+    sheet = benchmark_sheet(own, benchmark.protocol, benchmark.name)
     if sheet is not None:
         save_png(sheet, out / SHEET, {"title": benchmark.name})
     return Results(tuple(rows), tuple(differences), tuple(notes), tuple(failures))
