@@ -11,6 +11,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
+from dreambooth_pl.benchmark.drawing import draw_beside
 from dreambooth_pl.benchmark.executors import Executor, LocalExecutor
 from dreambooth_pl.benchmark.job_folder import check_unchanged, complete_run, newest_checkpoint
 from dreambooth_pl.benchmark.jobs import Job, check_photos, expand
@@ -48,7 +51,7 @@ def main(args: Sequence[str] | None = None, executor: Executor | None = None) ->
         device = find_device(options.device)
         with locked(out) as descriptor:
             executor = executor or LocalExecutor([descriptor], options.at_once)
-            return _run(benchmark, jobs, out, device, executor)
+            return _run(benchmark, jobs, out, device, executor, beside=options.at_once > 1)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -81,7 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
         type=positive,
         default=1,
         metavar="N",
-        help="trainings beside each other, each with its share of the cores (default: %(default)s)",
+        help="trainings, then drawings of subjects, beside each other, each with its share of the "
+        "cores (default: %(default)s)",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="check all, show the jobs and commands, run nothing"
@@ -118,12 +122,19 @@ def parse(job: Job) -> str:
 
 
 def _run(
-    benchmark: Benchmark, jobs: Sequence[Job], out: Path, device: object, executor: Executor
+    benchmark: Benchmark,
+    jobs: Sequence[Job],
+    out: Path,
+    device: str | torch.device,
+    executor: Executor,
+    beside: bool,
 ) -> int:
     reporter = ProgressReporter()
     folders, failures = train(jobs, executor, reporter)
     unscored: tuple[str, ...] = ()
     if folders:
+        if beside:
+            draw_beside(folders, benchmark.protocol, out, str(device), executor, reporter)
         results = write_results(benchmark, jobs, folders, out, device, reporter)
         unscored = results.failures
         if results.rows:

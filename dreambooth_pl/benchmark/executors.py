@@ -13,24 +13,26 @@ from typing import Protocol
 
 import dreambooth_pl
 
-TRAIN = Path(dreambooth_pl.__file__).parents[1] / "train.py"
+ROOT = Path(dreambooth_pl.__file__).parents[1]  # where the scripts are
 _SECONDS_TO_STOP = 30.0
 _SECONDS_BETWEEN_LOOKS = 0.1
 
 
 @dataclass(frozen=True)
 class Task:
-    """A training to be run.
+    """A training, or another script of the project, to be run.
 
     Attributes:
         name: unique among the tasks.
-        arguments: what stands after ``train.py``.
+        arguments: what stands after the script.
         log: file that everything it says is appended to; its folder exists.
+        script: its name.
     """
 
     name: str
     arguments: tuple[str, ...]
     log: Path
+    script: str = "train.py"
 
 
 class Executor(Protocol):
@@ -49,12 +51,12 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """Runs ``train.py`` on this machine, by this Python, in the order of the tasks.
+    """Runs scripts on this machine, by this Python, in the order of the tasks.
 
     Args:
-        held_open: file descriptors that the trainings keep open as long as they live.
-        at_once: how many trainings run beside each other; each gets its share of the cores. Small
-            networks use one core much better than several.
+        held_open: file descriptors that the processes keep open as long as they live.
+        at_once: how many run beside each other; each gets its share of the cores. Small networks
+            use one core much better than several.
     """
 
     def __init__(self, held_open: Sequence[int] = (), at_once: int = 1) -> None:
@@ -65,7 +67,7 @@ class LocalExecutor:
     def __call__(
         self, tasks: Sequence[Task], started: Callable[[Task], None]
     ) -> Iterator[tuple[Task, int]]:
-        """See ``Executor``. An interruption ends the trainings that run, too."""
+        """See ``Executor``. An interruption ends the processes that run, too."""
         waiting = list(tasks)
         running: list[tuple[Task, subprocess.Popen[bytes]]] = []
         try:
@@ -86,7 +88,7 @@ class LocalExecutor:
     def _start(self, task: Task) -> subprocess.Popen[bytes]:
         with task.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, str(TRAIN), *task.arguments],
+                [sys.executable, str(ROOT / task.script), *task.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

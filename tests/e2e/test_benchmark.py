@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import yaml
 from interruption import PowerCut
 from PIL import Image
 
-from dreambooth_pl import cli
+from dreambooth_pl import cli, cli_evaluate
 from dreambooth_pl.benchmark.executors import Task
 from dreambooth_pl.benchmark.sheet import final_probes
 from dreambooth_pl.cli_benchmark import main
@@ -41,7 +42,10 @@ class InProcess:
                 contextlib.redirect_stdout(log),
                 contextlib.redirect_stderr(log),
             ):
-                status = cli.main([*task.arguments, *([CUT] if task.name == self.cut else [])])
+                if task.script == "evaluate.py":
+                    status = cli_evaluate.main(task.arguments)
+                else:
+                    status = cli.main([*task.arguments, *([CUT] if task.name == self.cut else [])])
             yield task, status
 
     @property
@@ -128,6 +132,31 @@ def test_whole_failed_killed_and_resumed(small, capfd) -> None:
     assert (Path(runs) / "version_1/lora").is_dir()
     for name in ("table.md", "table.json", "runs.json", "contact_sheet.png"):
         assert Path("other", name).read_bytes() == (out / name).read_bytes(), name
+
+
+def test_subjects_are_drawn_beside_each_other_and_then_scored_together(small) -> None:
+    content = yaml.safe_load(FILE.read_text())
+    photos = Path(content["subjects"][0]["photos"])
+    content["subjects"] += [{"name": "tom", "photos": "tom", "class_noun": "dog"}]
+    content["variants"] = content["variants"][::2]
+    content["set"] |= {"trainer.max_steps": 1, "probe.every_n_steps": 0}
+    FILE.write_text(yaml.safe_dump(content))
+    shutil.copytree(photos, "tom")
+
+    executor = InProcess()
+    assert benchmark(executor, "--at-once", "2") == 0
+    jobs = [f"{s}-{v}-seed7" for v in ("plain", "text") for s in ("rex", "tom")]
+    assert executor.names == [*jobs, str(photos), "tom"]
+    out = Path("benchmark_runs/small")
+    drawn = max(path.stat().st_mtime_ns for path in out.glob("runs/**/evaluation/probes/**/*.png"))
+    assert drawn < (out / "drawing/01_tom.txt").stat().st_mtime_ns, "drawn again to be scored"
+    assert "real photos" in (out / "drawing/00_photos.txt").read_text()
+    rows = {row["run"]: row for row in json.loads((out / "table.json").read_text())}
+    assert rows["plain"]["n_images"] == rows["base"]["n_images"] == 16
+
+    again = InProcess()
+    assert benchmark(again, "--at-once", "2") == 0
+    assert again.names == []  # nothing is left to train or to draw
 
 
 def test_mistakes_are_told_before_anything_runs(small, capsys) -> None:

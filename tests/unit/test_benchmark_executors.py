@@ -30,10 +30,10 @@ sys.exit(int(sys.argv[1]))
 @pytest.fixture()
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A script in the place of train.py, which takes half a minute to start on a slow machine."""
-    assert executors.TRAIN.is_file() and executors.TRAIN.name == "train.py"
+    assert (executors.ROOT / Task("any", (), tmp_path).script).is_file()
     script = tmp_path / "train.py"
     script.write_text(STAND_IN)
-    monkeypatch.setattr(executors, "TRAIN", script)
+    monkeypatch.setattr(executors, "ROOT", tmp_path)
     return script
 
 
@@ -61,7 +61,7 @@ def test_tasks_beside_each_other_share_the_cores(tmp_path, monkeypatch) -> None:
         "print('threads', os.environ['OMP_NUM_THREADS'])\n"
         "sys.exit(0 if other.exists() else 1)\n"
     )
-    monkeypatch.setattr(executors, "TRAIN", script)
+    monkeypatch.setattr(executors, "ROOT", tmp_path)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     files = [str(tmp_path / name) for name in "ab"]
     tasks = [
