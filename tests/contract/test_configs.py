@@ -85,8 +85,9 @@ def test_published_settings(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["sd15", "sd21", "sdxl"])
-def test_real_bases_keep_the_published_lora_scale(name: str) -> None:
+def test_real_bases_keep_the_published_loss_and_lora_scale(name: str) -> None:
     config = read(CONFIGS / f"base/{name}.yaml")
+    assert config["model.min_snr_gamma"] is None
     assert config["sampling.lora_scale_unet"] == config["sampling.lora_scale_text_encoder"] == 0.4
 
 
