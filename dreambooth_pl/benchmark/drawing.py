@@ -53,6 +53,10 @@ def draw_beside(
         )
         for number, (photos, runs) in enumerate(by_photos.items())
     ]
+
+    def started(task: Task) -> None:
+        reporter.line(f"images of {task.name} are being drawn; the log is {task.log}")
+
     with reporter.task("drawing of subjects", total=len(tasks)) as progress:
-        for done, (task, status) in enumerate(executor(tasks, lambda task: None), start=1):
+        for done, (task, status) in enumerate(executor(tasks, started), start=1):
             progress.update(done, note=f"{task.name} {'failed' if status else 'done'}")
