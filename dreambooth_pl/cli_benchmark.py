@@ -125,7 +125,7 @@ def _run(
     benchmark: Benchmark,
     jobs: Sequence[Job],
     out: Path,
-    device: str | torch.device,
+    device: torch.device,
     executor: Executor,
     beside: bool,
 ) -> int:

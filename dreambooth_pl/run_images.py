@@ -67,9 +67,7 @@ class Drawer:
         """What is asked of the run: the protocol's images, or those of the class."""
         if of_class:
             return class_plan(run.class_noun, run.seed, self.class_images)
-        return make_plan(
-            self.protocol, run.identifier, run.class_noun, run.seed, run.instance_dir.name
-        )
+        return plan_of(run, self.protocol)
 
     def settings(self, run: Run) -> SamplingSettings:
         """The run's sampler at the batch size of images that are there already, else the best.
@@ -125,6 +123,11 @@ class Drawer:
         if self.shard[0] == 0:
             write_index(folder, drawing.file_names(), self.plan(run, of_class))
         return images
+
+
+def plan_of(run: Run, protocol: str) -> Plan:
+    """What a protocol asks of a run; see ``protocols.make_plan``."""
+    return make_plan(protocol, run.identifier, run.class_noun, run.seed, run.instance_dir.name)
 
 
 def folder_of(run: Run, protocol: str, what: str = TUNED) -> Path:

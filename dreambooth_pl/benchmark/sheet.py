@@ -11,9 +11,8 @@ from dreambooth_pl.benchmark.table import JobLine
 from dreambooth_pl.contact_sheet import image_table
 from dreambooth_pl.prompts import fill
 from dreambooth_pl.protocols import PROBES as PROBES_PROTOCOL
-from dreambooth_pl.protocols import make_plan
 from dreambooth_pl.run_folder import PROBES
-from dreambooth_pl.run_images import TUNED, folder_of
+from dreambooth_pl.run_images import TUNED, folder_of, plan_of
 from dreambooth_pl.runs import Run
 from dreambooth_pl.sampling import probe_requests
 
@@ -81,12 +80,7 @@ def evaluation_images(
         Up to ``COLUMNS`` prompt templates that the protocol asks of all runs, spread evenly over
         them, and by run the first image of each.
     """
-    plans = {
-        name: make_plan(
-            protocol, run.identifier, run.class_noun, run.seed, run.instance_dir.name
-        ).templates
-        for name, run in runs.items()
-    }
+    plans = {name: plan_of(run, protocol).templates for name, run in runs.items()}
     shared = [
         template
         for template in dict.fromkeys(next(iter(plans.values())))

@@ -32,7 +32,6 @@ classes and many subjects of each."""
 LOCAL_CROPS = 2
 PLAIN_SHARE = 0.3
 """How many pictures show the subject on a plain ground: there, it is all that views share."""
-MUON_LEARNING_RATE = 0.01
 PROTOTYPES = 512
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.05
 SINKHORN_ROUNDS = 3
@@ -232,7 +231,7 @@ def fit(
     plan = Plan(
         steps,
         1e-3,
-        muon_learning_rate=MUON_LEARNING_RATE,
+        muon_learning_rate=0.01,
         warmup=min(50, steps // 5),
         weight_decay=0.04,
         ema_decay=0.0,

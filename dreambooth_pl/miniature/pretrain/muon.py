@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 ENDS = ("conv_in", "conv_out", "quant_conv", "patch_embed", "pos_embed", "cls_token", "prototypes")
-"""Layers between a network and its data: these stay with AdamW."""
+"""Layers between a network and its data, and tables of vectors: these stay with AdamW."""
 
 
 class ConvolutionMuon(torch.optim.Muon):
