@@ -21,7 +21,7 @@ PHOTO_SHARE = 0.2
 PHOTO_CROPS = 4_000
 """How many crops of natural photos are made beforehand."""
 KL_WEIGHT = 1e-4
-LATENT_NOISE = 0.4
+LATENT_NOISE = 0.3
 """Most noise that the decoder sees on the latents, in parts of their deviation: it learns to draw
 from what a UNet has not quite finished, and the encoder to put what matters where noise spares it
 (as in 2507.15856)."""
