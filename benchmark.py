@@ -1,8 +1,7 @@
 """Train and compare variants: ``python benchmark.py --config FILE``; see ``--help``."""
 
-import sys
-
 from dreambooth_pl.cli_benchmark import main
+from dreambooth_pl.command_line import run_command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

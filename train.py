@@ -1,8 +1,7 @@
 """Train: `python train.py fit --config configs/sks.yaml`; see `python train.py fit --help`."""
 
-import sys
-
 from dreambooth_pl.cli import main
+from dreambooth_pl.command_line import run_command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import warnings
+from collections.abc import Callable
+from typing import NoReturn
 
 import torch
 from rich.console import Console
@@ -13,7 +16,34 @@ from rich.console import Console
 from dreambooth_pl.errors import UserError
 
 INTERRUPTED = 130  # exit status of a process that Ctrl-C has ended
+_BROKEN_PIPE = 141  # what shells report for a process whose reader has left
 _PIPE_WIDTH = 160  # columns of a pipe or a file, which have no width of their own: nothing squeezed
+
+
+def run_command(main: Callable[[], int | None]) -> NoReturn:
+    """Exit with the status of `main`; without a traceback where its output's reader has left.
+
+    That is what `... | head` does, and no fault of the command.
+    """
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _output_is_broken():
+            raise
+        status = _BROKEN_PIPE
+    sys.exit(status)
+
+
+def _output_is_broken() -> bool:
+    """Tell whether standard output has lost its reader; if so, let what is left go nowhere."""
+    output = sys.stdout.fileno()
+    try:
+        os.write(output, b"\n")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # or exiting fails, too
+        return True
+    return False
 
 
 def find_device(name: str) -> torch.device:

@@ -1,8 +1,7 @@
 """Take a run elsewhere: ``python -m dreambooth_pl.export RUN --format kohya --out FOLDER``."""
 
-import sys
-
 from dreambooth_pl.cli_export import main
+from dreambooth_pl.command_line import run_command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -1,8 +1,7 @@
 """Find a rare word for a subject: ``python -m dreambooth_pl.identifiers --class dog``."""
 
-import sys
-
 from dreambooth_pl.cli_identifiers import main
+from dreambooth_pl.command_line import run_command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from dreambooth_pl.command_line import run_command
 from dreambooth_pl.contact_sheet import contact_sheet
 from dreambooth_pl.encoders import Encoders, EncoderSettings, load_encoders
 from dreambooth_pl.miniature import sheets, subjects, world
@@ -228,4 +229,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

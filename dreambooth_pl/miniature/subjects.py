@@ -10,6 +10,7 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+from dreambooth_pl.command_line import run_command
 from dreambooth_pl.miniature import world
 from dreambooth_pl.miniature.canvas import Colour
 from dreambooth_pl.miniature.look import Look, Pose, SubjectClass
@@ -102,4 +103,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)
