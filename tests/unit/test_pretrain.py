@@ -148,7 +148,7 @@ def test_an_error_on_the_subject_weighs_three_times_one_on_the_scenery():
     masks = np.zeros((2, 32, 32), np.uint8)
     masks[0, :16] = 255  # the upper half; the second picture shows no subject
     for weights in (
-        vae.pixel_weights(masks)[:, 0].numpy(),
+        vae.pixel_weights(torch.from_numpy(masks))[:, 0].numpy(),
         text_to_image.cell_weights(masks).astype(float),
     ):
         half = weights.shape[1] // 2

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -60,6 +61,18 @@ class Limits:
     def batch(self, cpu: int, gpu: int) -> int:
         """How many pictures a step sees: a GPU is busy only with many at once."""
         return cpu if self.device.type == "cpu" else gpu
+
+    def near(self, array: np.ndarray) -> Tensor:
+        """The array in the device's memory, where it takes less than half of what is free there.
+
+        Gathering batches in the host's memory instead takes several times a GPU's step.
+        """
+        tensor = torch.from_numpy(array)
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            if array.nbytes > free // 2:
+                return tensor
+        return tensor.to(self.device)
 
 
 @functools.cache

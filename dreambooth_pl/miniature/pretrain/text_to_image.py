@@ -98,10 +98,10 @@ def fit(
     network = torch.compile(model) if limits.compile else model
     text_encoder = text_encoder.to(limits.device).eval().requires_grad_(False)
     tokens = tokenizer()([c for texts in pictures.captions for c in texts] + [""])
-    tokens = torch.where(tokens == 0, PAD, tokens)
+    tokens = torch.where(tokens == 0, PAD, tokens).to(limits.device)
     unconditional, tokens = tokens[-1], tokens[:-1].view(len(pictures), -1, tokens.shape[-1])
     alphas = scheduler().alphas_cumprod.to(limits.device)
-    data, weights = torch.from_numpy(latents), torch.from_numpy(cell_weights(pictures.masks))
+    data, weights = limits.near(latents), limits.near(cell_weights(pictures.masks))
     up_to = np.cumsum(sampling_shares([noun_in(texts[0]) for texts in pictures.captions]))
     batch = limits.batch(BATCH, GPU_BATCH)
 
@@ -112,9 +112,9 @@ def fit(
         index = torch.from_numpy(chosen)
         clean = data[index].float().to(limits.device)
         which = torch.from_numpy(rng.integers(tokens.shape[1], size=batch))
-        words = tokens[index, which]
-        dropped = torch.from_numpy(rng.random(batch) < CAPTION_DROPOUT)
-        words = torch.where(dropped[:, None], unconditional, words).to(limits.device)
+        words = tokens[index.to(limits.device), which.to(limits.device)]
+        dropped = torch.from_numpy(rng.random(batch) < CAPTION_DROPOUT).to(limits.device)
+        words = torch.where(dropped[:, None], unconditional, words)
         noise = torch.randn(clean.shape, generator=generator).to(limits.device)
         timesteps = random_timesteps(batch, generator).to(limits.device)
         noisy = diffusion.add_noise(clean, noise, timesteps, alphas)

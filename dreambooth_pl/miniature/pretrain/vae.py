@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -81,9 +82,9 @@ def photo_crops(photos: Sequence[np.ndarray], seed: int) -> np.ndarray:
     return crops
 
 
-def pixel_weights(masks: np.ndarray) -> Tensor:
+def pixel_weights(masks: Tensor) -> Tensor:
     """Weights [B, 1, 128, 128] of mean 1 in each picture, from masks [B, 32, 32] of subjects."""
-    share = torch.from_numpy(masks).float()[:, None] / 255
+    share = masks.float()[:, None] / 255
     weights = F.interpolate(1 + (SUBJECT_WEIGHT - 1) * share, scale_factor=4, mode="nearest")
     return weights / weights.mean((1, 2, 3), keepdim=True)
 
@@ -123,19 +124,24 @@ def fit(
     if limits.compile:
         encoder, decoder = torch.compile(encoder), torch.compile(decoder)
     batch = limits.batch(BATCH, GPU_BATCH)
-    crops = photo_crops(photos, seed)
     from_photos = int(batch * PHOTO_SHARE) if photos else 0
+
+    @functools.cache
+    def data() -> tuple[Tensor, Tensor, Tensor]:  # not where no step is left to do
+        arrays = (pictures.images, pictures.masks, photo_crops(photos, seed))
+        return tuple(limits.near(array) for array in arrays)
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         rng = np.random.default_rng(stable_hash(seed, "vae", step))
-        index = np.sort(rng.integers(len(pictures), size=batch))
-        seen, masks = pictures.images[index], pictures.masks[index]
+        images, masks, crops = data()
+        index = torch.from_numpy(np.sort(rng.integers(len(pictures), size=batch)))
+        seen, subjects = images[index].to(limits.device), masks[index].to(limits.device)
         if from_photos:
-            seen[:from_photos] = crops[rng.integers(len(crops), size=from_photos)]
-            masks[:from_photos] = 0
-        weights = pixel_weights(masks).to(limits.device)
-        pixels = torch.from_numpy(seen).permute(0, 3, 1, 2).to(limits.device)
-        pixels = (pixels.float() / 127.5 - 1).contiguous()
+            which = torch.from_numpy(rng.integers(len(crops), size=from_photos))
+            seen[:from_photos] = crops[which].to(limits.device)
+            subjects[:from_photos] = 0
+        weights = pixel_weights(subjects)
+        pixels = (seen.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous()
         generator = torch.Generator().manual_seed(stable_hash(seed, "vae", "noise", step))
         with autocast(limits.device):
             moments = model.quant_conv(encoder(pixels)).float()
