@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,14 +19,17 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from dreambooth_pl.command_line import run_command
+from dreambooth_pl.command_line import positive, run_command
 from dreambooth_pl.contact_sheet import contact_sheet
+from dreambooth_pl.data.photos import read_photo
 from dreambooth_pl.encoders import Encoders, EncoderSettings, load_encoders
+from dreambooth_pl.errors import UserError
 from dreambooth_pl.miniature import sheets, subjects, world
 from dreambooth_pl.miniature.pretrain.pictures import NOUNS, SETTINGS, scene
 from dreambooth_pl.miniature.settings import SETTINGS as PLACES
 from dreambooth_pl.models import Base, load_base
 from dreambooth_pl.prompts import IDENTIFIERS, SUBJECTS
+from dreambooth_pl.run_folder import check_writable
 from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate, image_seed
 
 HELD_OUT_SEED = 1
@@ -138,6 +142,20 @@ def subject_figures(encoders: Encoders) -> dict[str, float]:
     }
 
 
+def photo_squares(folder: Path) -> list[Image.Image]:
+    """The JPEG photos below a folder, upright, their middle squares at 128 px.
+
+    Raises:
+        UserError: there is none, or one cannot be read.
+    """
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg"})
+    if not found:
+        raise UserError(
+            f"--photos {folder}: no JPEG photo is there. Name a folder that holds some."
+        )
+    return [ImageOps.fit(read_photo(path), (128, 128)) for path in found]
+
+
 def figures(
     folder: Path,
     photos: Path | None,
@@ -150,7 +168,18 @@ def figures(
     Args:
         photos: folder of natural photos for `vae_psnr_photo`; without it the figure is left out.
         out: where contact sheets go, or None.
+
+    Raises:
+        UserError: no base or no photo is there, or `out` cannot be written to.
     """
+    if not (folder / "model_index.json").is_file():
+        raise UserError(
+            f"--base {folder}: it is not the folder of a base, such as data/miniature (no "
+            "model_index.json)."
+        )
+    natural = [] if photos is None else photo_squares(photos)
+    if out is not None:
+        check_writable(out, "--out")
     base = load_base(str(folder))
     names = EncoderSettings(clip=f"local-dir:{folder}/clip", dino=f"local-dir:{folder}/dino")
     encoders = load_encoders(names)
@@ -160,14 +189,9 @@ def figures(
     value, decoded = through_vae(base, drawn)
     result = {"vae_psnr_drawn": value}
     shown = list(zip(drawn[:8], decoded[:8], ["drawn"] * 8, strict=True))
-    if photos is not None:
-        found = sorted(p for p in photos.rglob("*") if p.suffix.lower() in {".jpg", ".jpeg"})
-        squares = [
-            ImageOps.fit(ImageOps.exif_transpose(Image.open(p)).convert("RGB"), (128, 128))
-            for p in found
-        ]
-        result["vae_psnr_photo"], decoded = through_vae(base, squares)
-        shown += zip(squares[:4], decoded[:4], ["photo"] * len(squares[:4]), strict=True)
+    if natural:
+        result["vae_psnr_photo"], decoded = through_vae(base, natural)
+        shown += zip(natural[:4], decoded[:4], ["photo"] * len(natural[:4]), strict=True)
     progress("encoders on drawn pictures")
     result |= drawn_accuracy(encoders, 400)
     result |= subject_figures(encoders)
@@ -208,24 +232,40 @@ def _generate(base: Base, prompts: Sequence[str], sampling: SamplingSettings) ->
     return list(generate(base, requests, sampling))
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def build_parser() -> argparse.ArgumentParser:
+    """The options of ``python -m dreambooth_pl.miniature.report``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dreambooth_pl.miniature.report", description=__doc__
+    )
     parser.add_argument("--base", type=Path, default=Path("data/miniature"), help="its folder")
     parser.add_argument("--photos", type=Path, help="folder of natural photos (JPEG)")
-    parser.add_argument("--images", type=int, default=96, help="generated pictures a figure")
+    parser.add_argument("--images", type=positive, default=96, help="generated pictures a figure")
     parser.add_argument("--out", type=Path, help="folder for contact sheets")
     parser.add_argument("--format", choices=("table", "json"), default="table")
-    args = parser.parse_args()
+    return parser
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status.
+
+    Args:
+        args: what stands after the program's name; None for the process's own arguments.
+    """
+    options = build_parser().parse_args(args)
     console = Console(stderr=True)
-    result = figures(args.base, args.photos, args.images, args.out, console.print)
-    if args.format == "json":
+    try:
+        result = figures(options.base, options.photos, options.images, options.out, console.print)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if options.format == "json":
         print(json.dumps(result, indent=2))
-        return
+        return 0
     table = Table("figure", "value")
     for key, value in result.items():
         table.add_row(key, f"{value:.3f}")
     Console().print(table)
+    return 0
 
 
 if __name__ == "__main__":

@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from dreambooth_pl.command_line import run_command
+from dreambooth_pl.data.photos import MASK_SUFFIX
+from dreambooth_pl.errors import UserError
 from dreambooth_pl.miniature import world
 from dreambooth_pl.miniature.canvas import Colour
 from dreambooth_pl.miniature.look import Look, Pose, SubjectClass
@@ -31,6 +38,7 @@ SETTINGS = (
 )
 """Where the photos are taken: everyday places, none of them asked for by the seed's probes."""
 
+_PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 
 KINDS: dict[str, dict[str, str]] = {
     "backpack_dog": {"front": "face"},
@@ -83,23 +91,85 @@ def photos(name: str, count: int = 5) -> list[world.Scene]:
 
 
 def write(name: str, folder: Path, size: int = 128) -> list[Path]:
-    """Draw a subject's photos as `folder/NN.png`; returns the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for i, scene in enumerate(photos(name)):
-        paths.append(folder / f"{i:02d}.png")
-        world.draw(scene, size).save(paths[-1])
-    return paths
+    """Draw a subject's photos as `folder/NN.png`; returns the paths.
+
+    Raises:
+        UserError: the folder holds other pictures, which are not to be mixed with these or lost, or
+            it cannot be written to. Nothing is written then.
+    """
+    drawn = {folder / f"{i:02d}.png": world.draw(s, size) for i, s in enumerate(photos(name))}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in sorted(folder.iterdir()):
+            if not _is_picture(path) or (path in drawn and _shows(path, drawn[path])):
+                continue
+            raise UserError(
+                f"{path} is not one of the drawn photos of {name}: nothing was written. Name "
+                f"another folder than {folder.parent}, or move the file elsewhere."
+            )
+        for path, image in drawn.items():
+            if not path.exists():
+                image.save(path)
+    except OSError as error:
+        raise UserError(f"Cannot write to {folder}: {error.strerror or error}.") from error
+    return list(drawn)
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in _PICTURES and not path.name.endswith(MASK_SUFFIX)
+
+
+def _shows(path: Path, image: Image.Image) -> bool:
+    """Tell whether a file shows the image, but for rounding, in which versions of Pillow differ."""
+    try:
+        found = Image.open(path).convert("RGB")
+    except OSError:
+        return False
+    if found.size != image.size:
+        return False
+    difference = np.asarray(found).astype(int) - np.asarray(image)
+    return bool(np.abs(difference).mean() < 1)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of ``python -m dreambooth_pl.miniature.subjects``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dreambooth_pl.miniature.subjects", description=__doc__
+    )
     parser.add_argument("out", type=Path, help="folder to draw into, one folder a subject")
-    parser.add_argument("names", nargs="*", default=[DEFAULT_SUBJECT, *SUBJECTS], help="subjects")
-    args = parser.parse_args()
-    for name in args.names:
-        print(f"{name}: {len(write(name, args.out / name))} photos")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        type=_subject,
+        default=[DEFAULT_SUBJECT, *SUBJECTS],
+        help=f"which of {DEFAULT_SUBJECT}, {', '.join(SUBJECTS)}; all by default",
+    )
+    return parser
+
+
+def _subject(name: str) -> str:
+    known = (DEFAULT_SUBJECT, *SUBJECTS)
+    if name not in known:
+        raise argparse.ArgumentTypeError(
+            f"no subject is called {name!r}; there are {', '.join(known)}"
+        )
+    return name
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status.
+
+    Args:
+        args: what stands after the program's name; None for the process's own arguments.
+    """
+    options = build_parser().parse_args(args)
+    try:
+        for name in options.names:
+            print(f"{name}: {len(write(name, options.out / name))} photos")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from dreambooth_pl.cli_generate_options import build_parser as build_generate_pa
 from dreambooth_pl.cli_generate_options import check_only_reproduces
 from dreambooth_pl.cli_identifiers import build_parser as build_identifiers_parser
 from dreambooth_pl.miniature.pretrain.__main__ import parse as parse_pretrain
+from dreambooth_pl.miniature.report import build_parser as build_report_parser
+from dreambooth_pl.miniature.subjects import build_parser as build_subjects_parser
 from dreambooth_pl.prompts import check_template
 from dreambooth_pl.protocols import make_plan
 
@@ -71,8 +73,10 @@ def test_command_is_understood(words, monkeypatch, capsys):
             source = (REPOSITORY / script).read_text()
             for option in options[::2]:
                 assert f'add_argument("{option}"' in source
-        case ["python", "-m", module, *_]:
-            assert (REPOSITORY / (module.replace(".", "/") + ".py")).is_file()
+        case ["python", "-m", "dreambooth_pl.miniature.report", *arguments]:
+            build_report_parser().parse_args(arguments)
+        case ["python", "-m", "dreambooth_pl.miniature.subjects", *arguments]:
+            build_subjects_parser().parse_args(arguments)
         case ["pip", "install", "-c", constraints, "-e", what]:
             assert (REPOSITORY / constraints).is_file()
             assert what in (".", ".[dev]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from scipy.stats import mannwhitneyu
 
 from dreambooth_pl.miniature import report, sheets
@@ -39,3 +40,36 @@ def test_sheets_show_every_picture():
     subjects_sheet = sheets.subjects_sheet(["dog6", "can"])
     assert subjects_sheet.width > 5 * 128
     assert subjects_sheet.height > 2 * 128
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--photos", "nowhere"], "--photos nowhere: no JPEG photo is there"),
+        (["--base", "nowhere/base"], "--base nowhere/base: it is not the folder of a base"),
+        (["--out", "a_file"], "Cannot write to a_file"),
+    ],
+    ids=["photos", "base", "out"],
+)
+def test_mistakes_are_told_before_anything_is_measured(
+    arguments, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_file").touch()
+    assert report.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error
+    assert error.count("\n") == 1
+
+
+def test_photos_are_upright_squares(tmp_path):
+    photo = Image.new("RGB", (60, 40), "white")
+    photo.paste((255, 0, 0), (0, 0, 60, 10))  # red above
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held on its side: to be turned a quarter clockwise
+    (tmp_path / "deep").mkdir()
+    photo.rotate(90, expand=True).save(tmp_path / "deep" / "a.JPG", exif=exif, quality=95)
+    (square,) = report.photo_squares(tmp_path)
+    assert square.size == (128, 128)
+    red, green, _ = square.getpixel((64, 5))
+    assert red > 200 and green < 60

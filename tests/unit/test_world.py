@@ -116,6 +116,38 @@ def test_the_default_subject_is_what_the_command_draws(tmp_path):
         assert np.abs(difference).mean() < 1
 
 
+def test_subjects_are_not_mixed_with_other_pictures(tmp_path, capsys):
+    theirs = tmp_path / "dog" / "00.jpg"
+    theirs.parent.mkdir()
+    Image.new("RGB", (9, 9)).save(theirs)
+    before = theirs.read_bytes()
+    assert subjects.main([str(tmp_path), "can", "dog"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {theirs} is not one of the drawn photos of dog")
+    assert list(theirs.parent.iterdir()) == [theirs] and theirs.read_bytes() == before
+
+
+def test_a_subject_that_was_changed_is_not_overwritten(tmp_path, capsys):
+    assert subjects.main([str(tmp_path), "can"]) == 0
+    changed = tmp_path / "can" / "02.png"
+    Image.open(changed).rotate(90).save(changed)
+    (tmp_path / "can" / "00.mask.png").write_bytes(b"a mask of the user's")
+    before = {path: path.read_bytes() for path in changed.parent.iterdir()}
+    assert subjects.main([str(tmp_path), "can"]) == 1
+    assert "02.png is not one of the drawn photos of can" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in changed.parent.iterdir()} == before
+    changed.unlink()
+    assert subjects.main([str(tmp_path), "can"]) == 0  # what is missing is drawn anew
+    assert len(list(changed.parent.glob("0?.png"))) == 5
+
+
+def test_a_subject_nobody_knows_is_a_mistake(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        subjects.main([str(tmp_path / "out"), "unicorn"])
+    assert "no subject is called 'unicorn'; there are sks_dog, backpack," in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_captions_name_the_class_and_only_what_is_there():
     rng = random.Random(0)
     for _ in range(400):
