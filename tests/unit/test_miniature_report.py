@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,8 @@ from PIL import Image
 from scipy.stats import mannwhitneyu
 
 from dreambooth_pl.miniature import report, sheets
+
+BASE = Path(__file__).parents[2] / "data" / "miniature"
 
 
 def test_nearest_subject_by_hand():
@@ -56,7 +60,7 @@ def test_mistakes_are_told_before_anything_is_measured(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a_file").touch()
-    assert report.main(arguments) == 1
+    assert report.main(["--base", str(BASE), *arguments]) == 1  # the last --base holds
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error
     assert error.count("\n") == 1
