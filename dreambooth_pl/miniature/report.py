@@ -22,9 +22,10 @@ from torch import Tensor
 from dreambooth_pl.command_line import positive, run_command
 from dreambooth_pl.contact_sheet import contact_sheet
 from dreambooth_pl.data.photos import read_photo
-from dreambooth_pl.encoders import Encoders, EncoderSettings, load_encoders
+from dreambooth_pl.encoders import Encoders, load_encoders
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.miniature import sheets, subjects, world
+from dreambooth_pl.miniature.base_folder import encoders_of
 from dreambooth_pl.miniature.pretrain.pictures import NOUNS, SETTINGS, scene
 from dreambooth_pl.miniature.settings import SETTINGS as PLACES
 from dreambooth_pl.models import Base, load_base
@@ -172,16 +173,11 @@ def figures(
     Raises:
         UserError: no base or no photo is there, or `out` cannot be written to.
     """
-    if not (folder / "model_index.json").is_file():
-        raise UserError(
-            f"--base {folder}: it is not the folder of a base, such as data/miniature (no "
-            "model_index.json)."
-        )
+    names = encoders_of(folder)
     natural = [] if photos is None else photo_squares(photos)
     if out is not None:
         check_writable(out, "--out")
     base = load_base(str(folder))
-    names = EncoderSettings(clip=f"local-dir:{folder}/clip", dino=f"local-dir:{folder}/dino")
     encoders = load_encoders(names)
     sampling = SamplingSettings()
     progress("VAE")

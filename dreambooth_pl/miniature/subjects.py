@@ -12,14 +12,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from dreambooth_pl.command_line import run_command
-from dreambooth_pl.data.photos import MASK_SUFFIX
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.miniature import world
 from dreambooth_pl.miniature.canvas import Colour
+from dreambooth_pl.miniature.drawn_files import write_drawn
 from dreambooth_pl.miniature.look import Look, Pose, SubjectClass
 from dreambooth_pl.prompts import SUBJECTS
 from dreambooth_pl.randomness import stable_hash
@@ -37,8 +34,6 @@ SETTINGS = (
     "mountain",
 )
 """Where the photos are taken: everyday places, none of them asked for by the seed's probes."""
-
-_PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 
 KINDS: dict[str, dict[str, str]] = {
     "backpack_dog": {"front": "face"},
@@ -68,12 +63,17 @@ def look_of(name: str, subject_class: SubjectClass, rng: random.Random) -> Look:
     return look.with_colour(COLOURS[name]) if name in COLOURS else look
 
 
+def noun_of(name: str) -> str:
+    """The class noun of a subject."""
+    return "dog" if name == DEFAULT_SUBJECT else SUBJECTS[name]
+
+
 def photos(name: str, count: int = 5) -> list[world.Scene]:
     """The scenes of a subject's photos: one look; poses, views, places and light differ.
 
     Subjects are drawn from a seed range of their own, so that no training picture shows one.
     """
-    noun = "dog" if name == DEFAULT_SUBJECT else SUBJECTS[name]
+    noun = noun_of(name)
     subject_class = world.CLASSES[noun]
     rng = random.Random(stable_hash("held-out subject", name))
     look = look_of(name, subject_class, rng)
@@ -97,38 +97,8 @@ def write(name: str, folder: Path, size: int = 128) -> list[Path]:
         UserError: the folder holds other pictures, which are not to be mixed with these or lost, or
             it cannot be written to. Nothing is written then.
     """
-    drawn = {folder / f"{i:02d}.png": world.draw(s, size) for i, s in enumerate(photos(name))}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(folder.iterdir()):
-            if not _is_picture(path) or (path in drawn and _shows(path, drawn[path])):
-                continue
-            raise UserError(
-                f"{path} is not one of the drawn photos of {name}: nothing was written. Name "
-                f"another folder than {folder.parent}, or move the file elsewhere."
-            )
-        for path, image in drawn.items():
-            if not path.exists():
-                image.save(path)
-    except OSError as error:
-        raise UserError(f"Cannot write to {folder}: {error.strerror or error}.") from error
-    return list(drawn)
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in _PICTURES and not path.name.endswith(MASK_SUFFIX)
-
-
-def _shows(path: Path, image: Image.Image) -> bool:
-    """Tell whether a file shows the image, but for rounding, in which versions of Pillow differ."""
-    try:
-        found = Image.open(path).convert("RGB")
-    except OSError:
-        return False
-    if found.size != image.size:
-        return False
-    difference = np.asarray(found).astype(int) - np.asarray(image)
-    return bool(np.abs(difference).mean() < 1)
+    drawn = {f"{i:02d}.png": world.draw(scene, size) for i, scene in enumerate(photos(name))}
+    return write_drawn(folder, drawn, f"drawn photos of {name}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -140,14 +110,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "names",
         nargs="*",
-        type=_subject,
+        type=known_subject,
         default=[DEFAULT_SUBJECT, *SUBJECTS],
         help=f"which of {DEFAULT_SUBJECT}, {', '.join(SUBJECTS)}; all by default",
     )
     return parser
 
 
-def _subject(name: str) -> str:
+def known_subject(name: str) -> str:
+    """Read an option that names a subject."""
     known = (DEFAULT_SUBJECT, *SUBJECTS)
     if name not in known:
         raise argparse.ArgumentTypeError(

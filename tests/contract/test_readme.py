@@ -18,6 +18,7 @@ from dreambooth_pl.cli_export import build_parser as build_export_parser
 from dreambooth_pl.cli_generate_options import build_parser as build_generate_parser
 from dreambooth_pl.cli_generate_options import check_only_reproduces
 from dreambooth_pl.cli_identifiers import build_parser as build_identifiers_parser
+from dreambooth_pl.miniature.attainable import build_parser as build_attainable_parser
 from dreambooth_pl.miniature.pretrain.__main__ import parse as parse_pretrain
 from dreambooth_pl.miniature.report import build_parser as build_report_parser
 from dreambooth_pl.miniature.subjects import build_parser as build_subjects_parser
@@ -75,6 +76,8 @@ def test_command_is_understood(words, monkeypatch, capsys):
                 assert f'add_argument("{option}"' in source
         case ["python", "-m", "dreambooth_pl.miniature.report", *arguments]:
             build_report_parser().parse_args(arguments)
+        case ["python", "-m", "dreambooth_pl.miniature.attainable", *arguments]:
+            build_attainable_parser().parse_args(arguments)
         case ["python", "-m", "dreambooth_pl.miniature.subjects", *arguments]:
             build_subjects_parser().parse_args(arguments)
         case ["pip", "install", "-c", constraints, "-e", what]:

@@ -1,0 +1,22 @@
+"""A base of the miniature's kind on disk, with the encoders that measure on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dreambooth_pl.encoders import EncoderSettings
+from dreambooth_pl.errors import UserError
+
+
+def encoders_of(base: Path) -> EncoderSettings:
+    """The CLIP and DINO in a base's folder.
+
+    Raises:
+        UserError: it is not the folder of a base.
+    """
+    if not (base / "model_index.json").is_file():
+        raise UserError(
+            f"--base {base}: it is not the folder of a base, such as data/miniature (no "
+            "model_index.json)."
+        )
+    return EncoderSettings(clip=f"local-dir:{base}/clip", dino=f"local-dir:{base}/dino")
