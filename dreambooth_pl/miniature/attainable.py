@@ -28,7 +28,7 @@ from dreambooth_pl.miniature.drawn_files import write_drawn
 from dreambooth_pl.miniature.outfits import OUTFITS
 from dreambooth_pl.miniature.settings import SETTINGS
 from dreambooth_pl.prompts import IDENTIFIERS, SUBJECTS
-from dreambooth_pl.protocols import DREAMBENCH, Plan, make_plan
+from dreambooth_pl.protocols import DREAMBENCH, Plan, make_plan, protocol_name
 from dreambooth_pl.randomness import stable_hash
 from dreambooth_pl.report import FORMATS, render
 from dreambooth_pl.score_sets import ScoreSet
@@ -86,13 +86,16 @@ def answer(name: str, template: str, number: int) -> world.Scene:
     return replace(scene, **changes_of(template))
 
 
-def draw_answers(name: str, folder: Path) -> tuple[Plan, list[Image.Image]]:
-    """Draw all images that the protocol asks of a subject, with their index, into `folder`.
+def draw_answers(
+    name: str, folder: Path, protocol: str = DREAMBENCH
+) -> tuple[Plan, list[Image.Image]]:
+    """Draw all images that a protocol asks of a subject, with their index, into `folder`.
 
     Raises:
-        UserError: the folder holds other pictures, or it cannot be written to.
+        UserError: a prompt that the world has no picture of, or the folder holds other pictures or
+            cannot be written to.
     """
-    plan = make_plan(DREAMBENCH, IDENTIFIERS[0], subjects.noun_of(name), _SEED, name)
+    plan = make_plan(protocol, IDENTIFIERS[0], subjects.noun_of(name), _SEED, name)
     images, names = [], []
     for index, template in enumerate(plan.templates):
         number = plan.templates[:index].count(template)
@@ -103,24 +106,25 @@ def draw_answers(name: str, folder: Path) -> tuple[Plan, list[Image.Image]]:
     return plan, images
 
 
-def score(names: Sequence[str], out: Path, base: Path) -> list[Line]:
+def score(names: Sequence[str], out: Path, base: Path, protocol: str = DREAMBENCH) -> list[Line]:
     """Draw each subject's answers into `out/NAME` and score them against its photos.
 
     Args:
         base: whose CLIP and DINO measure.
+        protocol: what is asked for, as `evaluate.py` takes it.
 
     Returns:
-        The photos against each other, the mean over subjects, and each subject.
+        The photos against each other and the mean over subjects; each subject, if several.
 
     Raises:
         UserError: no base is there, or `out` holds other pictures or cannot be written to.
     """
-    encoders = encoders_of(base)
+    encoders, asked = encoders_of(base), protocol_name(protocol)
     ceilings, found = [], []
     for name in names:
+        plan, images = draw_answers(name, out / name, protocol)
         photos = out / "photos" / name
         subjects.write(name, photos)
-        plan, images = draw_answers(name, out / name)
         first = [plan.templates.index(template) for template in dict.fromkeys(plan.templates)]
         sheet = contact_sheet(
             [images[i] for i in first], [plan.prompts[i] for i in first], 9, title=name
@@ -129,14 +133,12 @@ def score(names: Sequence[str], out: Path, base: Path) -> list[Line]:
         words = Words(identifier=IDENTIFIERS[0], class_noun=subjects.noun_of(name))
         (ceiling, line), _ = score_folder(out / name, photos, words, encoders)
         ceilings.append(ceiling)
-        found.append(replace(line, name=name, protocol=DREAMBENCH))
+        found.append(replace(line, name=name, protocol=asked))
     mean = [
-        Line(
-            "ceiling", REAL_PHOTOS, DREAMBENCH, _sets(ceilings), sum(c.n_images for c in ceilings)
-        ),
-        Line("run", "drawn as asked", DREAMBENCH, _sets(found), distance=found[0].distance),
+        Line("ceiling", REAL_PHOTOS, asked, _sets(ceilings), sum(c.n_images for c in ceilings)),
+        Line("run", "drawn as asked", asked, _sets(found), distance=found[0].distance),
     ]
-    return [*mean, *found]
+    return [*mean, *found] if len(found) > 1 else mean
 
 
 def _sets(lines: Sequence[Line]) -> tuple[ScoreSet, ...]:
@@ -157,6 +159,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="subjects; the thirty of DreamBench by default",
     )
     parser.add_argument(
+        "--protocol",
+        default=DREAMBENCH,
+        help="probes, dreambench or a YAML file of prompts (default: %(default)s)",
+    )
+    parser.add_argument(
         "--base", type=Path, default=Path("data/miniature"), help="has the encoders"
     )
     parser.add_argument("--format", choices=FORMATS, default="table")
@@ -171,7 +178,9 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     options = build_parser().parse_args(args)
     try:
-        lines = score(list(dict.fromkeys(options.names)), options.out, options.base)
+        lines = score(
+            list(dict.fromkeys(options.names)), options.out, options.base, options.protocol
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -106,6 +106,18 @@ def test_the_table_is_the_mean_over_subjects(tmp_path, capsys):
     assert (tmp_path / "can.png").is_file() and (tmp_path / "dog6.png").is_file()
 
 
+def test_any_protocol_of_known_words_has_answers(tmp_path, capsys):
+    plan, images = attainable.draw_answers("sks_dog", tmp_path / "probes", "probes")
+    assert len(images) == 8 and plan == make_plan("probes", "sks", "dog", 42, "sks_dog")
+    assert len({image.tobytes() for image in images}) == 8  # the four plain ones differ, too
+    own = tmp_path / "own.yaml"
+    own.write_text("- a {identifier} {class} at sea\n")
+    arguments = [str(tmp_path / "sea"), "dog", "--base", str(BASE), "--protocol", str(own)]
+    assert attainable.main(arguments) == 1
+    assert "the drawn world has no picture of 'at sea'" in capsys.readouterr().err
+    assert not (tmp_path / "sea").exists()
+
+
 def test_mistakes_are_told(tmp_path, capsys):
     arguments = [str(tmp_path / "out"), "can", "--base", str(tmp_path / "nowhere")]
     assert attainable.main(arguments) == 1
