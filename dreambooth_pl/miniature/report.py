@@ -29,7 +29,7 @@ from dreambooth_pl.miniature.base_folder import encoders_of
 from dreambooth_pl.miniature.pretrain.pictures import NOUNS, SETTINGS, scene
 from dreambooth_pl.miniature.settings import SETTINGS as PLACES
 from dreambooth_pl.models import Base, load_base
-from dreambooth_pl.prompts import IDENTIFIERS, SUBJECTS
+from dreambooth_pl.prompts import IDENTIFIERS, SUBJECTS, fill
 from dreambooth_pl.run_folder import check_writable
 from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate, image_seed
 
@@ -108,21 +108,20 @@ def generated_accuracy(
 def identifier_gap(
     base: Base, encoders: Encoders, sampling: SamplingSettings, count: int
 ) -> dict[str, float]:
-    """Class accuracy of "a {class}" less that of "a {identifier} {class}", same seeds.
+    """Class accuracy of "a {class}" less that of "a {identifier} {class}", mean over identifiers.
 
-    `count` pictures of the plain class, and as many shared out among the identifiers.
+    `count` pictures of the plain class and as many with each identifier, on the same seeds.
     """
     nouns = [KNOWN[i % len(KNOWN)] for i in range(count)]
-    shares = []
-    for template in ("a {noun}", "a {identifier} {noun}"):
-        prompts = [
-            template.format(noun=noun, identifier=IDENTIFIERS[i // len(KNOWN) % len(IDENTIFIERS)])
-            for i, noun in enumerate(nouns)
-        ]
+
+    def accuracy(identifier: str | None) -> float:
+        prompts = [fill("a {identifier} {class}", identifier, noun) for noun in nouns]
         images = _generate(base, prompts, sampling)
         found = zero_shot(encoders, images, [f"a {noun}" for noun in KNOWN])
-        shares.append(float(np.mean([KNOWN[f] == n for f, n in zip(found, nouns, strict=True)])))
-    return {"identifier_gap": shares[0] - shares[1]}
+        return float(np.mean([KNOWN[f] == n for f, n in zip(found, nouns, strict=True)]))
+
+    with_identifier = float(np.mean([accuracy(identifier) for identifier in IDENTIFIERS]))
+    return {"identifier_gap": accuracy(None) - with_identifier}
 
 
 def subject_figures(encoders: Encoders) -> dict[str, float]:
