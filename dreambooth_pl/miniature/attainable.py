@@ -18,20 +18,23 @@ from PIL import Image
 
 from dreambooth_pl.command_line import run_command, table_width
 from dreambooth_pl.contact_sheet import contact_sheet
+from dreambooth_pl.data.photos import read_photo
+from dreambooth_pl.distances import load_distance
+from dreambooth_pl.encoders import load_encoders
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation_lines import REAL_PHOTOS, Line, distance_notes
-from dreambooth_pl.folder_evaluation import score_folder
-from dreambooth_pl.image_folder import Words, write_index
+from dreambooth_pl.image_folder import write_index
 from dreambooth_pl.miniature import subjects, world
 from dreambooth_pl.miniature.base_folder import encoders_of
 from dreambooth_pl.miniature.drawn_files import write_drawn
 from dreambooth_pl.miniature.outfits import OUTFITS
 from dreambooth_pl.miniature.settings import SETTINGS
-from dreambooth_pl.prompts import IDENTIFIERS, SUBJECTS
+from dreambooth_pl.prompts import IDENTIFIERS, SUBJECTS, is_live
 from dreambooth_pl.protocols import DREAMBENCH, Plan, make_plan, protocol_name
 from dreambooth_pl.randomness import stable_hash
 from dreambooth_pl.report import FORMATS, render
 from dreambooth_pl.score_sets import ScoreSet
+from dreambooth_pl.subject_scorer import SubjectScorer
 
 _SEED = 42
 _SUBJECT = "{identifier} {class}"
@@ -95,7 +98,7 @@ def draw_answers(
         UserError: a prompt that the world has no picture of, or the folder holds other pictures or
             cannot be written to.
     """
-    plan = make_plan(protocol, IDENTIFIERS[0], subjects.noun_of(name), _SEED, name)
+    plan = make_plan(protocol, IDENTIFIERS[0], subjects.NOUNS[name], _SEED, name)
     images, names = [], []
     for index, template in enumerate(plan.templates):
         number = plan.templates[:index].count(template)
@@ -119,30 +122,33 @@ def score(names: Sequence[str], out: Path, base: Path, protocol: str = DREAMBENC
     Raises:
         UserError: no base is there, or `out` holds other pictures or cannot be written to.
     """
-    encoders, asked = encoders_of(base), protocol_name(protocol)
-    ceilings, found = [], []
+    asked, settings = protocol_name(protocol), encoders_of(base)
+    encoders = load_encoders(settings)
+    distance = load_distance(settings, encoders)
+    ceilings: list[ScoreSet] = []
+    found: list[Line] = []
+    count = 0
     for name in names:
         plan, images = draw_answers(name, out / name, protocol)
-        photos = out / "photos" / name
-        subjects.write(name, photos)
         first = [plan.templates.index(template) for template in dict.fromkeys(plan.templates)]
         sheet = contact_sheet(
             [images[i] for i in first], [plan.prompts[i] for i in first], 9, title=name
         )
         sheet.save(out / f"{name}.png")
-        words = Words(identifier=IDENTIFIERS[0], class_noun=subjects.noun_of(name))
-        (ceiling, line), _ = score_folder(out / name, photos, words, encoders)
+        photos = [read_photo(path) for path in subjects.write(name, out / "photos" / name)]
+        live = is_live(subjects.NOUNS[name])
+        scorer = SubjectScorer(encoders, distance, photos, name, live)
+        _, ceiling = scorer.photos()
         ceilings.append(ceiling)
-        found.append(replace(line, name=name, protocol=asked))
+        count += len(photos)
+        scored = scorer.images(plan, images).by_prompt
+        found.append(Line("run", name, asked, (scored,), distance=distance.name))
+    answers = tuple(own for line in found for own in line.sets)
     mean = [
-        Line("ceiling", REAL_PHOTOS, asked, _sets(ceilings), sum(c.n_images for c in ceilings)),
-        Line("run", "drawn as asked", asked, _sets(found), distance=found[0].distance),
+        Line("ceiling", REAL_PHOTOS, asked, tuple(ceilings), count),
+        Line("run", "drawn as asked", asked, answers, distance=distance.name),
     ]
     return [*mean, *found] if len(found) > 1 else mean
-
-
-def _sets(lines: Sequence[Line]) -> tuple[ScoreSet, ...]:
-    return tuple(own for line in lines for own in line.sets)
 
 
 def build_parser() -> argparse.ArgumentParser:

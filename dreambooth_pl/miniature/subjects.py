@@ -18,11 +18,11 @@ from dreambooth_pl.miniature import world
 from dreambooth_pl.miniature.canvas import Colour
 from dreambooth_pl.miniature.drawn_files import write_drawn
 from dreambooth_pl.miniature.look import Look, Pose, SubjectClass
-from dreambooth_pl.prompts import SUBJECTS
+from dreambooth_pl.prompts import OWN_SUBJECTS, SUBJECTS
 from dreambooth_pl.randomness import stable_hash
 
-DEFAULT_SUBJECT = "sks_dog"
-"""The dog of `data/sks_dog`, on top of DreamBench's thirty subjects."""
+NOUNS = {**OWN_SUBJECTS, **SUBJECTS}
+"""The subjects with their class nouns: the dog of `data/sks_dog` and DreamBench's thirty."""
 SETTINGS = (
     "plain_wall",
     "living_room",
@@ -63,17 +63,12 @@ def look_of(name: str, subject_class: SubjectClass, rng: random.Random) -> Look:
     return look.with_colour(COLOURS[name]) if name in COLOURS else look
 
 
-def noun_of(name: str) -> str:
-    """The class noun of a subject."""
-    return "dog" if name == DEFAULT_SUBJECT else SUBJECTS[name]
-
-
 def photos(name: str, count: int = 5) -> list[world.Scene]:
     """The scenes of a subject's photos: one look; poses, views, places and light differ.
 
     Subjects are drawn from a seed range of their own, so that no training picture shows one.
     """
-    noun = noun_of(name)
+    noun = NOUNS[name]
     subject_class = world.CLASSES[noun]
     rng = random.Random(stable_hash("held-out subject", name))
     look = look_of(name, subject_class, rng)
@@ -111,18 +106,17 @@ def build_parser() -> argparse.ArgumentParser:
         "names",
         nargs="*",
         type=known_subject,
-        default=[DEFAULT_SUBJECT, *SUBJECTS],
-        help=f"which of {DEFAULT_SUBJECT}, {', '.join(SUBJECTS)}; all by default",
+        default=list(NOUNS),
+        help=f"which of {', '.join(NOUNS)}; all by default",
     )
     return parser
 
 
 def known_subject(name: str) -> str:
     """Read an option that names a subject."""
-    known = (DEFAULT_SUBJECT, *SUBJECTS)
-    if name not in known:
+    if name not in NOUNS:
         raise argparse.ArgumentTypeError(
-            f"no subject is called {name!r}; there are {', '.join(known)}"
+            f"no subject is called {name!r}; there are {', '.join(NOUNS)}"
         )
     return name
 

@@ -12,7 +12,6 @@ import pytest
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.image_folder import Words, read_image_folder
 from dreambooth_pl.miniature import attainable, subjects, world
-from dreambooth_pl.miniature.settings import SETTINGS
 from dreambooth_pl.prompts import prompt_set
 from dreambooth_pl.protocols import make_plan
 
@@ -27,8 +26,14 @@ BASE = Path(__file__).parents[2] / "data" / "miniature"
         ("a {identifier} {class} in the style of van gogh.", {"style": "in the style of van gogh"}),
         ("A {identifier} {class}  driving car.", {"action": "driving car"}),
         ("a cube shaped {identifier} {class}", {"finish": "cube shaped"}),
-        ("a {identifier} {class} on top of a purple rug in a forest", {"setting": "purple_rug"}),
-        ("a {identifier} {class} with the Eiffel Tower in the background", {"setting": "eiffel"}),
+        (
+            "a {identifier} {class} on top of a purple rug in a forest",
+            {"setting": "purple_rug_in_forest"},
+        ),
+        (
+            "a {identifier} {class} with the Eiffel Tower in the background",
+            {"setting": "eiffel_tower"},
+        ),
         (
             "a wet {identifier} {class} wearing a red hat on the beach, in the style of van gogh",
             {
@@ -41,12 +46,7 @@ BASE = Path(__file__).parents[2] / "data" / "miniature"
     ],
 )
 def test_prompts_are_read(template, changes):
-    found = attainable.changes_of(template)
-    if changes.get("setting") in ("purple_rug", "eiffel"):  # whatever the setting is called
-        (name,) = found.values()
-        assert list(found) == ["setting"] and SETTINGS[name].phrases[0] in template
-    else:
-        assert found == changes
+    assert attainable.changes_of(template) == changes
 
 
 @pytest.mark.parametrize("name", ["dreambench_live", "dreambench_object", "probes"])
