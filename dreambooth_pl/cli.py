@@ -26,7 +26,7 @@ from dreambooth_pl.cli_test import (
     without_saved_checkpoint,
 )
 from dreambooth_pl.cli_test import USAGE as TEST_USAGE
-from dreambooth_pl.command_line import quiet_libraries
+from dreambooth_pl.command_line import quiet_libraries, tells_mistakes
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
 from dreambooth_pl.encoders import EncoderSettings
 from dreambooth_pl.errors import UserError
@@ -257,6 +257,7 @@ class DreamBoothCLI(LightningCLI):
             print_lines(self.testing.lines)
 
 
+@tells_mistakes
 def main(args: list[str] | None = None) -> int:
     """Run the command line; return its exit status.
 
@@ -264,9 +265,5 @@ def main(args: list[str] | None = None) -> int:
         args: what stands after `train.py`; None for the process's own arguments.
     """
     quiet_libraries()
-    try:
-        DreamBoothCLI(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    DreamBoothCLI(args)
     return 0

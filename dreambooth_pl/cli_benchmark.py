@@ -21,7 +21,13 @@ from dreambooth_pl.benchmark.results import write_results
 from dreambooth_pl.benchmark.spec import Benchmark, read_benchmark
 from dreambooth_pl.benchmark.training import train
 from dreambooth_pl.cli import DreamBoothCLI
-from dreambooth_pl.command_line import find_device, positive, quiet_libraries, table_width
+from dreambooth_pl.command_line import (
+    find_device,
+    positive,
+    quiet_libraries,
+    table_width,
+    tells_mistakes,
+)
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.folder_lock import locked
 from dreambooth_pl.progress import ProgressReporter
@@ -30,6 +36,7 @@ from dreambooth_pl.report import render
 DEFAULT_OUT = Path("benchmark_runs")
 
 
+@tells_mistakes
 def main(args: Sequence[str] | None = None, executor: Executor | None = None) -> int:
     """Run the command line; return its exit status: 0 if every job is complete and in the table.
 
@@ -39,22 +46,18 @@ def main(args: Sequence[str] | None = None, executor: Executor | None = None) ->
     """
     options = build_parser().parse_args(args)
     quiet_libraries()
-    try:
-        benchmark = read_benchmark(options.config)
-        out = options.out or DEFAULT_OUT / benchmark.name
-        jobs = expand(benchmark, out)
-        check_photos(benchmark)
-        check_variants(jobs)
-        if options.dry_run:
-            _show(jobs)
-            return 0
-        device = find_device(options.device)
-        with locked(out) as descriptor:
-            executor = executor or LocalExecutor([descriptor], options.at_once)
-            return _run(benchmark, jobs, out, device, executor, beside=options.at_once > 1)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    benchmark = read_benchmark(options.config)
+    out = options.out or DEFAULT_OUT / benchmark.name
+    jobs = expand(benchmark, out)
+    check_photos(benchmark)
+    check_variants(jobs)
+    if options.dry_run:
+        _show(jobs)
+        return 0
+    device = find_device(options.device)
+    with locked(out) as descriptor:
+        executor = executor or LocalExecutor([descriptor], options.at_once)
+        return _run(benchmark, jobs, out, device, executor, beside=options.at_once > 1)
 
 
 def build_parser() -> argparse.ArgumentParser:

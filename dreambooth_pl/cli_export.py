@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from dreambooth_pl.adapter_sources import read_source
-from dreambooth_pl.cli import quiet_libraries
+from dreambooth_pl.command_line import quiet_libraries, tells_mistakes
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.exports.hub import check_hub, push
 from dreambooth_pl.exports.origin import origin_of
@@ -51,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@tells_mistakes
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status.
 
@@ -59,11 +59,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     options = build_parser().parse_args(args)
     quiet_libraries()
-    try:
-        _export(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    _export(options)
     return 0
 
 

@@ -14,8 +14,7 @@ from dreambooth_pl.cli_generate_options import (
     check_only_reproduces,
     read_plan,
 )
-from dreambooth_pl.command_line import INTERRUPTED, find_device, quiet_libraries
-from dreambooth_pl.errors import UserError
+from dreambooth_pl.command_line import INTERRUPTED, find_device, quiet_libraries, tells_mistakes
 from dreambooth_pl.image_origin import origin_metadata
 from dreambooth_pl.models import load_base
 from dreambooth_pl.numbered_images import NumberedImages, check_folder, free_path, save_image
@@ -25,6 +24,7 @@ from dreambooth_pl.sampling import SamplingSettings, generate, image_metadata
 from dreambooth_pl.throughput import settle_batch_size
 
 
+@tells_mistakes
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status.
 
@@ -38,9 +38,6 @@ def main(args: Sequence[str] | None = None) -> int:
             _reproduce(options)
         else:
             _draw(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("interrupted: the images drawn so far are kept", file=sys.stderr)
         return INTERRUPTED

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, ParamSpec
 
 import torch
 from rich.console import Console
@@ -18,6 +19,21 @@ from dreambooth_pl.errors import UserError
 INTERRUPTED = 130  # exit status of a process that Ctrl-C has ended
 _BROKEN_PIPE = 141  # what shells report for a process whose reader has left
 _PIPE_WIDTH = 160  # columns of a pipe or a file, which have no width of their own: nothing squeezed
+P = ParamSpec("P")
+
+
+def tells_mistakes(main: Callable[P, int]) -> Callable[P, int]:
+    """Have `main` tell a user's mistake in one line and return 1, in place of a traceback."""
+
+    @functools.wraps(main)
+    def told(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            return main(*args, **kwargs)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+
+    return told
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dreambooth_pl.command_line import run_command, table_width
+from dreambooth_pl.command_line import run_command, table_width, tells_mistakes
 from dreambooth_pl.contact_sheet import contact_sheet
 from dreambooth_pl.data.photos import read_photo
 from dreambooth_pl.distances import load_distance
@@ -176,6 +176,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@tells_mistakes
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status.
 
@@ -183,13 +184,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: what stands after the program's name; None for the process's own arguments.
     """
     options = build_parser().parse_args(args)
-    try:
-        lines = score(
-            list(dict.fromkeys(options.names)), options.out, options.base, options.protocol
-        )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    lines = score(list(dict.fromkeys(options.names)), options.out, options.base, options.protocol)
     rows = [line.row() for line in lines]
     sys.stdout.write(render(rows, options.format, table_width(), notes=distance_notes(lines)))
     return 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from dreambooth_pl.command_line import positive, run_command
+from dreambooth_pl.command_line import positive, run_command, tells_mistakes
+from dreambooth_pl.comparison import paired_difference
 from dreambooth_pl.contact_sheet import contact_sheet
 from dreambooth_pl.data.photos import read_photo
 from dreambooth_pl.encoders import Encoders, load_encoders
@@ -107,21 +107,35 @@ def generated_accuracy(
 
 def identifier_gap(
     base: Base, encoders: Encoders, sampling: SamplingSettings, count: int
-) -> dict[str, float]:
-    """Class accuracy of "a {class}" less that of "a {identifier} {class}", mean over identifiers.
+) -> tuple[dict[str, float], list[Image.Image], list[str]]:
+    """Class accuracy of "a {identifier} {class}" less that of "a {class}", mean over identifiers.
 
-    `count` pictures of the plain class and as many with each identifier, on the same seeds.
+    `count` pictures with each identifier, and for each a plain one on the same seed, which no other
+    pair has: plain pictures shared by all identifiers would lend their luck to the whole figure.
+
+    Returns:
+        The figure with its 95 % interval by paired bootstrap; the pictures of the pairs that CLIP
+        names rightly only once, one pair after the other; and their prompts with what it took them
+        for.
     """
-    nouns = [KNOWN[i % len(KNOWN)] for i in range(count)]
+    asked = [(name, KNOWN[i % len(KNOWN)]) for name in IDENTIFIERS for i in range(count)]
+    texts = [f"a {noun}" for noun in KNOWN]
 
-    def accuracy(identifier: str | None) -> float:
-        prompts = [fill("a {identifier} {class}", identifier, noun) for noun in nouns]
+    def draw(prompts: Sequence[str]) -> tuple[Tensor, list[Image.Image], list[str]]:
         images = _generate(base, prompts, sampling)
-        found = zero_shot(encoders, images, [f"a {noun}" for noun in KNOWN])
-        return float(np.mean([KNOWN[f] == n for f, n in zip(found, nouns, strict=True)]))
+        found = [KNOWN[index] for index in zero_shot(encoders, images, texts)]
+        hits = [f == noun for f, (_, noun) in zip(found, asked, strict=True)]
+        labels = [f"{prompt}: {f}" for prompt, f in zip(prompts, found, strict=True)]
+        return torch.tensor(hits).float(), images, labels
 
-    with_identifier = float(np.mean([accuracy(identifier) for identifier in IDENTIFIERS]))
-    return {"identifier_gap": accuracy(None) - with_identifier}
+    plain = draw([fill("a {identifier} {class}", None, noun) for _, noun in asked])
+    named = draw([fill("a {identifier} {class}", name, noun) for name, noun in asked])
+    gap = paired_difference(named[0].view(1, 1, -1), plain[0].view(1, 1, -1))
+    ends = {"": gap.mean, "_low": gap.low, "_high": gap.high}
+    unlike = torch.nonzero(named[0] != plain[0])[:, 0].tolist()
+    images = [side[1][i] for i in unlike for side in (plain, named)]
+    labels = [side[2][i] for i in unlike for side in (plain, named)]
+    return {f"identifier_gap{end}": value for end, value in ends.items()}, images, labels
 
 
 def subject_figures(encoders: Encoders) -> dict[str, float]:
@@ -201,7 +215,11 @@ def figures(
         sheets.world_sheet(HELD_OUT_SEED).save(out / "world.png")
         sheets.subjects_sheet().save(out / "subjects.png")
     progress("identifiers")
-    return result | identifier_gap(base, encoders, sampling, count)
+    gap, images, labels = identifier_gap(base, encoders, sampling, count)
+    if out is not None and images:
+        sheet = contact_sheet(images[:48], labels[:48], columns=6, title="named rightly once only")
+        sheet.save(out / "identifiers.png")
+    return result | gap
 
 
 def _accuracy(
@@ -240,6 +258,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@tells_mistakes
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status.
 
@@ -248,11 +267,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     options = build_parser().parse_args(args)
     console = Console(stderr=True)
-    try:
-        result = figures(options.base, options.photos, options.images, options.out, console.print)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    result = figures(options.base, options.photos, options.images, options.out, console.print)
     if options.format == "json":
         print(json.dumps(result, indent=2))
         return 0

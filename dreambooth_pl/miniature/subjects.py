@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dreambooth_pl.command_line import run_command
-from dreambooth_pl.errors import UserError
+from dreambooth_pl.command_line import run_command, tells_mistakes
 from dreambooth_pl.miniature import world
 from dreambooth_pl.miniature.canvas import Colour
 from dreambooth_pl.miniature.drawn_files import write_drawn
@@ -121,6 +119,7 @@ def known_subject(name: str) -> str:
     return name
 
 
+@tells_mistakes
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status.
 
@@ -128,12 +127,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: what stands after the program's name; None for the process's own arguments.
     """
     options = build_parser().parse_args(args)
-    try:
-        for name in options.names:
-            print(f"{name}: {len(write(name, options.out / name))} photos")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    for name in options.names:
+        print(f"{name}: {len(write(name, options.out / name))} photos")
     return 0
 
 

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from dreambooth_pl.command_line import run_command
+from dreambooth_pl.command_line import run_command, tells_mistakes
+from dreambooth_pl.errors import UserError
 
 SHOWS_MUCH = (
     "from dreambooth_pl.command_line import run_command\n"
@@ -37,3 +38,17 @@ def test_exits_with_the_commands_status(status: int | None, code: int | None) ->
     with pytest.raises(SystemExit) as ended:
         run_command(lambda: status)
     assert ended.value.code == code
+
+
+def test_a_mistake_of_the_users_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    @tells_mistakes
+    def main(error: Exception | None) -> int:
+        if error is not None:
+            raise error
+        return 3
+
+    assert main(None) == 3
+    assert main(UserError("no such file")) == 1
+    assert capsys.readouterr().err == "error: no such file\n"
+    with pytest.raises(ValueError, match="ours"):
+        main(ValueError("ours"))

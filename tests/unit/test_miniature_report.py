@@ -10,7 +10,11 @@ import torch.nn.functional as F
 from PIL import Image
 from scipy.stats import mannwhitneyu
 
+from dreambooth_pl.encoders import load_encoders
 from dreambooth_pl.miniature import report, sheets
+from dreambooth_pl.miniature.base_folder import encoders_of
+from dreambooth_pl.models import load_base
+from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate, image_seed
 
 BASE = Path(__file__).parents[2] / "data" / "miniature"
 
@@ -77,3 +81,26 @@ def test_photos_are_upright_squares(tmp_path):
     assert square.size == (128, 128)
     red, green, _ = square.getpixel((64, 5))
     assert red > 200 and green < 60
+
+
+def test_identifier_gap_by_one_picture_at_a_time():
+    base = load_base(str(BASE))
+    encoders = load_encoders(encoders_of(BASE))
+    sampling = SamplingSettings(num_inference_steps=1, guidance_scale=1.0)  # to fail now and then
+    texts = encoders.clip.encode_texts([f"a {noun}" for noun in report.KNOWN])
+    hits = {"with": [], "without": []}
+    index = 0
+    for identifier in ("sks", "http", "hta", "oue"):
+        for noun in report.KNOWN[:3]:
+            seed = image_seed(report.HELD_OUT_SEED, "report", index)
+            for side, prompt in (("with", f"a {identifier} {noun}"), ("without", f"a {noun}")):
+                images = generate(base, [ImageRequest(prompt, seed)], sampling)
+                scores = encoders.clip.encode_images(list(images)) @ texts.T
+                hits[side].append(report.KNOWN[int(scores.argmax())] == noun)
+            index += 1
+    expected = (sum(hits["with"]) - sum(hits["without"])) / 12
+    figures, images, labels = report.identifier_gap(base, encoders, sampling, count=3)
+    assert figures["identifier_gap"] == pytest.approx(expected)
+    assert figures["identifier_gap_low"] <= expected <= figures["identifier_gap_high"]
+    unlike = [a != b for a, b in zip(hits["with"], hits["without"], strict=True)]
+    assert sum(unlike) > 0 and len(images) == len(labels) == 2 * sum(unlike)

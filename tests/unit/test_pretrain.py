@@ -157,6 +157,24 @@ def test_an_error_on_the_subject_weighs_three_times_one_on_the_scenery():
         assert weights[1] == pytest.approx(1)
 
 
+def test_pieces_of_pictures_and_of_their_weights_are_the_same_square():
+    places = torch.arange(128 * 128.0).view(1, 1, 128, 128)  # each pixel says where it was
+    pixels = torch.cat([places + 0.25 * channel for channel in range(3)], 1).repeat(60, 1, 1, 1)
+    weights = places.repeat(60, 1, 1, 1)
+    pieces, theirs = vae.random_crop(pixels, weights, 64, np.random.default_rng(0))
+    assert pieces.shape == (60, 3, 64, 64) and theirs.shape == (60, 1, 64, 64)
+    corners = set()
+    for piece, weight in zip(pieces, theirs, strict=True):
+        y, x = divmod(int(weight[0, 0, 0]), 128)
+        corners.add((y, x))
+        cut = Image.fromarray(places[0, 0].numpy()).crop((x, y, x + 64, y + 64))
+        assert np.array_equal(weight[0].numpy(), np.asarray(cut))
+        for channel in range(3):
+            assert torch.equal(piece[channel], weight[0] + 0.25 * channel)
+    for side in zip(*corners, strict=True):
+        assert set(side) == {0, 8, 16, 24, 32, 40, 48, 56, 64}
+
+
 def test_the_middle_timesteps_are_drawn_most():
     drawn = torch.cat(
         [text_to_image.random_timesteps(64, torch.Generator().manual_seed(i)) for i in range(200)]

@@ -44,7 +44,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--vae-steps",
         type=int,
-        default=8_000,
+        default=9_000,
         help=f"steps of {vae.BATCH} pictures, {vae.GPU_BATCH} on a GPU",
     )
     parser.add_argument(

@@ -27,6 +27,11 @@ LATENT_NOISE = 0.3
 from what a UNet has not quite finished, and the encoder to put what matters where noise spares it
 (as in 2507.15856)."""
 EDGE_WEIGHT = 0.5
+CROP, CROP_SHARE = 64, 2 / 3
+"""Side in pixels of the pieces of pictures that an autoencoder begins with, and for what part of
+its steps. Such a step takes a third of the time, and what it teaches holds for whole pictures:
+held-out ones came to 20.4 dB after 264 seconds on two cores, where steps on whole pictures had led
+to 19.2 after 205."""
 SUBJECT_WEIGHT = 3.0
 """Of an error on the subject, in relation to one on the scenery: a face has few pixels."""
 
@@ -89,6 +94,22 @@ def pixel_weights(masks: Tensor) -> Tensor:
     return weights / weights.mean((1, 2, 3), keepdim=True)
 
 
+def random_crop(
+    pixels: Tensor, weights: Tensor, side: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """The same random square of each picture [B, 3, H, W] and its weights [B, 1, H, W].
+
+    Squares begin at multiples of 8 pixels, where latents do.
+    """
+    places = rng.integers((pixels.shape[-1] - side) // 8 + 1, size=(len(pixels), 2)) * 8
+    squares = [(..., slice(y, y + side), slice(x, x + side)) for y, x in places.tolist()]
+    cut = [
+        torch.stack([one[square] for one, square in zip(tensor, squares, strict=True)])
+        for tensor in (pixels, weights)
+    ]
+    return cut[0], cut[1]
+
+
 def edges(images: Tensor) -> tuple[Tensor, Tensor]:
     """Differences of neighbouring pixels, horizontally and vertically."""
     return images[..., 1:] - images[..., :-1], images[..., 1:, :] - images[..., :-1, :]
@@ -125,6 +146,7 @@ def fit(
         encoder, decoder = torch.compile(encoder), torch.compile(decoder)
     batch = limits.batch(BATCH, GPU_BATCH)
     from_photos = int(batch * PHOTO_SHARE) if photos else 0
+    in_pieces = CROP_SHARE * steps if start is None else 0
 
     @functools.cache
     def data() -> tuple[Tensor, Tensor, Tensor]:  # not where no step is left to do
@@ -142,6 +164,8 @@ def fit(
             subjects[:from_photos] = 0
         weights = pixel_weights(subjects)
         pixels = (seen.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous()
+        if step < in_pieces:
+            pixels, weights = random_crop(pixels, weights, CROP, rng)
         generator = torch.Generator().manual_seed(stable_hash(seed, "vae", "noise", step))
         with autocast(limits.device):
             moments = model.quant_conv(encoder(pixels)).float()
