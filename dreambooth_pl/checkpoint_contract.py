@@ -33,7 +33,8 @@ def check_contract(
             f"{written['fingerprint']}), model.base is {base.name!r} (fingerprint "
             f"{base.fingerprint}). Set model.base to the checkpoint's base."
         )
-    before = {"frozen_dtype": "float32", **checkpoint["settings"]}  # older ones do not say
+    older = {"frozen_dtype": "float32", "noise_offset": 0.0}  # what was so before it was said
+    before = older | checkpoint["settings"]
     differing = [
         f"model.{name} is {value!r}, was {before.get(name)!r}"
         for name, value in settings.items()

@@ -80,6 +80,7 @@ def kohya_header(base: Base, weights: dict[str, Tensor], origin: Origin) -> dict
         "ss_seed": config.get("seed_everything"),
         "ss_prior_loss_weight": model.get("prior_loss_weight"),
         "ss_min_snr_gamma": model.get("min_snr_gamma"),
+        "ss_noise_offset": model.get("noise_offset") or None,
         "ss_mixed_precision": origin.section("trainer").get("precision"),
         "ss_num_train_images": count,
         "ss_num_reg_images": data.get("num_class_images"),

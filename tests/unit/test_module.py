@@ -24,10 +24,12 @@ def test_only_the_adapters_change(tiny_base_dir, tmp_path, train_text_encoder):
         assert changed == (".lora_" in name and name.startswith(adapted)), name
 
 
-def test_step_is_the_loss_computed_by_hand_with_diffusers(tiny_base_dir, tmp_path):
+@pytest.mark.parametrize("offset", [0.0, 0.3])
+def test_step_is_the_loss_computed_by_hand_with_diffusers(tiny_base_dir, tmp_path, offset):
     losses = Losses()
     data = DrawnData(batch_size=2, steps=1)
-    module = new_module(tiny_base_dir, prior_loss_weight=0.5, min_snr_gamma=5.0, seed=3)
+    settings = {"prior_loss_weight": 0.5, "min_snr_gamma": 5.0, "noise_offset": offset, "seed": 3}
+    module = new_module(tiny_base_dir, **settings)
     fit(module, data, tmp_path, losses, steps=1)
 
     base = load_base(str(tiny_base_dir))  # fresh adapters change nothing
@@ -39,6 +41,8 @@ def test_step_is_the_loss_computed_by_hand_with_diffusers(tiny_base_dir, tmp_pat
             rng = generator(3, "sample", kind, index)
             timestep = torch.randint(1000, (1,), generator=rng)
             noise, posterior = torch.randn((2, 1, 4, 8, 8), generator=rng)
+            if offset:  # of each channel, the same at all places
+                noise = noise + offset * torch.randn(4, generator=rng)[None, :, None, None]
             with torch.no_grad():
                 hidden = base.text_encoders[0](base.tokenize([view.prompt])[0]["input_ids"])[0]
                 moments = base.vae.encode(view.pixels(32)[None]).latent_dist
@@ -223,6 +227,15 @@ def test_changed_settings_stop_unless_allowed(checkpoint, tiny_base_dir, tmp_pat
     module = new_module(tiny_base_dir, learning_rate=1e-3, allow_changed_settings=True)
     logged = fit(module, DrawnData(), tmp_path, ckpt_path=checkpoint).logged_metrics
     assert logged["train/lr_unet"] == pytest.approx(1e-3)
+
+
+def test_checkpoint_from_before_a_setting_was_had_its_default(checkpoint, tiny_base_dir):
+    content = torch.load(checkpoint, weights_only=True)
+    for name in ("frozen_dtype", "noise_offset"):
+        content["settings"].pop(name)
+    new_module(tiny_base_dir).on_load_checkpoint(content)
+    with pytest.raises(UserError, match=r"model\.noise_offset is 0\.1, was 0\.0"):
+        new_module(tiny_base_dir, noise_offset=0.1).on_load_checkpoint(content)
 
 
 def test_checkpoint_of_other_adapters_is_refused(checkpoint, tiny_base_dir, tmp_path):

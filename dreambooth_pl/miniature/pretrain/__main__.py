@@ -93,7 +93,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile the UNet: a sixth faster on a CPU, after two minutes of compiling",
+        help="compile the UNet, on a GPU the autoencoder too: a sixth faster on a CPU, after two "
+        "minutes of compiling",
     )
     parser.add_argument(
         "--pace",

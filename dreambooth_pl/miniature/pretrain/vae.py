@@ -142,7 +142,7 @@ def fit(
         for part in (model.encoder, model.quant_conv):
             part.requires_grad_(False)
     encoder, decoder = model.encoder, model.decoder
-    if limits.compile:
+    if limits.compile and limits.device.type != "cpu":  # on two cores twice as slow
         encoder, decoder = torch.compile(encoder), torch.compile(decoder)
     batch = limits.batch(BATCH, GPU_BATCH)
     from_photos = int(batch * PHOTO_SHARE) if photos else 0
