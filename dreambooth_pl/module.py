@@ -213,13 +213,13 @@ class DreamBooth(LightningModule):
         for (kind, index), shape in zip(keys, self.views.latent_shapes(views), strict=True):
             rng = generator(self.seed, "sample", kind, index)
             timestep = torch.randint(len(self.base_model.alphas_cumprod), (1,), generator=rng)
-            noise, posterior = torch.randn((2, *shape), generator=rng)
+            normal = torch.randn((2, *shape), generator=rng)
             if self.noise_offset:
-                noise = noise + self.noise_offset * torch.randn((len(noise), 1, 1), generator=rng)
-            draws.append((timestep, noise.to(self.device), posterior.to(self.device)))
-        timesteps = torch.cat([timestep for timestep, _, _ in draws])
-        noise = stack([noise for _, noise, _ in draws])
-        latents = self.views.latents(views, stack([posterior for _, _, posterior in draws]))
+                normal[0] += self.noise_offset * torch.randn((shape[0], 1, 1), generator=rng)
+            draws.append((timestep, normal.to(self.device)))
+        timesteps = torch.cat([timestep for timestep, _ in draws])
+        noise = stack([normal[0] for _, normal in draws])
+        latents = self.views.latents(views, stack([normal[1] for _, normal in draws]))
         with self._keyed_dropout("text_encoder", indices):
             conditioning = self.views.conditioning(views, dropped)
         return latents, noise, timesteps, conditioning

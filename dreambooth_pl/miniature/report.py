@@ -131,11 +131,15 @@ def identifier_gap(
     plain = draw([fill("a {identifier} {class}", None, noun) for _, noun in asked])
     named = draw([fill("a {identifier} {class}", name, noun) for name, noun in asked])
     gap = paired_difference(named[0].view(1, 1, -1), plain[0].view(1, 1, -1))
-    ends = {"": gap.mean, "_low": gap.low, "_high": gap.high}
+    figures = {
+        "identifier_gap": gap.mean,
+        "identifier_gap_low": gap.low,
+        "identifier_gap_high": gap.high,
+    }
     unlike = torch.nonzero(named[0] != plain[0])[:, 0].tolist()
     images = [side[1][i] for i in unlike for side in (plain, named)]
     labels = [side[2][i] for i in unlike for side in (plain, named)]
-    return {f"identifier_gap{end}": value for end, value in ends.items()}, images, labels
+    return figures, images, labels
 
 
 def subject_figures(encoders: Encoders) -> dict[str, float]:
