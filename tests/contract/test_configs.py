@@ -88,6 +88,7 @@ def test_published_settings(path: Path) -> None:
 def test_real_bases_keep_the_published_loss_and_lora_scale(name: str) -> None:
     config = read(CONFIGS / f"base/{name}.yaml")
     assert config["model.min_snr_gamma"] is None
+    assert config["model.noise_offset"] == 0
     assert config["sampling.lora_scale_unet"] == config["sampling.lora_scale_text_encoder"] == 0.4
 
 
