@@ -57,6 +57,27 @@ def test_a_paused_stage_ends_like_an_uninterrupted_one(tmp_path, muon_rate):
         assert torch.equal(a, b)
 
 
+def test_a_diverged_stage_stops_and_keeps_its_last_good_state(tmp_path):
+    def run(steps: int, wrong_at: int, minutes: float) -> None:
+        net = torch.nn.Linear(3, 2)
+
+        def loss(step):
+            factor = float("nan") if step == wrong_at else 1.0
+            return factor * net(torch.ones(1, 3)).sum(), {}
+
+        limits = Limits(tmp_path, CPU, minutes)
+        train("toy", net, loss, Plan(steps, 0.1, warmup=1), limits, lambda text: None)
+
+    with pytest.raises(SystemExit, match=r"^toy: by step 3 a weight .* --pace 0\.5$"):
+        run(3, wrong_at=1, minutes=float("inf"))
+    assert not (tmp_path / "toy.pt").exists()
+    run(3, wrong_at=2, minutes=0.0)
+    good = (tmp_path / "toy.pt").read_bytes()
+    with pytest.raises(SystemExit, match=r"the last good state, .*toy\.pt$"):
+        run(3, wrong_at=1, minutes=float("inf"))
+    assert (tmp_path / "toy.pt").read_bytes() == good
+
+
 @pytest.mark.parametrize("pace", [1.0, 0.3])
 def test_a_parameter_trains_with_its_share_of_the_learning_rate(tmp_path, pace):
     net = torch.nn.Linear(3, 2)

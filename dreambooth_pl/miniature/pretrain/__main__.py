@@ -44,19 +44,19 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--vae-steps",
         type=int,
-        default=9_000,
+        default=7_000,
         help=f"steps of {vae.BATCH} pictures, {vae.GPU_BATCH} on a GPU",
     )
     parser.add_argument(
-        "--clip-steps", type=int, default=1_200, help=f"steps of {clip.BATCH} pictures"
+        "--clip-steps", type=int, default=5_000, help=f"steps of {clip.BATCH} pictures"
     )
     parser.add_argument(
-        "--dino-steps", type=int, default=1_500, help=f"steps of {dino.BATCH} pairs of pictures"
+        "--dino-steps", type=int, default=2_500, help=f"steps of {dino.BATCH} pairs of pictures"
     )
     parser.add_argument(
         "--steps",
         type=int,
-        default=20_000,
+        default=10_000,
         help=f"steps of text-to-image, {text_to_image.BATCH} pictures each, "
         f"{text_to_image.GPU_BATCH} on a GPU",
     )

@@ -148,6 +148,9 @@ def train(
 
     Returns:
         The averaged model when the plan is fulfilled, None when the time was up before.
+
+    Raises:
+        SystemExit: a weight is no longer a finite number; the state saved last stays.
     """
     device = limits.device
     model.to(device)
@@ -187,12 +190,23 @@ def train(
             )
         timed_out = (now - began) / 60 > limits.minutes
         if now - saved > SAVE_EVERY_SECONDS or timed_out or done == plan.steps:
+            _refuse_diverged(name, parameters, done, path)
             _save(path, model, average, optimizers, done)
             saved = now
         if timed_out and done < plan.steps:
             report(f"{name}: paused at step {done}")
             return None
     return average.module
+
+
+def _refuse_diverged(name: str, parameters: Sequence[nn.Parameter], done: int, path: Path) -> None:
+    if all(bool(p.isfinite().all()) for p in parameters):
+        return
+    start = f", which goes on from the last good state, {path}" if path.exists() else ""
+    raise SystemExit(
+        f"{name}: by step {done} a weight was no longer a finite number. Lower learning rates may "
+        f"get through: the same command with --pace 0.5{start}"
+    )
 
 
 def _save(
