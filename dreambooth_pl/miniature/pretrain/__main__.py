@@ -56,7 +56,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--steps",
         type=int,
-        default=10_000,
+        default=10_300,
         help=f"steps of text-to-image, {text_to_image.BATCH} pictures each, "
         f"{text_to_image.GPU_BATCH} on a GPU",
     )
