@@ -24,14 +24,13 @@ from typing import Any
 
 from PIL import Image
 
-from dreambooth_pl.data.photos import read_photo
+from dreambooth_pl.data.photos import PICTURE_SUFFIXES, read_photo
 from dreambooth_pl.drawn_images import is_black
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.protocols import Plan, make_plan
 from dreambooth_pl.sampling import ImageRequest
 
 INDEX = "metadata.jsonl"
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 UNKNOWN_SEED = -1  # of images that nobody says the seed of
 _NAME = re.compile(r"(\d+)[_/](\d+)")
 
@@ -275,7 +274,7 @@ def _image_files(folder: Path) -> list[Path]:
     return [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in PICTURE_SUFFIXES
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]

@@ -20,11 +20,19 @@ METADATA = "metadata.jsonl"
 """The captions of a folder in one file."""
 MASK_SUFFIX = ".mask.png"
 """`NAME.mask.png` beside a photo NAME.jpg is its mask."""
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+"""Of drawn pictures, and of nearly all photos."""
 
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 _VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"}
 _HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"mif1", b"msf1"}
 _DEEP_MODES = ("I", "F")  # and "I;16" with its byte orders: more than 8 bits a channel
+
+
+def is_picture(path: Path) -> bool:
+    """Tell by its name whether a file is a picture, and not the mask of one."""
+    name = path.name.lower()
+    return path.suffix.lower() in PICTURE_SUFFIXES and not name.endswith(MASK_SUFFIX)
 
 
 @dataclass(frozen=True)

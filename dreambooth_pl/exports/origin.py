@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from dreambooth_pl.adapter_sources import AdapterSource
+from dreambooth_pl.data.photos import is_picture
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.image_folder import SUFFIXES
 from dreambooth_pl.run_folder import CONFIG, PROBES
 
 
@@ -53,8 +53,7 @@ class Origin:
         folder = Path(self.section("data").get("instance_dir") or "")
         if not self.config or not folder.is_dir():
             return None
-        masks = sum(file.name.lower().endswith(".mask.png") for file in folder.iterdir())
-        return sum(file.suffix.lower() in SUFFIXES for file in folder.iterdir()) - masks
+        return sum(map(is_picture, folder.iterdir()))
 
     @property
     def probe_sheet(self) -> Path | None:

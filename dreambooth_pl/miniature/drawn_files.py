@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dreambooth_pl.data.photos import MASK_SUFFIX
+from dreambooth_pl.data.photos import is_picture
 from dreambooth_pl.errors import UserError
-
-_PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 
 
 def write_drawn(folder: Path, images: Mapping[str, Image.Image], what: str) -> list[Path]:
@@ -31,7 +29,7 @@ def write_drawn(folder: Path, images: Mapping[str, Image.Image], what: str) -> l
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(folder.iterdir()):
-            if not _is_picture(path) or (path in paths and _shows(path, paths[path])):
+            if not is_picture(path) or (path in paths and _shows(path, paths[path])):
                 continue
             raise UserError(
                 f"{path} is not one of the {what}: nothing was written. Name another folder than "
@@ -43,10 +41,6 @@ def write_drawn(folder: Path, images: Mapping[str, Image.Image], what: str) -> l
     except OSError as error:
         raise UserError(f"Cannot write to {folder}: {error.strerror or error}.") from error
     return list(paths)
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in _PICTURES and not path.name.endswith(MASK_SUFFIX)
 
 
 def _shows(path: Path, image: Image.Image) -> bool:

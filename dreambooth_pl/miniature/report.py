@@ -220,9 +220,12 @@ def figures(
         sheets.subjects_sheet().save(out / "subjects.png")
     progress("identifiers")
     gap, images, labels = identifier_gap(base, encoders, sampling, count)
-    if out is not None and images:
-        sheet = contact_sheet(images[:48], labels[:48], columns=6, title="named rightly once only")
-        sheet.save(out / "identifiers.png")
+    if out is not None:
+        path = out / "identifiers.png"
+        path.unlink(missing_ok=True)  # of a report before, where no pair differs now
+        if images:
+            title = "named rightly once only"
+            contact_sheet(images[:48], labels[:48], columns=6, title=title).save(path)
     return result | gap
 
 
