@@ -17,6 +17,7 @@ from dreambooth_pl.miniature import world
 from dreambooth_pl.miniature.pretrain import clip, dino, muon, pictures, text_to_image, vae
 from dreambooth_pl.miniature.pretrain.__main__ import main
 from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, course, train
+from dreambooth_pl.randomness import stable_hash
 
 CPU = torch.device("cpu")
 
@@ -305,6 +306,32 @@ def test_a_locked_encoder_stays_and_the_decoder_learns(tmp_path):
     for name, now in model.named_parameters():
         locked = name.startswith(("encoder.", "quant_conv."))
         assert torch.equal(before[name], now) == locked, name
+
+
+def test_an_autoencoder_from_nothing_trains_its_last_steps_once_more(tmp_path, monkeypatch):
+    """Eight steps at once, and by hand: seven, then one at three tenths of the rates."""
+    monkeypatch.setattr(vae, "BATCH", 2)
+    few, at_once, by_hand = few_pictures(4), tmp_path / "at_once", tmp_path / "by_hand"
+    at_once.mkdir()
+    by_hand.mkdir()
+    (at_once / "vae-after-7.pt").write_text("of another autoencoder, whose vae.pt was deleted")
+    told = []
+    model = vae.fit(few, [], 8, 0, Limits(at_once, CPU), told.append)
+    assert [line.split()[:2] for line in told] == [["vae:", "7/7"], ["vae-after-7:", "1/1"]]
+
+    torch.manual_seed(stable_hash(0, "vae", "init"))
+    limits = Limits(by_hand, CPU)
+    begun = vae._course(few, [], "one", vae.build(), 7, 3, limits, seed=0, report=told.append)
+    slower = Limits(by_hand, CPU, pace=0.3)
+    again = vae.fit(few, [], 1, 0, slower, lambda text: None, start=begun)
+    weights, expected = model.state_dict(), again.state_dict()
+    assert all(torch.equal(weights[key], expected[key]) for key in expected)
+    untrained = vae.fit(few, [], 0, 0, Limits(tmp_path, CPU), lambda text: None)
+    assert not torch.equal(weights["decoder.conv_in.weight"], untrained.decoder.conv_in.weight)
+
+    # The same command again has nothing left to do.
+    same = vae.fit(few, [], 8, 0, Limits(at_once, CPU), lambda text: None)
+    assert all(torch.equal(weights[key], value) for key, value in same.state_dict().items())
 
 
 def test_an_untrained_encoders_signal_is_above_its_own_noise():

@@ -44,7 +44,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--vae-steps",
         type=int,
-        default=7_000,
+        default=8_000,
         help=f"steps of {vae.BATCH} pictures, {vae.GPU_BATCH} on a GPU",
     )
     parser.add_argument(
@@ -93,8 +93,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile the UNet, on a GPU the autoencoder too: a sixth faster on a CPU, after two "
-        "minutes of compiling",
+        help="compile the UNet, on a GPU the autoencoder too; two CPU cores gain nothing by it",
     )
     parser.add_argument(
         "--pace",

@@ -54,7 +54,7 @@ class Limits:
     minutes: float = math.inf
     """Pause after so long; the next call goes on."""
     compile: bool = False
-    """Compile networks where that pays: a sixth faster, after two minutes of compiling."""
+    """Compile the UNet, and on a GPU, where it pays, the autoencoder too."""
     pace: float = 1.0
     """Part of the stages' learning rates to train with."""
 
