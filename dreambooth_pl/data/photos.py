@@ -31,8 +31,7 @@ _DEEP_MODES = ("I", "F")  # and "I;16" with its byte orders: more than 8 bits a 
 
 def is_picture(path: Path) -> bool:
     """Tell by its name whether a file is a picture, and not the mask of one."""
-    name = path.name.lower()
-    return path.suffix.lower() in PICTURE_SUFFIXES and not name.endswith(MASK_SUFFIX)
+    return path.suffix.lower() in PICTURE_SUFFIXES and not _is_mask(path)
 
 
 @dataclass(frozen=True)
@@ -158,12 +157,16 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 
 def _may_accompany(path: Path) -> bool:
-    return path.suffix.lower() == CAPTION_SUFFIX or path.name.lower().endswith(MASK_SUFFIX)
+    return path.suffix.lower() == CAPTION_SUFFIX or _is_mask(path)
+
+
+def _is_mask(path: Path) -> bool:
+    return path.name.lower().endswith(MASK_SUFFIX)
 
 
 def _owner(path: Path) -> str:
     """Return the stem of the photo that a caption or mask would belong to."""
-    if path.name.lower().endswith(MASK_SUFFIX):
+    if _is_mask(path):
         return path.name[: -len(MASK_SUFFIX)]
     return path.stem
 

@@ -150,7 +150,13 @@ def fit(
     Returns:
         The averaged model when the steps are done, None when the time was up before.
     """
-    course = functools.partial(_course, pictures, photos, seed=seed, report=report)
+
+    @functools.cache
+    def data() -> tuple[Tensor, Tensor, Tensor]:  # not where no step is left to do
+        arrays = (pictures.images, pictures.masks, photo_crops(photos, seed))
+        return tuple(limits.near(array) for array in arrays)
+
+    course = functools.partial(_course, data, seed=seed, report=report)
     if start is not None:
         return course("vae", start.train(), steps, 0, limits, lock_encoder=lock_encoder)
     torch.manual_seed(stable_hash(seed, "vae", "init"))
@@ -158,17 +164,17 @@ def fit(
         for state in limits.folder.glob("vae-after-*.pt"):  # of an autoencoder before this one
             state.unlink()
     again, began = int(AGAIN_SHARE * steps), time.monotonic()
-    first = course("vae", build(), steps - again, int(CROP_SHARE * (steps - again)), limits)
+    before = steps - again
+    first = course("vae", build(), before, int(CROP_SHARE * before), limits)
     if first is None or not again:
         return first
     minutes = limits.minutes - (time.monotonic() - began) / 60
-    limits = replace(limits, minutes=minutes, pace=AGAIN_PACE * limits.pace)
-    return course(f"vae-after-{steps - again}", first, again, 0, limits)
+    slower = replace(limits, minutes=minutes, pace=AGAIN_PACE * limits.pace)
+    return course(f"vae-after-{before}", first, again, 0, slower)
 
 
 def _course(
-    pictures: Pictures,
-    photos: Sequence[np.ndarray],
+    data: Callable[[], tuple[Tensor, Tensor, Tensor]],
     name: str,
     model: nn.Module,
     steps: int,
@@ -179,7 +185,13 @@ def _course(
     report: Callable[[str], None],
     lock_encoder: bool = False,
 ) -> AutoencoderKL | None:
-    """Train for `steps`, the first `in_pieces` of them on pieces of pictures."""
+    """Train for `steps`, the first `in_pieces` of them on pieces of pictures.
+
+    Args:
+        data: gives pictures [N, 128, 128, 3], their subjects' masks [N, 32, 32] and crops of photos
+            [M, 128, 128, 3], all uint8.
+        name: of the state in the folder of `limits`.
+    """
     if lock_encoder:
         for part in (model.encoder, model.quant_conv):
             part.requires_grad_(False)
@@ -187,19 +199,14 @@ def _course(
     if limits.compile and limits.device.type != "cpu":  # on two cores twice as slow
         encoder, decoder = torch.compile(encoder), torch.compile(decoder)
     batch = limits.batch(BATCH, GPU_BATCH)
-    from_photos = int(batch * PHOTO_SHARE) if photos else 0
-
-    @functools.cache
-    def data() -> tuple[Tensor, Tensor, Tensor]:  # not where no step is left to do
-        arrays = (pictures.images, pictures.masks, photo_crops(photos, seed))
-        return tuple(limits.near(array) for array in arrays)
 
     def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
         rng = np.random.default_rng(stable_hash(seed, "vae", step))
         images, masks, crops = data()
-        index = torch.from_numpy(np.sort(rng.integers(len(pictures), size=batch)))
+        index = torch.from_numpy(np.sort(rng.integers(len(images), size=batch)))
         seen, subjects = images[index].to(limits.device), masks[index].to(limits.device)
-        if from_photos:
+        if len(crops):
+            from_photos = int(batch * PHOTO_SHARE)
             which = torch.from_numpy(rng.integers(len(crops), size=from_photos))
             seen[:from_photos] = crops[which].to(limits.device)
             subjects[:from_photos] = 0
@@ -229,8 +236,8 @@ def _course(
         total = error + EDGE_WEIGHT * edge + KL_WEIGHT * kl
         return total, {"psnr": 10 * torch.log10(4 / mse.detach())}
 
-    rates = {"learning_rate": 1e-3, "muon_learning_rate": MUON_LEARNING_RATE}
-    plan = Plan(steps, **rates, warmup=min(200, steps // 5), weight_decay=0.0)
+    warmup = min(200, steps // 5)
+    plan = Plan(steps, 1e-3, MUON_LEARNING_RATE, warmup=warmup, weight_decay=0.0)
     return train(name, model, loss, plan, limits, report)
 
 
