@@ -20,20 +20,16 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from dreambooth_pl.cli import quiet_libraries
-from dreambooth_pl.encoders import EncoderSettings, load_encoders
-from dreambooth_pl.lora import load_lora
-from dreambooth_pl.models import Base, load_base
+from dreambooth_pl.adapters import load_adapters
+from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.commands.train import quiet_libraries
+from dreambooth_pl.evaluation.scoring import encode_real_photos, score_images
+from dreambooth_pl.metrics.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.prompts import fill, prompt_set
-from dreambooth_pl.sampling import (
-    AUTOCAST,
-    ImageRequest,
-    SamplingSettings,
-    generate,
-    make_scheduler,
-)
-from dreambooth_pl.scoring import encode_real_photos, score_images
-from dreambooth_pl.throughput import best_batch_size, measure_rates
+from dreambooth_pl.sampling.batch_size import best_batch_size, measure_rates
+from dreambooth_pl.sampling.generation import generate, make_scheduler
+from dreambooth_pl.sampling.requests import ImageRequest
+from dreambooth_pl.sampling.settings import AUTOCAST, SamplingSettings
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
@@ -137,7 +133,7 @@ def main() -> None:
 
     ours, others = compare("untuned", base, pipeline, requests, settings, args)
     if args.lora:
-        load_lora(base, args.lora)
+        load_adapters(base, args.lora)
         pipeline.load_lora_weights(args.lora)
         tuned = compare("with adapters", base, pipeline, requests, settings, args)
         ours, others = (ours + tuned[0]) / 2, (others + tuned[1]) / 2

@@ -16,12 +16,12 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from dreambooth_pl.cli import quiet_libraries
+from dreambooth_pl.adapters import AdapterSettings, trainable_parameters
+from dreambooth_pl.commands.train import quiet_libraries
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
 from dreambooth_pl.data.priors import ensure_class_images
-from dreambooth_pl.lora import LoraSettings, trainable_parameters
-from dreambooth_pl.module import DreamBooth
-from dreambooth_pl.sampling import SamplingSettings
+from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.training.module import DreamBooth
 
 WARM_UP = 10
 
@@ -45,7 +45,7 @@ def median_ms(times: list[float]) -> float:
 
 def trainer_step(base: str, steps: int) -> tuple[float, DreamBooth]:
     """Median step of a run with prior preservation, batch 1 + 1, rank 8."""
-    module = DreamBooth(base, LoraSettings(rank=8, alpha=8.0))
+    module = DreamBooth(base, AdapterSettings(rank=8, alpha=8.0))
     data = DreamBoothDataModule(num_class_images=4)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:

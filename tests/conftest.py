@@ -29,7 +29,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from dreambooth_pl.clip_tokenizer import write_clip_tokenizer
+from dreambooth_pl.bases.clip_tokenizer import write_clip_tokenizer
 
 TINY_RESOLUTION = 32
 TINY_CONTEXT_LENGTH = 20

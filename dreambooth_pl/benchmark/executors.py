@@ -19,7 +19,7 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 
 
 @dataclass(frozen=True)
-class Task:
+class ScriptCall:
     """A training, or another script of the project, to be run.
 
     Attributes:
@@ -39,8 +39,8 @@ class Executor(Protocol):
     """Runs tasks that do not depend on each other, in any order and any number at a time."""
 
     def __call__(
-        self, tasks: Sequence[Task], started: Callable[[Task], None]
-    ) -> Iterator[tuple[Task, int]]:
+        self, tasks: Sequence[ScriptCall], started: Callable[[ScriptCall], None]
+    ) -> Iterator[tuple[ScriptCall, int]]:
         """Yield each task with its exit status as soon as it has ended.
 
         Args:
@@ -65,11 +65,11 @@ class LocalExecutor:
         self.at_once = at_once
 
     def __call__(
-        self, tasks: Sequence[Task], started: Callable[[Task], None]
-    ) -> Iterator[tuple[Task, int]]:
+        self, tasks: Sequence[ScriptCall], started: Callable[[ScriptCall], None]
+    ) -> Iterator[tuple[ScriptCall, int]]:
         """See ``Executor``. An interruption ends the processes that run, too."""
         waiting = list(tasks)
-        running: list[tuple[Task, subprocess.Popen[bytes]]] = []
+        running: list[tuple[ScriptCall, subprocess.Popen[bytes]]] = []
         try:
             while waiting or running:
                 while waiting and len(running) < self.at_once:
@@ -85,7 +85,7 @@ class LocalExecutor:
         finally:
             _stop([process for _, process in running])
 
-    def _start(self, task: Task) -> subprocess.Popen[bytes]:
+    def _start(self, task: ScriptCall) -> subprocess.Popen[bytes]:
         with task.log.open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, str(ROOT / task.script), *task.arguments],

@@ -11,8 +11,8 @@ from typing import Any
 
 from dreambooth_pl.benchmark.jobs import Job
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.run_folder import CHECKPOINTS, CONFIG, LOGS
-from dreambooth_pl.runs import final_weights
+from dreambooth_pl.runs.finished import final_weights
+from dreambooth_pl.runs.folder import CHECKPOINTS, CONFIG, LOGS
 
 RECORD = "job.json"
 LOG = "log.txt"

@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from dreambooth_pl.benchmark.spec import Benchmark, Subject, Variant
+from dreambooth_pl.data.dreambench import DreamBench
 from dreambooth_pl.data.photos import vet_folder
-from dreambooth_pl.dotted_keys import flatten
-from dreambooth_pl.dreambench import DreamBench
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.dotted_keys import flatten
 
 RUNS = "runs"  # in a benchmark's folder
 

@@ -13,15 +13,15 @@ from dreambooth_pl.benchmark.jobs import Job
 from dreambooth_pl.benchmark.sheet import benchmark_sheet
 from dreambooth_pl.benchmark.spec import Benchmark
 from dreambooth_pl.benchmark.table import comparisons, job_lines, variant_lines
-from dreambooth_pl.comparison import Comparison
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.evaluation import score_runs
-from dreambooth_pl.evaluation_lines import distance_notes
-from dreambooth_pl.png_metadata import save_png
+from dreambooth_pl.evaluation.comparison import Comparison
+from dreambooth_pl.evaluation.evaluate import score_runs
+from dreambooth_pl.evaluation.intervals import Row
+from dreambooth_pl.evaluation.lines import distance_notes
+from dreambooth_pl.files.png_metadata import save_png
 from dreambooth_pl.progress import ProgressReporter
-from dreambooth_pl.report import render, to_json
-from dreambooth_pl.runs import Run, read_run
-from dreambooth_pl.scores import Row
+from dreambooth_pl.reporting.tables import render, to_json
+from dreambooth_pl.runs.finished import Run, read_run
 
 TABLE = "table"  # .md and .json: ceiling, floor, a row per variant, differences
 RUNS_TABLE = "runs"  # .md and .json: a row per run

@@ -8,13 +8,13 @@ from pathlib import Path
 from PIL import Image
 
 from dreambooth_pl.benchmark.table import JobLine
-from dreambooth_pl.contact_sheet import image_table
+from dreambooth_pl.evaluation.protocols import PROBES as PROBES_PROTOCOL
+from dreambooth_pl.evaluation.run_images import TUNED, folder_of, plan_of
+from dreambooth_pl.files.contact_sheet import image_table
 from dreambooth_pl.prompts import fill
-from dreambooth_pl.protocols import PROBES as PROBES_PROTOCOL
-from dreambooth_pl.run_folder import PROBES
-from dreambooth_pl.run_images import TUNED, folder_of, plan_of
-from dreambooth_pl.runs import Run
-from dreambooth_pl.sampling import probe_requests
+from dreambooth_pl.runs.finished import Run
+from dreambooth_pl.runs.folder import PROBES
+from dreambooth_pl.sampling.requests import probe_requests
 
 COLUMNS = 8
 """Most prompts that a sheet shows of a protocol."""

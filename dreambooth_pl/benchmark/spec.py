@@ -25,10 +25,10 @@ from typing import Any
 
 import yaml
 
-from dreambooth_pl.dreambench import subjects_folder
+from dreambooth_pl.data.dreambench import subjects_folder
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.evaluation.protocols import PROBES, protocol_name
 from dreambooth_pl.prompts import SUBJECTS
-from dreambooth_pl.protocols import PROBES, protocol_name
 
 DEFAULT_SEED = 42
 _KEYS = ("protocol", "configs", "set", "seeds", "subjects", "variants")

@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from dreambooth_pl.benchmark.jobs import Job
-from dreambooth_pl.comparison import Comparison, compare
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.evaluation_lines import BASE, REAL_PHOTOS, Line
-from dreambooth_pl.score_sets import CLASS_SCORES, PROMPT_SCORES, ScoreSet, stack
+from dreambooth_pl.evaluation.comparison import Comparison, compare
+from dreambooth_pl.evaluation.lines import BASE, REAL_PHOTOS, Line
+from dreambooth_pl.evaluation.score_tensors import CLASS_SCORES, PROMPT_SCORES, ScoreSet, stack
 
 COMPARED = tuple(name for name in (*PROMPT_SCORES, *CLASS_SCORES) if name != "pres_base")
 

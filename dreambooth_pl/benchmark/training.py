@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dreambooth_pl.benchmark.executors import Executor, Task
+from dreambooth_pl.benchmark.executors import Executor, ScriptCall
 from dreambooth_pl.benchmark.job_folder import (
     LOG,
     begin,
@@ -105,7 +105,7 @@ def _run(
         for job in jobs:
             begin(job)
             words = tuple(job.arguments(checkpoints[job.name]))
-            tasks.append(Task(job.name, words, job.folder / LOG))
+            tasks.append(ScriptCall(job.name, words, job.folder / LOG))
         again = []
         running = executor(tasks, lambda task: started(by_name[task.name], checkpoints[task.name]))
         for task, status in running:

@@ -17,8 +17,8 @@ from dreambooth_pl.data.buckets import default_step
 from dreambooth_pl.data.captions import CaptionSource, read_captions, warnings_about
 from dreambooth_pl.data.photo_views import MAX_CROPS, PhotoViews
 from dreambooth_pl.data.photos import VettingReport, vet_folder
+from dreambooth_pl.data.sample_order import BucketSampleOrder, SampleOrder
 from dreambooth_pl.data.samples import RunLoader, RunSampler, Samples
-from dreambooth_pl.data.turns import BucketTurns, Turns
 from dreambooth_pl.data.views import View
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.prompts import check_template, fill
@@ -198,15 +198,15 @@ class DreamBoothDataModule(LightningDataModule):
         buckets: dict[tuple[int, int] | None, list[int]] = {}
         for number, views in enumerate(photos):
             buckets.setdefault(views[0].size, []).append(number)
-        instances: Turns | BucketTurns
+        instances: SampleOrder | BucketSampleOrder
         if len(buckets) > 1 and block > 1:
             pictures = list(buckets.values())
-            instances = BucketTurns(self.seed, "instance", pictures, flips, crops, block)
+            instances = BucketSampleOrder(self.seed, "instance", pictures, flips, crops, block)
         else:
-            instances = Turns(self.seed, "instance", len(photos), flips, crops)
+            instances = SampleOrder(self.seed, "instance", len(photos), flips, crops)
         classes = None
         if self._class_images:
-            classes = Turns(self.seed, "class", len(self._class_images), flips)
+            classes = SampleOrder(self.seed, "class", len(self._class_images), flips)
         return Samples(length, instances, classes, self.seed, self.caption_dropout)
 
     def train_dataloader(self) -> RunLoader:

@@ -16,24 +16,21 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from dreambooth_pl.bases.base import Base
 from dreambooth_pl.data.photos import vet_folder
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.folder_lock import taking_turns
-from dreambooth_pl.models import Base
-from dreambooth_pl.png_metadata import read_png_metadata, save_png
+from dreambooth_pl.files.folder_lock import taking_turns
+from dreambooth_pl.files.png_metadata import read_png_metadata, save_png
 from dreambooth_pl.randomness import stable_hash
-from dreambooth_pl.sampling import (
-    ImageRequest,
-    Progress,
-    SamplingSettings,
-    generate,
-    image_metadata,
-    image_seed,
-)
+from dreambooth_pl.sampling.generation import Progress, generate
+from dreambooth_pl.sampling.image_metadata import image_metadata, settings_metadata
+from dreambooth_pl.sampling.requests import ImageRequest, image_seed
+from dreambooth_pl.sampling.settings import SamplingSettings
 
 MANIFEST = "manifest.json"
 CACHE = Path("data/class_images")
 
+_RECIPE_SETTINGS = ("steps", "guidance_scale", "scheduler", "negative_prompt", "resolution")
 _KEY = "data.class_dir"
 _NAME = re.compile(r"\d{5,}\.png")
 
@@ -120,14 +117,11 @@ def _recipe(base: Base, prompt: str, sampling: SamplingSettings, seed: int) -> d
 
     Not the batch size: it changes an image by rounding errors at most.
     """
+    settings = settings_metadata(base, sampling)
     return {
         "prompt": prompt,
         "base_fingerprint": base.fingerprint,
-        "steps": sampling.num_inference_steps,
-        "guidance_scale": sampling.guidance_scale,
-        "scheduler": sampling.scheduler,
-        "negative_prompt": sampling.negative_prompt,
-        "resolution": sampling.resolution or base.resolution,
+        **{key: settings[key] for key in _RECIPE_SETTINGS},
         "seed": seed,
     }
 

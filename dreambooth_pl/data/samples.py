@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from dreambooth_pl.data.turns import BucketTurns, Turns
+from dreambooth_pl.data.sample_order import BucketSampleOrder, SampleOrder
 from dreambooth_pl.randomness import generator
 
 
@@ -23,8 +23,8 @@ class Samples(Dataset):
     def __init__(
         self,
         length: int,
-        instances: Turns | BucketTurns,
-        classes: Turns | None,
+        instances: SampleOrder | BucketSampleOrder,
+        classes: SampleOrder | None,
         seed: int = 0,
         caption_dropout: float = 0.0,
     ) -> None:

@@ -16,25 +16,25 @@ from pathlib import Path
 
 from PIL import Image
 
-from dreambooth_pl.command_line import run_command, table_width, tells_mistakes
-from dreambooth_pl.contact_sheet import contact_sheet
+from dreambooth_pl.commands.common import run_command, table_width, tells_mistakes
 from dreambooth_pl.data.photos import read_photo
-from dreambooth_pl.distances import load_distance
-from dreambooth_pl.encoders import load_encoders
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.evaluation_lines import REAL_PHOTOS, Line, distance_notes
-from dreambooth_pl.image_folder import write_index
+from dreambooth_pl.evaluation.image_folder import write_index
+from dreambooth_pl.evaluation.lines import REAL_PHOTOS, Line, distance_notes
+from dreambooth_pl.evaluation.protocols import DREAMBENCH, ImagePlan, make_plan, protocol_name
+from dreambooth_pl.evaluation.score_tensors import ScoreSet
+from dreambooth_pl.evaluation.subject_scorer import SubjectScorer
+from dreambooth_pl.files.contact_sheet import contact_sheet
+from dreambooth_pl.metrics.distances import load_distance
+from dreambooth_pl.metrics.encoders import load_encoders
 from dreambooth_pl.miniature import subjects, world
 from dreambooth_pl.miniature.base_folder import encoders_of
 from dreambooth_pl.miniature.drawn_files import write_drawn
 from dreambooth_pl.miniature.outfits import OUTFITS
 from dreambooth_pl.miniature.settings import SETTINGS
 from dreambooth_pl.prompts import IDENTIFIERS, SUBJECTS, is_live
-from dreambooth_pl.protocols import DREAMBENCH, Plan, make_plan, protocol_name
 from dreambooth_pl.randomness import stable_hash
-from dreambooth_pl.report import FORMATS, render
-from dreambooth_pl.score_sets import ScoreSet
-from dreambooth_pl.subject_scorer import SubjectScorer
+from dreambooth_pl.reporting.tables import TABLE_FORMATS, render
 
 _SEED = 42
 _SUBJECT = "{identifier} {class}"
@@ -91,7 +91,7 @@ def answer(name: str, template: str, number: int) -> world.Scene:
 
 def draw_answers(
     name: str, folder: Path, protocol: str = DREAMBENCH
-) -> tuple[Plan, list[Image.Image]]:
+) -> tuple[ImagePlan, list[Image.Image]]:
     """Draw all images that a protocol asks of a subject, with their index, into `folder`.
 
     Raises:
@@ -172,7 +172,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--base", type=Path, default=Path("data/miniature"), help="has the encoders"
     )
-    parser.add_argument("--format", choices=FORMATS, default="table")
+    parser.add_argument("--format", choices=TABLE_FORMATS, default="table")
     return parser
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dreambooth_pl.encoders import EncoderSettings
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.metrics.encoders import EncoderSettings
 
 
 def encoders_of(base: Path) -> EncoderSettings:

@@ -18,20 +18,22 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from dreambooth_pl.command_line import positive, run_command, tells_mistakes
-from dreambooth_pl.comparison import paired_difference
-from dreambooth_pl.contact_sheet import contact_sheet
+from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.commands.common import positive, run_command, tells_mistakes
 from dreambooth_pl.data.photos import read_photo
-from dreambooth_pl.encoders import Encoders, load_encoders
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.evaluation.comparison import paired_difference
+from dreambooth_pl.files.contact_sheet import contact_sheet
+from dreambooth_pl.files.writable import check_writable
+from dreambooth_pl.metrics.encoders import Encoders, load_encoders
 from dreambooth_pl.miniature import sheets, subjects, world
 from dreambooth_pl.miniature.base_folder import encoders_of
 from dreambooth_pl.miniature.pretrain.pictures import NOUNS, SETTINGS, scene
 from dreambooth_pl.miniature.settings import SETTINGS as PLACES
-from dreambooth_pl.models import Base, load_base
 from dreambooth_pl.prompts import IDENTIFIERS, SUBJECTS, fill
-from dreambooth_pl.run_folder import check_writable
-from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate, image_seed
+from dreambooth_pl.sampling.generation import generate
+from dreambooth_pl.sampling.requests import ImageRequest, image_seed
+from dreambooth_pl.sampling.settings import SamplingSettings
 
 HELD_OUT_SEED = 1
 """Training pictures come from seed 0."""

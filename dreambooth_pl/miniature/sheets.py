@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from dreambooth_pl.contact_sheet import contact_sheet, image_table
+from dreambooth_pl.files.contact_sheet import contact_sheet, image_table
 from dreambooth_pl.miniature import subjects, world
 from dreambooth_pl.miniature.captions import caption
 from dreambooth_pl.miniature.pretrain.pictures import scene

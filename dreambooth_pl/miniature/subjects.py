@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dreambooth_pl.command_line import run_command, tells_mistakes
+from dreambooth_pl.commands.common import run_command, tells_mistakes
 from dreambooth_pl.miniature import world
 from dreambooth_pl.miniature.canvas import Colour
 from dreambooth_pl.miniature.drawn_files import write_drawn

@@ -8,8 +8,8 @@ import yaml
 
 from dreambooth_pl.benchmark.jobs import expand
 from dreambooth_pl.benchmark.spec import read_benchmark
-from dreambooth_pl.cli_benchmark import parse
-from dreambooth_pl.dotted_keys import flatten
+from dreambooth_pl.commands.benchmark import parse
+from dreambooth_pl.files.dotted_keys import flatten
 from dreambooth_pl.prompts import IDENTIFIERS, SUBJECTS
 
 REPOSITORY = Path(__file__).parents[2]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from dreambooth_pl.cli import main
-from dreambooth_pl.dotted_keys import flatten
+from dreambooth_pl.commands.train import main
+from dreambooth_pl.files.dotted_keys import flatten
 from dreambooth_pl.prompts import IDENTIFIERS
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_pl.cli import main
+from dreambooth_pl.commands.train import main
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "fit_options.txt"
 

@@ -12,8 +12,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
-from dreambooth_pl.models import load_base
-from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate
+from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.sampling.generation import generate
+from dreambooth_pl.sampling.requests import ImageRequest
+from dreambooth_pl.sampling.settings import SamplingSettings
 
 FOLDER = Path(__file__).parents[2] / "data" / "miniature"
 

@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from dreambooth_pl.benchmark.spec import read_benchmark
-from dreambooth_pl.cli import main as train
-from dreambooth_pl.cli_benchmark import build_parser as build_benchmark_parser
-from dreambooth_pl.cli_evaluate import build_parser, check
-from dreambooth_pl.cli_export import build_parser as build_export_parser
-from dreambooth_pl.cli_generate_options import build_parser as build_generate_parser
-from dreambooth_pl.cli_generate_options import check_only_reproduces
-from dreambooth_pl.cli_identifiers import build_parser as build_identifiers_parser
+from dreambooth_pl.commands.benchmark import build_parser as build_benchmark_parser
+from dreambooth_pl.commands.evaluate import build_parser, check
+from dreambooth_pl.commands.export import build_parser as build_export_parser
+from dreambooth_pl.commands.generate_options import build_parser as build_generate_parser
+from dreambooth_pl.commands.generate_options import check_only_reproduces
+from dreambooth_pl.commands.identifiers import build_parser as build_identifiers_parser
+from dreambooth_pl.commands.train import main as train
+from dreambooth_pl.evaluation.protocols import make_plan
 from dreambooth_pl.miniature.attainable import build_parser as build_attainable_parser
 from dreambooth_pl.miniature.pretrain.__main__ import parse as parse_pretrain
 from dreambooth_pl.miniature.report import build_parser as build_report_parser
 from dreambooth_pl.miniature.subjects import build_parser as build_subjects_parser
 from dreambooth_pl.prompts import check_template
-from dreambooth_pl.protocols import make_plan
 
 REPOSITORY = Path(__file__).parents[2]
 TEXTS = ("README.md", "data/miniature/README.md")

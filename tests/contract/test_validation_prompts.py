@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from dreambooth_pl.callbacks.validation import ValidationSettings, validation_prompts
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.miniature.settings import SETTINGS
 from dreambooth_pl.prompts import PROMPT_SETS, fill, prompt_set
+from dreambooth_pl.training.callbacks.validation import ValidationSettings, validation_prompts
 
 JUDGED = [name for name in PROMPT_SETS if name != "validation"]
 SMALL_WORDS = {"a", "an", "the", "in", "on", "at", "under", "against", "of", "with", "top", "to"}

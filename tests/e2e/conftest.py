@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from dreambooth_pl import cli
-from dreambooth_pl.module import DreamBooth
+from dreambooth_pl.commands import train as cli
+from dreambooth_pl.training.module import DreamBooth
 
 STEPS = 6
 

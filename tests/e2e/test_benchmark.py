@@ -14,11 +14,12 @@ import yaml
 from interruption import PowerCut
 from PIL import Image
 
-from dreambooth_pl import cli, cli_evaluate
-from dreambooth_pl.benchmark.executors import Task
+from dreambooth_pl.benchmark.executors import ScriptCall
 from dreambooth_pl.benchmark.sheet import final_probes
-from dreambooth_pl.cli_benchmark import main
-from dreambooth_pl.runs import read_run
+from dreambooth_pl.commands import evaluate as cli_evaluate
+from dreambooth_pl.commands import train as cli
+from dreambooth_pl.commands.benchmark import main
+from dreambooth_pl.runs.finished import read_run
 
 FILE = Path("small.yaml")
 CUT = "--trainer.callbacks={class_path: interruption.CutPowerAt, init_args: {step: 3}}"
@@ -29,11 +30,11 @@ class InProcess:
 
     def __init__(self, cut: str = "") -> None:
         self.cut = cut  # name of the job that loses power at step 3
-        self.ran: list[Task] = []
+        self.ran: list[ScriptCall] = []
 
     def __call__(
-        self, tasks: Sequence[Task], started: Callable[[Task], None]
-    ) -> Iterator[tuple[Task, int]]:
+        self, tasks: Sequence[ScriptCall], started: Callable[[ScriptCall], None]
+    ) -> Iterator[tuple[ScriptCall, int]]:
         for task in tasks:
             started(task)
             self.ran.append(task)

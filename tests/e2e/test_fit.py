@@ -13,14 +13,16 @@ from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from dreambooth_pl import cli_evaluate
-from dreambooth_pl.callbacks.validation import CURVES
+from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.commands import evaluate as cli_evaluate
 from dreambooth_pl.data.photos import read_photo
-from dreambooth_pl.encoders import EncoderSettings, load_encoders
-from dreambooth_pl.models import load_base
-from dreambooth_pl.png_metadata import read_png_metadata
+from dreambooth_pl.files.png_metadata import read_png_metadata
+from dreambooth_pl.metrics.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.prompts import fill, prompt_set
-from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate, image_seed
+from dreambooth_pl.sampling.generation import generate
+from dreambooth_pl.sampling.requests import ImageRequest, image_seed
+from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.training.callbacks.validation import CURVES
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "loss_trace.txt"
 

@@ -9,9 +9,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from dreambooth_pl import cli_evaluate, cli_export, cli_generate
-from dreambooth_pl.lora import TUNED_NAME, WEIGHTS_NAME, load_lora, lora_scale
-from dreambooth_pl.models import load_base
+from dreambooth_pl.adapters import TUNED_NAME, WEIGHTS_NAME, adapter_scale, load_adapters
+from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.commands import (
+    evaluate as cli_evaluate,
+)
+from dreambooth_pl.commands import (
+    export as cli_export,
+)
+from dreambooth_pl.commands import (
+    generate as cli_generate,
+)
 
 FULL = {"model__adapter": "full", "model__train_text_encoder": True, "model__learning_rate": 1e-3}
 SCALES = {"sampling__lora_scale_unet": 1, "sampling__lora_scale_text_encoder": 1}
@@ -33,8 +41,8 @@ def test_full_fine_tuning(fit, checkpoint, tmp_path, capsys):
     }
     moved = [name for name, tensor in tuned.items() if not torch.equal(tensor, before[name])]
     assert len(moved) == len(names), "all of the networks has learned"
-    load_lora(base, run / "tuned")
-    with lora_scale(base, unet=0, text_encoder=0):
+    load_adapters(base, run / "tuned")
+    with adapter_scale(base, unet=0, text_encoder=0):
         assert torch.equal(base.unet.conv_in.weight, before["unet.conv_in.weight"])
 
     # stopped half-way and gone on, it ends in the same weights

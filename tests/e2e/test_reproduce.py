@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dreambooth_pl import cli_generate
-from dreambooth_pl.callbacks.checkpoints import Checkpoints
+from dreambooth_pl.commands import generate as cli_generate
+from dreambooth_pl.training.callbacks.checkpoints import Checkpoints
 
 
 def test_probes_are_drawn_again(fit, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_pl import cli, cli_evaluate
+from dreambooth_pl.commands import evaluate as cli_evaluate
+from dreambooth_pl.commands import train as cli
 
 TRAIN = Path(cli.__file__).parents[1] / "train.py"
 

@@ -12,11 +12,18 @@ import pytest
 import torch
 import yaml
 
-from dreambooth_pl import evaluation, folder_evaluation, throughput
-from dreambooth_pl.encoders import EncoderSettings, load_encoders
-from dreambooth_pl.lora import LoraSettings, add_lora, save_lora, trainable_parameters
-from dreambooth_pl.models import load_base
-from dreambooth_pl.sampling import SamplingSettings
+from dreambooth_pl.adapters import (
+    AdapterSettings,
+    add_adapters,
+    save_adapters,
+    trainable_parameters,
+)
+from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.evaluation import evaluate as evaluation
+from dreambooth_pl.evaluation import evaluate_folder as folder_evaluation
+from dreambooth_pl.metrics.encoders import EncoderSettings, load_encoders
+from dreambooth_pl.sampling import batch_size as throughput
+from dreambooth_pl.sampling.settings import SamplingSettings
 
 load_base_once, load_encoders_once = lru_cache(load_base), lru_cache(load_encoders)
 SAMPLING = SamplingSettings(
@@ -32,8 +39,8 @@ SAMPLING = SamplingSettings(
 def adapters(tiny_base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders with a random adapter each, on UNet and text encoder."""
     base = load_base(str(tiny_base_dir))
-    lora = LoraSettings(rank=2, alpha=4.0)
-    add_lora(base, lora, train_text_encoder=True, seed=0)
+    lora = AdapterSettings(rank=2, alpha=4.0)
+    add_adapters(base, lora, train_text_encoder=True, seed=0)
     folders = {}
     for seed, identifier in enumerate(("sks", "hta")):
         generator = torch.Generator().manual_seed(seed)
@@ -41,7 +48,7 @@ def adapters(tiny_base_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> d
             for parameter in parameters.values():
                 parameter.data.normal_(std=0.5, generator=generator)
         folders[identifier] = tmp_path_factory.mktemp(identifier)
-        save_lora(base, lora, folders[identifier])
+        save_adapters(base, lora, folders[identifier])
     return folders
 
 

@@ -20,10 +20,10 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from dreambooth_pl.adapters import AdapterSettings
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
-from dreambooth_pl.lora import LoraSettings
-from dreambooth_pl.module import DreamBooth
 from dreambooth_pl.randomness import generator
+from dreambooth_pl.training.module import DreamBooth
 
 SEED = 42
 
@@ -71,7 +71,7 @@ def recorded_fit(
     base: Path, data: DreamBoothDataModule, folder: Path, steps: int, **options: Any
 ) -> list[Step]:
     """Train on the tiny base for a few steps and return them."""
-    module = DreamBooth(str(base), LoraSettings(rank=2, alpha=2.0), seed=SEED, **options)
+    module = DreamBooth(str(base), AdapterSettings(rank=2, alpha=2.0), seed=SEED, **options)
     recorder = Recorder(module)
     trainer = Trainer(
         max_steps=steps,

@@ -11,35 +11,35 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from dreambooth_pl.errors import UserError
-from dreambooth_pl.lora import (
-    LoraSettings,
+from dreambooth_pl.adapters import (
+    AdapterSettings,
     adapted_layers,
     adapter_kind,
+    adapter_scale,
     adapter_state_dict,
-    add_lora,
+    add_adapters,
     assert_trainable_set,
-    load_lora,
-    load_loras,
-    lora_scale,
-    merged_while_drawing,
+    load_adapters,
+    load_weighted_adapters,
+    merged_while_generating,
     merging,
-    remove_lora,
-    save_lora,
+    remove_adapters,
+    save_adapters,
     trainable_parameters,
 )
-from dreambooth_pl.models import Base, load_base
+from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.errors import UserError
 
 EVERYWHERE = {"target_modules": "attention_ff_conv", "text_encoder_target_modules": "attention_ff"}
 LINEAR = {"target_modules": "attention_ff", "text_encoder_target_modules": "attention_ff"}
 CASES = {
-    "lora": ("lora", LoraSettings(rank=4, alpha=8.0, **EVERYWHERE)),
-    "rslora": ("lora", LoraSettings(rank=4, alpha=8.0, use_rslora=True, **EVERYWHERE)),
-    "dora": ("lora", LoraSettings(rank=4, alpha=8.0, use_dora=True, **EVERYWHERE)),
-    "lokr": ("lokr", LoraSettings(rank=2, alpha=3.0, **EVERYWHERE)),
-    "loha": ("loha", LoraSettings(rank=4, alpha=8.0, **EVERYWHERE)),
-    "oft": ("oft", LoraSettings(rank=4, **LINEAR)),
-    "full": ("full", LoraSettings()),
+    "lora": ("lora", AdapterSettings(rank=4, alpha=8.0, **EVERYWHERE)),
+    "rslora": ("lora", AdapterSettings(rank=4, alpha=8.0, use_rslora=True, **EVERYWHERE)),
+    "dora": ("lora", AdapterSettings(rank=4, alpha=8.0, use_dora=True, **EVERYWHERE)),
+    "lokr": ("lokr", AdapterSettings(rank=2, alpha=3.0, **EVERYWHERE)),
+    "loha": ("loha", AdapterSettings(rank=4, alpha=8.0, **EVERYWHERE)),
+    "oft": ("oft", AdapterSettings(rank=4, **LINEAR)),
+    "full": ("full", AdapterSettings()),
 }
 each_kind = pytest.mark.parametrize("case", CASES)
 each_adapter = pytest.mark.parametrize("case", [name for name in CASES if name != "full"])
@@ -53,13 +53,13 @@ def loaded(tiny_base_dir: Path) -> Base:
 @pytest.fixture()
 def base(loaded: Base) -> Iterator[Base]:
     yield loaded
-    remove_lora(loaded)
+    remove_adapters(loaded)
 
 
-def add(base: Base, case: str, seed: int = 0) -> LoraSettings:
+def add(base: Base, case: str, seed: int = 0) -> AdapterSettings:
     """Adapters on both halves, moved away from their start."""
     kind, settings = CASES[case]
-    add_lora(base, settings, train_text_encoder=True, seed=seed, kind=kind)
+    add_adapters(base, settings, train_text_encoder=True, seed=seed, kind=kind)
     rng = torch.Generator().manual_seed(2)
     for tensor in adapter_state_dict(base).values():
         tensor.add_(torch.randn(tensor.shape, generator=rng) * 0.1)
@@ -75,7 +75,7 @@ def outputs(base: Base) -> torch.Tensor:
     return torch.cat([states.flatten(), prediction.flatten()])
 
 
-def adapted_weight(layer: nn.Module, kind: str, settings: LoraSettings, scale: float):
+def adapted_weight(layer: nn.Module, kind: str, settings: AdapterSettings, scale: float):
     """W' of a layer by the papers' formulas, from the adapter's own tensors."""
     weight = layer.get_base_layer().weight
 
@@ -127,7 +127,7 @@ def test_layers_compute_what_the_paper_says(base, case, scale):
     assert adapter_kind(base) == kind
     weights = [adapted_weight(one, kind, settings, scale) for _, _, one in adapted_layers(base)]
     seen = set()
-    with lora_scale(base, unet=scale, text_encoder=scale):
+    with adapter_scale(base, unet=scale, text_encoder=scale):
         for (component, name, layer), weight in zip(adapted_layers(base), weights, strict=True):
             inner = layer.get_base_layer()
             rng = torch.Generator().manual_seed(4)
@@ -152,10 +152,10 @@ def test_merged_for_a_while_is_the_same_function(base, case, scale):
     kind, settings = CASES[case][0], add(base, case)
     layers = [layer for _, _, layer in adapted_layers(base)]
     before = [(w, w.data_ptr(), w.clone()) for w in base.unet.parameters()]
-    with lora_scale(base, unet=scale, text_encoder=scale):
+    with adapter_scale(base, unet=scale, text_encoder=scale):
         beside = outputs(base)
         wanted = [adapted_weight(layer, kind, settings, scale) for layer in layers]
-        with merged_while_drawing(base):
+        with merged_while_generating(base):
             merged = outputs(base)
             if scale and case in ("lora", "rslora", "lokr", "loha"):
                 for layer, weight in zip(layers, wanted, strict=True):
@@ -173,7 +173,7 @@ def test_adapters_of_half_precision_weights_stay_beside_them(tiny_base_dir):
     add(base, "lora")
     layers = [layer for _, _, layer in adapted_layers(base)]
     weights = [layer.get_base_layer().weight.clone() for layer in layers]
-    with merged_while_drawing(base):
+    with merged_while_generating(base):
         for layer, weight in zip(layers, weights, strict=True):
             assert not layer.disable_adapters
             assert torch.equal(layer.get_base_layer().weight, weight)
@@ -186,7 +186,7 @@ def test_large_weights_are_not_copied(base, monkeypatch):
     size = sum(4 * layer.get_base_layer().weight.numel() for layer in layers)
     for most, merged in ((size, True), (size - 1, False)):
         monkeypatch.setattr(merging, "MOST_BYTES", most)
-        with merged_while_drawing(base):
+        with merged_while_generating(base):
             assert all(layer.disable_adapters == merged for layer in layers)
 
 
@@ -198,11 +198,11 @@ def test_start_changes_nothing_and_is_keyed(base, case):
     for global_seed, seed in ((0, 7), (1, 7), (0, 8)):
         torch.manual_seed(global_seed)
         before = torch.get_rng_state()
-        add_lora(base, settings, train_text_encoder=True, seed=seed, kind=kind)
+        add_adapters(base, settings, train_text_encoder=True, seed=seed, kind=kind)
         assert torch.equal(torch.get_rng_state(), before)
         torch.testing.assert_close(outputs(base), plain, atol=1e-5, rtol=1e-5)
         states.append({name: t.clone() for name, t in adapter_state_dict(base).items()})
-        remove_lora(base)
+        remove_adapters(base)
     assert torch.equal(outputs(base), plain)
     first, again, other = states
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -214,7 +214,7 @@ def test_start_changes_nothing_and_is_keyed(base, case):
 @each_kind
 def test_trainable_set(base, case):
     kind, settings = CASES[case]
-    add_lora(base, settings, train_text_encoder=True, seed=0, kind=kind)
+    add_adapters(base, settings, train_text_encoder=True, seed=0, kind=kind)
     count = assert_trainable_set(base, settings, True, kind)
     assert count == sum(t.numel() for t in adapter_state_dict(base).values())
     with pytest.raises(AssertionError, match="not name"):
@@ -240,23 +240,23 @@ def test_file_round_trip_is_exact(base, case, tmp_path):
     settings = add(base, case)
     tuned = outputs(base)
     assert (tuned - plain).abs().max() > 1e-3
-    with lora_scale(base, unet=0.4, text_encoder=0.4):
+    with adapter_scale(base, unet=0.4, text_encoder=0.4):
         halfway = outputs(base)
-    path = save_lora(base, settings, tmp_path)
+    path = save_adapters(base, settings, tmp_path)
     state = {name: tensor.clone() for name, tensor in adapter_state_dict(base).items()}
-    remove_lora(base)
+    remove_adapters(base)
     assert torch.equal(outputs(base), plain)
-    load_lora(base, path)
+    load_adapters(base, path)
     assert trainable_parameters(base) == {}
     assert torch.equal(outputs(base), tuned)
     again = adapter_state_dict(base)
     assert again.keys() == state.keys()
     assert all(torch.equal(again[name], state[name]) for name in state)
-    with lora_scale(base, unet=0.4, text_encoder=0.4):
+    with adapter_scale(base, unet=0.4, text_encoder=0.4):
         assert torch.equal(outputs(base), halfway)
     for weight in [] if case == "oft" else [0.5]:
-        load_loras(base, [(path, weight)])
-        with lora_scale(base, unet=2.0, text_encoder=2.0):
+        load_weighted_adapters(base, [(path, weight)])
+        with adapter_scale(base, unet=2.0, text_encoder=2.0):
             torch.testing.assert_close(outputs(base), tuned, atol=1e-4, rtol=1e-4)
 
 
@@ -265,9 +265,9 @@ def test_scale_zero_is_the_base_and_contexts_nest(base, case):
     plain = outputs(base)
     add(base, case)
     tuned = outputs(base)
-    with lora_scale(base, unet=0.0, text_encoder=0.0):
+    with adapter_scale(base, unet=0.0, text_encoder=0.0):
         assert torch.equal(outputs(base), plain)
-        with lora_scale(base, unet=1.0, text_encoder=1.0):
+        with adapter_scale(base, unet=1.0, text_encoder=1.0):
             torch.testing.assert_close(outputs(base), tuned, atol=1e-6, rtol=1e-6)
         assert torch.equal(outputs(base), plain)
     assert torch.equal(outputs(base), tuned)
@@ -278,7 +278,7 @@ def test_full_interpolates_between_untuned_and_tuned_weights(base):
     add(base, "full")
     after = base.unet.conv_in.weight.detach().clone()
     assert not torch.equal(before, after)
-    with lora_scale(base, unet=0.25, text_encoder=1.0):
+    with adapter_scale(base, unet=0.25, text_encoder=1.0):
         now = base.unet.conv_in.weight.detach()
         torch.testing.assert_close(now, before + 0.25 * (after - before))
     assert torch.equal(base.unet.conv_in.weight, after)
@@ -288,18 +288,18 @@ def test_full_on_half_precision_trains_in_float32_and_goes_back(tiny_base_dir):
     base = load_base(str(tiny_base_dir))
     base.unet.to(torch.float16)
     before = base.unet.conv_in.weight.clone()
-    add_lora(base, LoraSettings(), train_text_encoder=False, seed=0, kind="full")
-    assert_trainable_set(base, LoraSettings(), False, "full")
+    add_adapters(base, AdapterSettings(), train_text_encoder=False, seed=0, kind="full")
+    assert_trainable_set(base, AdapterSettings(), False, "full")
     assert base.unet.conv_in.weight.dtype == torch.float32
-    remove_lora(base)
+    remove_adapters(base)
     assert base.unet.conv_in.weight.dtype == torch.float16
     assert torch.equal(base.unet.conv_in.weight, before)
     assert not base.unet.conv_in.weight.requires_grad
 
 
 def test_full_file_holds_the_tuned_networks_alone(base, tmp_path):
-    add_lora(base, LoraSettings(), train_text_encoder=False, seed=0, kind="full")
-    path = save_lora(base, LoraSettings(), tmp_path)
+    add_adapters(base, AdapterSettings(), train_text_encoder=False, seed=0, kind="full")
+    path = save_adapters(base, AdapterSettings(), tmp_path)
     with safe_open(path, "pt") as file:
         keys = set(file.keys())
     assert keys == {f"unet.{name}" for name, _ in base.unet.named_parameters()}
@@ -309,13 +309,13 @@ def test_two_full_tunings_add_up(base, tmp_path):
     before = base.unet.conv_in.weight.detach().clone()
     changes = []
     for number in (1, 2):
-        add_lora(base, LoraSettings(), train_text_encoder=False, seed=0, kind="full")
+        add_adapters(base, AdapterSettings(), train_text_encoder=False, seed=0, kind="full")
         for parameter in base.unet.parameters():
             parameter.data.add_(torch.randn(parameter.shape) * 0.1)
         changes.append(base.unet.conv_in.weight.detach() - before)
-        save_lora(base, LoraSettings(), tmp_path / str(number))
-        remove_lora(base)
-    load_loras(base, [(tmp_path / "1", 0.5), (tmp_path / "2", -1.0)])
+        save_adapters(base, AdapterSettings(), tmp_path / str(number))
+        remove_adapters(base)
+    load_weighted_adapters(base, [(tmp_path / "1", 0.5), (tmp_path / "2", -1.0)])
     wanted = before + 0.5 * changes[0] - changes[1]
     torch.testing.assert_close(base.unet.conv_in.weight.detach(), wanted)
 
@@ -323,13 +323,13 @@ def test_two_full_tunings_add_up(base, tmp_path):
 def test_kinds_do_not_mix(base, tmp_path):
     paths = []
     for case in ("loha", "oft"):
-        paths.append(save_lora(base, add(base, case), tmp_path / case))
-        remove_lora(base)
+        paths.append(save_adapters(base, add(base, case), tmp_path / case))
+        remove_adapters(base)
     with pytest.raises(UserError, match="different kinds"):
-        load_loras(base, [(path, 1.0) for path in paths])
+        load_weighted_adapters(base, [(path, 1.0) for path in paths])
     for files in ([(paths[1], 0.5)], [(paths[1], 1.0)] * 2):
         with pytest.raises(UserError, match="rotations"):
-            load_loras(base, files)
+            load_weighted_adapters(base, files)
 
 
 @pytest.mark.parametrize(
@@ -345,12 +345,12 @@ def test_kinds_do_not_mix(base, tmp_path):
 )
 def test_what_cannot_be_adapted_is_told(base, kind, settings, message):
     with pytest.raises(UserError, match=message):
-        add_lora(base, LoraSettings(**settings), False, 0, kind)
+        add_adapters(base, AdapterSettings(**settings), False, 0, kind)
 
 
 def test_regular_expression_matches_whole_names(base):
-    settings = LoraSettings(target_modules=r"mid_block\..*\.attn[12]\.to_[qv]")
-    add_lora(base, settings, train_text_encoder=False, seed=0)
+    settings = AdapterSettings(target_modules=r"mid_block\..*\.attn[12]\.to_[qv]")
+    add_adapters(base, settings, train_text_encoder=False, seed=0)
     names = {name for _, name, _ in adapted_layers(base)}
     expected = {
         f"mid_block.attentions.0.transformer_blocks.0.attn{n}.to_{x}" for n in (1, 2) for x in "qv"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.image_folder import Words, read_image_folder
+from dreambooth_pl.evaluation.image_folder import Words, read_image_folder
+from dreambooth_pl.evaluation.protocols import make_plan
 from dreambooth_pl.miniature import attainable, subjects, world
 from dreambooth_pl.prompts import prompt_set
-from dreambooth_pl.protocols import make_plan
 
 BASE = Path(__file__).parents[2] / "data" / "miniature"
 

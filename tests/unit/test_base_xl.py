@@ -12,12 +12,19 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLPipeline
 from PIL import Image
 from torch import Tensor
 
-from dreambooth_pl.conditioning import Framing
+from dreambooth_pl.adapters import (
+    AdapterSettings,
+    adapter_scale,
+    add_adapters,
+    trainable_parameters,
+)
+from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.bases.conditioning import MicroConditioning
 from dreambooth_pl.data.views import View
-from dreambooth_pl.lora import LoraSettings, add_lora, lora_scale, trainable_parameters
-from dreambooth_pl.models import Base, load_base
-from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate
-from dreambooth_pl.view_cache import ViewCache
+from dreambooth_pl.sampling.generation import generate
+from dreambooth_pl.sampling.requests import ImageRequest
+from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.training.view_cache import ViewCache
 
 PROMPTS = ["A sks dog in red t-shorts.", "", "a cat"]
 SETTINGS = SamplingSettings(num_inference_steps=3, batch_size=1)
@@ -77,10 +84,17 @@ def test_a_folder_may_say_that_empty_prompts_are_encoded(tiny_xl_base_dir, tmp_p
 
 
 def test_time_ids_are_the_pipelines(base: Base, pipeline) -> None:
-    framings = [Framing((300, 401), (0, 7), (32, 48)), Framing.whole((32, 32))]
-    ours = base.framing_inputs(framings)["time_ids"]
-    for framing, row in zip(framings, ours, strict=True):
-        parts = framing.original_size, framing.crop_top_left, framing.target_size
+    pictures = [
+        MicroConditioning((300, 401), (0, 7), (32, 48)),
+        MicroConditioning.whole((32, 32)),
+    ]
+    ours = base.micro_conditioning(pictures)["time_ids"]
+    for micro_conditioning, row in zip(pictures, ours, strict=True):
+        parts = (
+            micro_conditioning.original_size,
+            micro_conditioning.crop_top_left,
+            micro_conditioning.target_size,
+        )
         theirs = pipeline._get_add_time_ids(
             *parts, dtype=torch.float32, text_encoder_projection_dim=24
         )
@@ -108,7 +122,7 @@ def test_the_image_is_the_pipelines_own(base: Base, pipeline, negative, guidance
 
 def test_adapters_of_each_part_change_the_image_with_their_scales(tiny_xl_base_dir: Path) -> None:
     base = load_base(str(tiny_xl_base_dir))
-    add_lora(base, LoraSettings(rank=2, alpha=4), train_text_encoder=True, seed=0)
+    add_adapters(base, AdapterSettings(rank=2, alpha=4), train_text_encoder=True, seed=0)
     rng = torch.Generator().manual_seed(5)
 
     def draw(unet: float, text_encoder: float) -> bytes:
@@ -123,9 +137,9 @@ def test_adapters_of_each_part_change_the_image_with_their_scales(tiny_xl_base_d
             if "lora_B" in name:
                 parameter.data.normal_(generator=rng)
         if component != "unet":
-            with torch.no_grad(), lora_scale(base, 1.0, 0.0):
+            with torch.no_grad(), adapter_scale(base, 1.0, 0.0):
                 off = base.encode_prompts(["a sks dog"]).hidden_states
-            with torch.no_grad(), lora_scale(base, 1.0, 1.0):
+            with torch.no_grad(), adapter_scale(base, 1.0, 1.0):
                 on = base.encode_prompts(["a sks dog"]).hidden_states
             assert not torch.equal(on, off)
         drawn.append(draw(1.0, 1.0))

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from dreambooth_pl.benchmark import executors
-from dreambooth_pl.benchmark.executors import LocalExecutor, Task
+from dreambooth_pl.benchmark.executors import LocalExecutor, ScriptCall
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.folder_lock import locked, taking_turns
+from dreambooth_pl.files.folder_lock import locked, taking_turns
 
 STAND_IN = """
 import os, sys, time
@@ -30,7 +30,7 @@ sys.exit(int(sys.argv[1]))
 @pytest.fixture()
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A script in the place of train.py, which takes half a minute to start on a slow machine."""
-    assert (executors.ROOT / Task("any", (), tmp_path).script).is_file()
+    assert (executors.ROOT / ScriptCall("any", (), tmp_path).script).is_file()
     script = tmp_path / "train.py"
     script.write_text(STAND_IN)
     monkeypatch.setattr(executors, "ROOT", tmp_path)
@@ -38,7 +38,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_each_task_in_turn_with_its_status_and_log(stand_in, tmp_path) -> None:
-    tasks = [Task(f"t{n}", (str(n), "a b"), tmp_path / f"{n}.txt") for n in (0, 3, 0)]
+    tasks = [ScriptCall(f"t{n}", (str(n), "a b"), tmp_path / f"{n}.txt") for n in (0, 3, 0)]
     tasks[2].log.write_text("before\n")
     order: list[tuple[str, object]] = []
     for task, status in LocalExecutor()(tasks, lambda task: order.append(("start", task.name))):
@@ -65,7 +65,7 @@ def test_tasks_beside_each_other_share_the_cores(tmp_path, monkeypatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     files = [str(tmp_path / name) for name in "ab"]
     tasks = [
-        Task(name, tuple(order), tmp_path / f"{name}.txt")
+        ScriptCall(name, tuple(order), tmp_path / f"{name}.txt")
         for name, order in (("first", files), ("second", files[::-1]))
     ]
     started: list[str] = []
@@ -77,7 +77,7 @@ def test_tasks_beside_each_other_share_the_cores(tmp_path, monkeypatch) -> None:
 
 
 def test_an_interruption_ends_the_training(stand_in, tmp_path) -> None:
-    task = Task("long", ("sleep",), tmp_path / "log.txt")
+    task = ScriptCall("long", ("sleep",), tmp_path / "log.txt")
 
     def interrupt(*_) -> None:
         raise KeyboardInterrupt

@@ -13,12 +13,12 @@ from PIL import Image
 from dreambooth_pl.benchmark.jobs import Job
 from dreambooth_pl.benchmark.spec import Subject, Variant
 from dreambooth_pl.benchmark.table import comparisons, job_lines, variant_lines
-from dreambooth_pl.contact_sheet import image_table
-from dreambooth_pl.encoders import EncoderSettings
-from dreambooth_pl.evaluation_lines import Line
-from dreambooth_pl.runs import Run
-from dreambooth_pl.sampling import SamplingSettings
-from dreambooth_pl.score_sets import ScoreSet
+from dreambooth_pl.evaluation.lines import Line
+from dreambooth_pl.evaluation.score_tensors import ScoreSet
+from dreambooth_pl.files.contact_sheet import image_table
+from dreambooth_pl.metrics.encoders import EncoderSettings
+from dreambooth_pl.runs.finished import Run
+from dreambooth_pl.sampling.settings import SamplingSettings
 
 SMALL = (("bases/small", None, None), EncoderSettings())
 LARGE = (("bases/large", None, None), EncoderSettings())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_pl.benchmark.executors import Task
+from dreambooth_pl.benchmark.executors import ScriptCall
 from dreambooth_pl.benchmark.jobs import Job
 from dreambooth_pl.benchmark.spec import Variant
 from dreambooth_pl.benchmark.training import train
@@ -26,11 +26,11 @@ class Pretend:
 
     def __init__(self, first: str) -> None:
         self.first = first
-        self.ran: list[Task] = []
+        self.ran: list[ScriptCall] = []
 
     def __call__(
-        self, tasks: Sequence[Task], started: Callable[[Task], None]
-    ) -> Iterator[tuple[Task, int]]:
+        self, tasks: Sequence[ScriptCall], started: Callable[[ScriptCall], None]
+    ) -> Iterator[tuple[ScriptCall, int]]:
         for task in reversed(tasks):  # an executor may choose the order
             started(task)
             seen = sum(task.name == other.name for other in self.ran)

@@ -13,7 +13,7 @@ from recorded_fit import noised_by_hand, pixels_of, recorded_fit
 
 from dreambooth_pl.data.buckets import bucket_sizes, default_step, nearest_bucket
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
-from dreambooth_pl.data.turns import BucketTurns
+from dreambooth_pl.data.sample_order import BucketSampleOrder
 from dreambooth_pl.errors import UserError
 
 # By hand, for 32 px in steps of 8: height and width of the bucket of each photo of `photo_dir`,
@@ -74,7 +74,7 @@ def test_photos_go_to_the_bucket_of_their_shape(photo_dir: Path) -> None:
 @pytest.mark.parametrize("block", [2, 3])
 def test_the_photos_of_a_batch_share_a_bucket(block: int) -> None:
     buckets, crops = [[0, 3], [1, 4], [2]], [1, 2, 1, 1, 1]
-    turns = BucketTurns(42, "instance", buckets, flips=False, crops=crops, block=block)
+    turns = BucketSampleOrder(42, "instance", buckets, flips=False, crops=crops, block=block)
     photo_of_view = [0, 1, 1, 2, 3, 4]
     cycle = 5 * block
     orders = set()
@@ -86,7 +86,7 @@ def test_the_photos_of_a_batch_share_a_bucket(block: int) -> None:
         assert all(any(set(b) <= set(bucket) for bucket in buckets) for b in blocks)
         orders.add(tuple(b[0] for b in blocks))
     assert len(orders) > 10
-    again = BucketTurns(42, "instance", buckets, False, crops, block)
+    again = BucketSampleOrder(42, "instance", buckets, False, crops, block)
     assert [again(i) for i in (77, 3, 41)] == [turns(i) for i in (77, 3, 41)]
     seen = Counter(turns(index) for index in range(2 * cycle))
     assert seen[1] == seen[2] == block  # both crops of photo 1

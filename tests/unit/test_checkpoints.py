@@ -4,13 +4,13 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from dreambooth_pl.callbacks.best import RULES, Means, balance
-from dreambooth_pl.callbacks.checkpoints import CONFIG_KEY, Checkpoints
-from dreambooth_pl.callbacks.fidelity import Fidelity
-from dreambooth_pl.callbacks.validation import Validation, ValidationSettings
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.prompts import prompt_set
-from dreambooth_pl.sampling import SamplingSettings
+from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.training.callbacks.best import RULES, Means, balance
+from dreambooth_pl.training.callbacks.fidelity import Fidelity
+from dreambooth_pl.training.callbacks.validation import Validation, ValidationSettings
+from dreambooth_pl.training.checkpoint import CONFIG_KEY, Checkpoints
 
 SCORES = {2: 0.3, 4: 0.6, 6: 0.5}
 

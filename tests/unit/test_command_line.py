@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from dreambooth_pl.command_line import run_command, tells_mistakes
+from dreambooth_pl.commands.common import run_command, tells_mistakes
 from dreambooth_pl.errors import UserError
 
 SHOWS_MUCH = (

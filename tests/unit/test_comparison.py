@@ -9,9 +9,9 @@ import pytest
 import scipy.stats
 import torch
 
-from dreambooth_pl.comparison import compare, paired_difference
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.scores import interval
+from dreambooth_pl.evaluation.comparison import compare, paired_difference
+from dreambooth_pl.evaluation.intervals import interval
 
 
 def two_methods(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:

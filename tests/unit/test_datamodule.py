@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
 
-from dreambooth_pl.data.datamodule import DreamBoothDataModule, RunSampler, Turns
+from dreambooth_pl.data.datamodule import DreamBoothDataModule, RunSampler, SampleOrder
 from dreambooth_pl.errors import UserError
 
 
@@ -68,17 +68,20 @@ def fit(
 
 
 def test_every_picture_equally_often() -> None:
-    turns = Turns(42, "instance", 5, flips=False)
+    turns = SampleOrder(42, "instance", 5, flips=False)
     rounds = [[turns(5 * r + i) for i in range(5)] for r in range(200)]
     assert all(sorted(r) == list(range(5)) for r in rounds)
     assert len({tuple(r) for r in rounds}) > 80  # of 120 permutations
-    other_seed, other_kind = Turns(43, "instance", 5, False), Turns(42, "class", 5, False)
+    other_seed, other_kind = (
+        SampleOrder(43, "instance", 5, False),
+        SampleOrder(42, "class", 5, False),
+    )
     assert [other_seed(i) for i in range(20)] != sum(rounds[:4], [])
     assert [other_kind(i) for i in range(20)] != sum(rounds[:4], [])
 
 
 def test_every_picture_both_ways_in_two_rounds() -> None:
-    turns = Turns(42, "instance", 5, flips=True)
+    turns = SampleOrder(42, "instance", 5, flips=True)
     for pair in range(50):
         rounds = [[turns(10 * pair + 5 * r + i) for i in range(5)] for r in (0, 1)]
         assert all(sorted(view // 2 for view in r) == list(range(5)) for r in rounds)

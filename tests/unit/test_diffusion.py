@@ -2,7 +2,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from dreambooth_pl.diffusion import add_noise, snr, training_target
+from dreambooth_pl.bases.objectives import add_noise, snr, training_target
 
 
 @pytest.fixture()

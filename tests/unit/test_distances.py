@@ -13,9 +13,9 @@ from PIL import Image
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import AlexNet_Weights, alexnet
 
-from dreambooth_pl.distances import LpipsDistance, PatchDistance, load_distance
-from dreambooth_pl.encoders import Encoders, EncoderSettings, load_encoders
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.metrics.distances import LpipsDistance, PatchDistance, load_distance
+from dreambooth_pl.metrics.encoders import Encoders, EncoderSettings, load_encoders
 
 
 def photos(count: int, size: tuple[int, int]) -> list[Image.Image]:

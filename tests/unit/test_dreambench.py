@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_pl.dreambench import DreamBench
+from dreambooth_pl.data.dreambench import DreamBench
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.miniature.subjects import write
 from dreambooth_pl.prompts import SUBJECTS

@@ -16,14 +16,14 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
-from dreambooth_pl.encoders import (
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.metrics.encoders import (
     ClipEncoder,
     DinoEncoder,
     EncoderSettings,
     Preprocessing,
     load_encoders,
 )
-from dreambooth_pl.errors import UserError
 
 ODD_SIZES = [(37, 91), (91, 37), (224, 224), (225, 300), (301, 255), (20, 21), (640, 427)]
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dreambooth_pl import cli_evaluate
-from dreambooth_pl.evaluation_output import read_lines
-from dreambooth_pl.png_metadata import read_png_metadata
+from dreambooth_pl.commands import evaluate as cli_evaluate
+from dreambooth_pl.files.png_metadata import read_png_metadata
+from dreambooth_pl.reporting.output import read_lines
 
 MakeRun = Callable[..., Path]
-SCORES = ("dino", "clip_i", "clip_t", "pres", "drift", "div", "copy")
+SCORES_FILE = ("dino", "clip_i", "clip_t", "pres", "drift", "div", "copy")
 
 
 @pytest.fixture()
@@ -54,7 +54,7 @@ def test_a_folder_of_images_scores_as_the_run_that_made_them(
     folder, out = make_run(), tmp_path / "saved"
     rows = evaluate(folder, "--protocol", prompts, "--class-images", 2, "--save", out)
     assert [row["run"] for row in rows] == ["real photos", "base", "sks/version_0"]
-    assert all(rows[2][name]["mean"] is not None for name in SCORES)
+    assert all(rows[2][name]["mean"] is not None for name in SCORES_FILE)
     encoders = ["--photos", photo_dir, "--config", folder / "config.yaml"]
     for images in (folder / "evaluation" / "trial", out / "sks-version_0"):
         again = evaluate("--images", images, *encoders, "--prompts", prompts)

@@ -13,25 +13,22 @@ import pytest
 import torch
 from PIL import Image
 
-from dreambooth_pl import cli_evaluate, throughput
+from dreambooth_pl.adapters import load_adapters
+from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.commands import evaluate as cli_evaluate
 from dreambooth_pl.data.photos import read_photo
-from dreambooth_pl.encoders import ClipEncoder, DinoEncoder
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.evaluation import draw_images, evaluate
-from dreambooth_pl.evaluation_record import read_sets
-from dreambooth_pl.lora import load_lora
-from dreambooth_pl.models import load_base
-from dreambooth_pl.png_metadata import read_png_metadata, save_png
-from dreambooth_pl.report import to_json
-from dreambooth_pl.runs import read_run
-from dreambooth_pl.sampling import (
-    ImageRequest,
-    SamplingSettings,
-    generate,
-    image_seed,
-    probe_requests,
-)
-from dreambooth_pl.score_sets import row_of
+from dreambooth_pl.evaluation.evaluate import evaluate, generate_images
+from dreambooth_pl.evaluation.record import read_sets
+from dreambooth_pl.evaluation.score_tensors import row_of
+from dreambooth_pl.files.png_metadata import read_png_metadata, save_png
+from dreambooth_pl.metrics.encoders import ClipEncoder, DinoEncoder
+from dreambooth_pl.reporting.tables import to_json
+from dreambooth_pl.runs.finished import read_run
+from dreambooth_pl.sampling import batch_size as throughput
+from dreambooth_pl.sampling.generation import generate
+from dreambooth_pl.sampling.requests import ImageRequest, image_seed, probe_requests
+from dreambooth_pl.sampling.settings import SamplingSettings
 
 SAMPLING = SamplingSettings(
     num_inference_steps=2,
@@ -76,7 +73,7 @@ def test_rows_equal_images_drawn_and_compared_by_hand(
     requests = [request for _, request in probe_requests("sks", "dog", 42)]
     base = load_base(str(tiny_base_dir))
     untuned = list(generate(base, requests, SAMPLING))
-    load_lora(base, folder / "lora")
+    load_adapters(base, folder / "lora")
     tuned = list(generate(base, requests, SAMPLING))
     for row, images in ((floor, untuned), (run, tuned)):
         features, features_clip = dino.encode_images(images), clip.encode_images(images)
@@ -211,7 +208,7 @@ def test_ranks_draw_what_one_process_would(make_run: MakeRun) -> None:
     whole = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*/*.png")}
     shutil.rmtree(run.folder / "evaluation")
     for rank in (1, 0):
-        draw_images([run], class_images=3, shard=(rank, 2))
+        generate_images([run], class_images=3, shard=(rank, 2))
     drawn = {path: path.stat().st_mtime_ns for path in folder.rglob("*/*.png")}
     assert {path.relative_to(folder): path.read_bytes() for path in drawn} == whole
     assert evaluate([run], class_images=3) == rows
@@ -237,7 +234,7 @@ def test_class_images_compare_with_the_base_on_the_same_seeds(
     real = dino.encode_images([read_photo(path) for path in sorted(photo_dir.iterdir())])
     requests = [ImageRequest("a dog", image_seed(42, "class image", k)) for k in range(3)]
     untuned = dino.encode_images(list(generate(base, requests, SAMPLING)))
-    load_lora(base, folder / "lora")
+    load_adapters(base, folder / "lora")
     tuned = dino.encode_images(list(generate(base, requests, SAMPLING)))
     pres, pres_base = (
         mean_cosine([(image, photo) for image in images for photo in real])

@@ -11,8 +11,16 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from dreambooth_pl import cli_evaluate, cli_export, cli_generate
-from dreambooth_pl.exports import hub
+from dreambooth_pl.commands import (
+    evaluate as cli_evaluate,
+)
+from dreambooth_pl.commands import (
+    export as cli_export,
+)
+from dreambooth_pl.commands import (
+    generate as cli_generate,
+)
+from dreambooth_pl.export import hub
 
 
 def test_a_run_becomes_a_kohya_file_with_its_facts(make_run, tmp_path, capsys):

@@ -23,24 +23,26 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from dreambooth_pl.errors import UserError
-from dreambooth_pl.exports.origin import Origin
-from dreambooth_pl.exports.original_layout import original_weights
-from dreambooth_pl.exports.write import ExportOptions, write_export
-from dreambooth_pl.lora import (
+from dreambooth_pl.adapters import (
     METADATA_KEY,
-    LoraSettings,
+    AdapterSettings,
     adapter_state_dict,
-    add_lora,
-    load_lora,
-    remove_lora,
-    save_lora,
+    add_adapters,
+    load_adapters,
+    remove_adapters,
+    save_adapters,
 )
-from dreambooth_pl.models import Base, load_base
-from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate, make_scheduler
+from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.export.origin import Origin
+from dreambooth_pl.export.original_layout import original_weights
+from dreambooth_pl.export.write import ExportOptions, write_export
+from dreambooth_pl.sampling.generation import generate, make_scheduler
+from dreambooth_pl.sampling.requests import ImageRequest
+from dreambooth_pl.sampling.settings import SamplingSettings
 
 ALL = {"target_modules": "attention_ff_conv", "text_encoder_target_modules": "attention_ff"}
-LORA = LoraSettings(rank=4, alpha=8.0, **ALL)
+LORA = AdapterSettings(rank=4, alpha=8.0, **ALL)
 PROMPT, SEED, STEPS = "a sks dog in the snow", 7, 2
 FAMILIES = ("sd15", "sd21", "sdxl")
 each_family = pytest.mark.parametrize("family", FAMILIES)
@@ -61,11 +63,11 @@ def load(folders):
 def adapted(load) -> Iterator:
     used = []
 
-    def make(family: str, kind: str = "lora", settings: LoraSettings = LORA) -> Base:
+    def make(family: str, kind: str = "lora", settings: AdapterSettings = LORA) -> Base:
         base = load(family)
         used.append(base)
-        remove_lora(base)
-        add_lora(base, settings, train_text_encoder=True, seed=0, kind=kind)
+        remove_adapters(base)
+        add_adapters(base, settings, train_text_encoder=True, seed=0, kind=kind)
         rng = torch.Generator().manual_seed(2)
         for tensor in adapter_state_dict(base).values():
             tensor.add_(torch.randn(tensor.shape, generator=rng) * 0.15)
@@ -73,7 +75,7 @@ def adapted(load) -> Iterator:
 
     yield make
     for base in used:
-        remove_lora(base)
+        remove_adapters(base)
 
 
 def origin(base: Base, name: str = "my-dog") -> Origin:
@@ -141,7 +143,7 @@ def set_scale(pipeline: diffusers.DiffusionPipeline, scale: float) -> None:
 @pytest.mark.parametrize("case", ["lora", "rslora", "dora"])
 def test_diffusers_reads_its_layout(adapted, tmp_path, family, case):
     names = {"rslora": {"use_rslora": True}, "dora": {"use_dora": True}}
-    settings = LoraSettings(rank=4, alpha=8.0, **ALL, **names.get(case, {}))
+    settings = AdapterSettings(rank=4, alpha=8.0, **ALL, **names.get(case, {}))
     base = adapted(family, settings=settings)
     write_export(base, settings, tmp_path / "out", origin(base), ExportOptions("diffusers"))
     pipeline = plain_pipeline(base)
@@ -159,7 +161,7 @@ def test_diffusers_reads_its_layout(adapted, tmp_path, family, case):
 @each_family
 @pytest.mark.parametrize("case", ["lora", "rslora"])
 def test_diffusers_reads_kohyas_layout(adapted, tmp_path, family, case):
-    settings = LoraSettings(rank=4, alpha=8.0, **ALL, use_rslora=case == "rslora")
+    settings = AdapterSettings(rank=4, alpha=8.0, **ALL, use_rslora=case == "rslora")
     base = adapted(family, settings=settings)
     (path,) = write_export(base, settings, tmp_path / "out", origin(base), ExportOptions("kohya"))
     assert path == tmp_path / "out" / "my-dog.safetensors"
@@ -273,7 +275,7 @@ def test_peft_reads_its_layout(adapted, tmp_path, family):
 @pytest.mark.parametrize("kind", ["lokr", "loha", "oft"])
 def test_peft_reads_the_other_kinds(adapted, tmp_path, kind):
     places = {"target_modules": "attention_ff", "text_encoder_target_modules": "attention_ff"}
-    settings = LoraSettings(rank=4, alpha=8.0, **(places if kind == "oft" else ALL))
+    settings = AdapterSettings(rank=4, alpha=8.0, **(places if kind == "oft" else ALL))
     base = adapted("sd15", kind, settings)
     paths = write_export(base, settings, tmp_path / "out", origin(base), ExportOptions("peft"))
     pipeline = plain_pipeline(base)
@@ -285,9 +287,9 @@ def test_peft_reads_the_other_kinds(adapted, tmp_path, kind):
 
 def test_diffusers_unet_reads_our_lokr_file(adapted, tmp_path):
     """The pipeline refuses LoKr; the network itself takes it."""
-    settings = LoraSettings(rank=4, alpha=8.0)
+    settings = AdapterSettings(rank=4, alpha=8.0)
     base = adapted("sd15", "lokr", settings)
-    path = save_lora(base, settings, tmp_path)
+    path = save_adapters(base, settings, tmp_path)
     with safe_open(path, "pt") as file:
         metadata = json.loads(file.metadata()[METADATA_KEY])
     pipeline = plain_pipeline(base)
@@ -324,7 +326,7 @@ def load_base_weights_again(base: Base) -> None:
 @each_family
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_merged_single_file_draws_the_same(adapted, tmp_path, family, kind):
-    base = adapted(family, kind, LORA if kind == "lora" else LoraSettings())
+    base = adapted(family, kind, LORA if kind == "lora" else AdapterSettings())
     scale = 0.4 if kind == "lora" else 0.5
     wanted = ours(base, scale)
     options = ExportOptions("merged", True, unet_scale=scale, text_encoder_scale=scale)
@@ -354,12 +356,12 @@ def test_original_layout_is_what_diffusers_converts_back(load, family):
 @pytest.mark.parametrize("case", ["lora", "dora", "lokr", "loha"])
 def test_kohya_files_come_back_exactly(adapted, tmp_path, family, case):
     kind = "lora" if case == "dora" else case
-    settings = LoraSettings(rank=2, alpha=3.0, **ALL, use_dora=case == "dora")
+    settings = AdapterSettings(rank=2, alpha=3.0, **ALL, use_dora=case == "dora")
     base = adapted(family, kind, settings)
     wanted = {scale: ours(base, scale) for scale in (0.4, 1.0)}
     (path,) = write_export(base, settings, tmp_path / "out", origin(base), ExportOptions("kohya"))
-    remove_lora(base)
-    load_lora(base, path)
+    remove_adapters(base)
+    load_adapters(base, path)
     for scale, image in wanted.items():
         assert_same(ours(base, scale), image)
 
@@ -368,7 +370,7 @@ def test_kohya_files_come_back_exactly(adapted, tmp_path, family, case):
 def test_a_diffusers_file_without_settings_is_read_at_alpha_equal_to_rank(
     adapted, tmp_path, family
 ):
-    settings = LoraSettings(rank=4, alpha=4.0, **ALL)
+    settings = AdapterSettings(rank=4, alpha=4.0, **ALL)
     base = adapted(family, settings=settings)
     wanted = ours(base, 0.4)
     (path,) = write_export(
@@ -376,8 +378,8 @@ def test_a_diffusers_file_without_settings_is_read_at_alpha_equal_to_rank(
     )
     bare = tmp_path / "bare.safetensors"
     save_file(load_file(path), bare, {"format": "pt"})
-    remove_lora(base)
-    read = load_lora(base, bare)
+    remove_adapters(base)
+    read = load_adapters(base, bare)
     assert (read.rank, read.alpha) == (4, 4.0)
     assert_same(ours(base, 0.4), wanted)
 
@@ -391,8 +393,8 @@ def test_layers_with_ranks_of_their_own_keep_them(adapted, tmp_path):
     weights[f"{name}.lora_up.weight"] = weights[f"{name}.lora_up.weight"][:, :1].contiguous()
     weights[f"{name}.alpha"] = torch.tensor(0.5)
     save_file(weights, path)
-    remove_lora(base)
-    read = load_lora(base, path)
+    remove_adapters(base)
+    read = load_adapters(base, path)
     assert (read.rank, read.alpha) == (4, 8.0)
     layer = base.unet.mid_block.attentions[0].transformer_blocks[0].ff.net[0].proj
     assert (layer.r["default"], layer.scaling["default"]) == (1, 0.5)
@@ -402,7 +404,7 @@ def test_layers_with_ranks_of_their_own_keep_them(adapted, tmp_path):
     set_scale(pipeline, 0.4)
     assert_same(theirs(pipeline, base), wanted)
     write_export(base, read, tmp_path / "again", origin(base), ExportOptions("diffusers"))
-    load_lora(base, tmp_path / "again")
+    load_adapters(base, tmp_path / "again")
     assert_same(ours(base, 0.4), wanted)
 
 
@@ -411,7 +413,7 @@ def test_files_of_another_family_are_refused(adapted, load, tmp_path):
     (path,) = write_export(base, LORA, tmp_path / "out", origin(base), ExportOptions("kohya"))
     other = load("sd15")
     with pytest.raises(UserError, match="does not fit the base"):
-        load_lora(other, path)
+        load_adapters(other, path)
     assert adapter_state_dict(other) == {}
 
 
@@ -424,7 +426,7 @@ def test_files_of_another_family_are_refused(adapted, load, tmp_path):
     ],
 )
 def test_what_a_format_does_not_hold_is_told(adapted, tmp_path, kind, form, message):
-    base = adapted("sd15", kind, LoraSettings(rank=4))
+    base = adapted("sd15", kind, AdapterSettings(rank=4))
     with pytest.raises(UserError, match=message):
         write_export(base, LORA, tmp_path / "out", origin(base), ExportOptions(form))
     assert list(tmp_path.iterdir()) == []

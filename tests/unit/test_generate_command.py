@@ -10,10 +10,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from dreambooth_pl import cli_generate, reproduction
-from dreambooth_pl.adapter_sources import read_source
-from dreambooth_pl.models import load_base
-from dreambooth_pl.png_metadata import read_png_metadata, save_png
+from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.commands import generate as cli_generate
+from dreambooth_pl.files.png_metadata import read_png_metadata, save_png
+from dreambooth_pl.runs import reproduction
+from dreambooth_pl.runs.adapter_source import read_source
 
 
 @pytest.fixture(autouse=True)

@@ -10,13 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from dreambooth_pl.cli_identifiers import main
-from dreambooth_pl.encoders import EncoderSettings, load_encoders
-from dreambooth_pl.identifier_trial import save_trials, try_identifiers
-from dreambooth_pl.models import load_base
-from dreambooth_pl.png_metadata import read_png_metadata
+from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.commands.identifiers import main
+from dreambooth_pl.files.png_metadata import read_png_metadata
+from dreambooth_pl.identifiers.trial import save_trials, try_identifiers
+from dreambooth_pl.metrics.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.prompts import IDENTIFIERS
-from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate, image_seed
+from dreambooth_pl.sampling.generation import generate
+from dreambooth_pl.sampling.requests import ImageRequest, image_seed
+from dreambooth_pl.sampling.settings import SamplingSettings
 
 SETTINGS = SamplingSettings(num_inference_steps=2, batch_size=2)
 

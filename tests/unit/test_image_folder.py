@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.image_folder import (
+from dreambooth_pl.evaluation.image_folder import (
     INDEX,
     Words,
     read_image_folder,
     read_plain_folder,
     write_index,
 )
-from dreambooth_pl.protocols import make_plan
+from dreambooth_pl.evaluation.protocols import make_plan
 
 PROMPTS = "- a {identifier} {class} at sea\n- a red {identifier} {class}\n"
 

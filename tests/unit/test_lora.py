@@ -6,25 +6,25 @@ from diffusers import StableDiffusionPipeline
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, safe_open, save_file
 
-from dreambooth_pl.errors import UserError
-from dreambooth_pl.lora import (
-    LoraSettings,
+from dreambooth_pl.adapters import (
+    AdapterSettings,
     adapted_layers,
     adapter_parameters,
+    adapter_scale,
     adapter_state_dict,
-    add_lora,
+    add_adapters,
     assert_trainable_set,
     load_adapter_state_dict,
-    load_lora,
-    load_loras,
-    lora_scale,
-    remove_lora,
-    save_lora,
+    load_adapters,
+    load_weighted_adapters,
+    remove_adapters,
+    save_adapters,
     trainable_parameters,
 )
-from dreambooth_pl.models import Base, load_base
+from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.errors import UserError
 
-SETTINGS = LoraSettings(rank=4, alpha=8.0)
+SETTINGS = AdapterSettings(rank=4, alpha=8.0)
 
 
 @pytest.fixture()
@@ -35,7 +35,7 @@ def base(tiny_base_dir) -> Base:
 @pytest.fixture()
 def trained(base) -> Base:
     """Adapters on both halves, moved away from B = 0."""
-    add_lora(base, SETTINGS, train_text_encoder=True, seed=1)
+    add_adapters(base, SETTINGS, train_text_encoder=True, seed=1)
     rng = torch.Generator().manual_seed(2)
     for tensor in adapter_state_dict(base).values():
         tensor.copy_(torch.randn(tensor.shape, generator=rng) * 0.2)
@@ -66,13 +66,13 @@ def test_adapted_layer_computes_w_plus_scaled_b_a(trained, component, scale):
     weight, bias = layer.base_layer.weight, layer.base_layer.bias
     adapted = weight + scale * (8.0 / 4) * b @ a
     x = torch.randn(3, weight.shape[1], generator=torch.Generator().manual_seed(4))
-    with lora_scale(trained, unet=scale, text_encoder=scale):
+    with adapter_scale(trained, unet=scale, text_encoder=scale):
         torch.testing.assert_close(layer(x), torch.nn.functional.linear(x, adapted, bias))
 
 
 def test_fresh_adapters_change_nothing(base):
     before = outputs(base)
-    add_lora(base, SETTINGS, train_text_encoder=True, seed=0)
+    add_adapters(base, SETTINGS, train_text_encoder=True, seed=0)
     assert torch.equal(outputs(base), before)
 
 
@@ -82,7 +82,7 @@ def test_start_depends_on_the_seed_and_the_layer_only(tiny_base_dir):
         torch.manual_seed(global_seed)
         base = load_base(str(tiny_base_dir))
         before = torch.get_rng_state()
-        add_lora(base, SETTINGS, train_text_encoder=seed == 7, seed=seed)
+        add_adapters(base, SETTINGS, train_text_encoder=seed == 7, seed=seed)
         assert torch.equal(torch.get_rng_state(), before)
         states.append(adapter_state_dict(base))
     first, second, other = states
@@ -95,7 +95,7 @@ def test_start_depends_on_the_seed_and_the_layer_only(tiny_base_dir):
 
 
 def test_trainable_set_is_exactly_the_adapters(base):
-    add_lora(base, SETTINGS, train_text_encoder=False, seed=0)
+    add_adapters(base, SETTINGS, train_text_encoder=False, seed=0)
     parameters = trainable_parameters(base)
     assert list(parameters) == ["unet"]
     attentions = [n for n, _ in base.unet.named_modules() if n.endswith((".attn1", ".attn2"))]
@@ -110,7 +110,7 @@ def test_trainable_set_is_exactly_the_adapters(base):
 
 
 def test_text_encoder_trains_when_asked(base):
-    add_lora(base, SETTINGS, train_text_encoder=True, seed=0)
+    add_adapters(base, SETTINGS, train_text_encoder=True, seed=0)
     parameters = trainable_parameters(base)
     assert list(parameters) == ["unet", "text_encoder"]
     assert len(parameters["text_encoder"]) == 2 * 4 * 2  # layers; q, k, v, out; A and B
@@ -122,31 +122,31 @@ def test_text_encoder_trains_when_asked(base):
 
 def test_adapters_are_float32_on_a_half_precision_base(base):
     base.unet.to(torch.bfloat16)
-    add_lora(base, SETTINGS, train_text_encoder=False, seed=0)
+    add_adapters(base, SETTINGS, train_text_encoder=False, seed=0)
     assert all(p.dtype == torch.float32 for p in adapter_parameters(base.unet).values())
     assert base.unet.conv_in.weight.dtype == torch.bfloat16
 
 
 def test_unmatched_targets_are_refused(base):
     with pytest.raises(UserError, match="model.lora.target_modules: 'to_p' matches no layer"):
-        add_lora(base, LoraSettings(target_modules=["to_q", "to_p"]), False, 0)
-    remove_lora(base)
+        add_adapters(base, AdapterSettings(target_modules=["to_q", "to_p"]), False, 0)
+    remove_adapters(base)
     with pytest.raises(UserError, match="model.lora.text_encoder_target_modules"):
-        add_lora(base, LoraSettings(text_encoder_target_modules=["to_q"]), True, 0)
+        add_adapters(base, AdapterSettings(text_encoder_target_modules=["to_q"]), True, 0)
 
 
 def test_settings_out_of_range_are_refused():
     for wrong in ({"rank": 0}, {"alpha": 0.0}, {"dropout": 1.0}):
         with pytest.raises(UserError, match=f"model.lora.{next(iter(wrong))}"):
-            LoraSettings(**wrong)
+            AdapterSettings(**wrong)
 
 
 def test_scale_context_is_relative_and_restores_exactly(trained):
     for layer in layers(trained):
         layer.scaling["default"] = 0.1 + 0.2  # a value that dividing and multiplying would miss
     before = [dict(layer.scaling) for layer in layers(trained)]
-    with pytest.raises(RuntimeError), lora_scale(trained, unet=0.3, text_encoder=0.7):
-        with lora_scale(trained, unet=0.0, text_encoder=1.0):
+    with pytest.raises(RuntimeError), adapter_scale(trained, unet=0.3, text_encoder=0.7):
+        with adapter_scale(trained, unet=0.0, text_encoder=1.0):
             scales = {layer.scaling["default"] for layer in layers(trained)}
             assert scales == {0.0, 2.0}
         assert {layer.scaling["default"] for layer in layers(trained)} == {0.3 * 2, 0.7 * 2}
@@ -155,13 +155,13 @@ def test_scale_context_is_relative_and_restores_exactly(trained):
 
 
 def test_scale_zero_is_the_base(trained, tiny_base_dir):
-    with lora_scale(trained, unet=0.0, text_encoder=0.0):
+    with adapter_scale(trained, unet=0.0, text_encoder=0.0):
         scaled = outputs(trained)
     assert torch.equal(scaled, outputs(load_base(str(tiny_base_dir))))
 
 
 def test_diffusers_reads_the_file_back_at_the_same_strength(trained, tiny_base_dir, tmp_path):
-    path = save_lora(trained, SETTINGS, tmp_path / "lora")
+    path = save_adapters(trained, SETTINGS, tmp_path / "lora")
     assert path == tmp_path / "lora" / "pytorch_lora_weights.safetensors"
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
@@ -181,7 +181,7 @@ def test_diffusers_reads_the_file_back_at_the_same_strength(trained, tiny_base_d
 
 
 def test_file_is_in_diffusers_format_with_rank_and_alpha(trained, tmp_path):
-    path = save_lora(trained, SETTINGS, tmp_path)
+    path = save_adapters(trained, SETTINGS, tmp_path)
     with safe_open(path, framework="pt") as file:
         metadata = json.loads(file.metadata()["lora_adapter_metadata"])
     for component in ("unet", "text_encoder"):
@@ -195,12 +195,12 @@ def test_file_is_in_diffusers_format_with_rank_and_alpha(trained, tmp_path):
 
 @pytest.mark.parametrize("train_text_encoder", [False, True])
 def test_save_and_load_is_exact(base, tiny_base_dir, tmp_path, train_text_encoder):
-    add_lora(base, SETTINGS, train_text_encoder, seed=1)
+    add_adapters(base, SETTINGS, train_text_encoder, seed=1)
     for tensor in adapter_state_dict(base).values():
         tensor.normal_(std=0.2, generator=torch.Generator().manual_seed(tensor.numel()))
-    path = save_lora(base, SETTINGS, tmp_path)
+    path = save_adapters(base, SETTINGS, tmp_path)
     other = load_base(str(tiny_base_dir))
-    assert load_lora(other, tmp_path) == load_lora(other, path) == SETTINGS
+    assert load_adapters(other, tmp_path) == load_adapters(other, path) == SETTINGS
     assert torch.equal(outputs(other), outputs(base))
     assert trainable_parameters(other) == {}
     mine, theirs = adapter_state_dict(base), adapter_state_dict(other)
@@ -209,24 +209,24 @@ def test_save_and_load_is_exact(base, tiny_base_dir, tmp_path, train_text_encode
 
 
 def test_loading_replaces_and_removing_restores(trained, tiny_base_dir, tmp_path):
-    save_lora(trained, SETTINGS, tmp_path / "both")
+    save_adapters(trained, SETTINGS, tmp_path / "both")
     base = load_base(str(tiny_base_dir))
     plain = outputs(base)
-    small = LoraSettings(rank=2, alpha=1.0, target_modules=["to_v"])
-    add_lora(base, small, train_text_encoder=False, seed=3)
-    save_lora(base, small, tmp_path / "small")
-    load_lora(base, tmp_path / "both")
+    small = AdapterSettings(rank=2, alpha=1.0, target_modules=["to_v"])
+    add_adapters(base, small, train_text_encoder=False, seed=3)
+    save_adapters(base, small, tmp_path / "small")
+    load_adapters(base, tmp_path / "both")
     assert torch.equal(outputs(base), outputs(trained))
-    assert load_lora(base, tmp_path / "small").rank == 2
+    assert load_adapters(base, tmp_path / "small").rank == 2
     assert torch.equal(outputs(base), plain)  # its B is zero, and nothing of the other is left
     assert not adapter_parameters(base.text_encoders[0])
-    remove_lora(base)
+    remove_adapters(base)
     assert not layers(base)
-    remove_lora(base)
+    remove_adapters(base)
 
 
 def test_files_that_do_not_fit_are_refused_and_leave_the_base_plain(trained, base, tmp_path):
-    path = save_lora(trained, SETTINGS, tmp_path)
+    path = save_adapters(trained, SETTINGS, tmp_path)
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     weights = load_file(path)
@@ -240,23 +240,23 @@ def test_files_that_do_not_fit_are_refused_and_leave_the_base_plain(trained, bas
     for message, changed in cases.items():
         save_file(changed, path, metadata)
         with pytest.raises(UserError, match=message):
-            load_lora(base, path)
+            load_adapters(base, path)
         assert not layers(base)
     save_file({"something.else": torch.ones(1)}, path)
     with pytest.raises(UserError, match="layout that is known"):
-        load_lora(base, path)
+        load_adapters(base, path)
     assert not layers(base)
     path.write_text("junk")
     with pytest.raises(UserError, match="not a readable safetensors file"):
-        load_lora(base, path)
+        load_adapters(base, path)
     with pytest.raises(UserError, match="there is no LoRA file"):
-        load_lora(base, tmp_path / "absent")
+        load_adapters(base, tmp_path / "absent")
 
 
 def test_adapter_state_round_trip_and_strictness(trained, tiny_base_dir):
     state = {name: tensor.clone() for name, tensor in adapter_state_dict(trained).items()}
     other = load_base(str(tiny_base_dir))
-    add_lora(other, SETTINGS, train_text_encoder=True, seed=9)
+    add_adapters(other, SETTINGS, train_text_encoder=True, seed=9)
     load_adapter_state_dict(other, state)
     assert torch.equal(outputs(other), outputs(trained))
     state.pop(next(iter(state)))
@@ -266,13 +266,13 @@ def test_adapter_state_round_trip_and_strictness(trained, tiny_base_dir):
 
 def test_mixed_files_add_up_with_their_weights(trained, tiny_base_dir, tmp_path):
     """W + scale * (w1 * s1 * B1 A1 + w2 * s2 * B2 A2), each with its own rank and alpha."""
-    save_lora(trained, SETTINGS, tmp_path / "both")
+    save_adapters(trained, SETTINGS, tmp_path / "both")
     other = load_base(str(tiny_base_dir))
-    small = LoraSettings(rank=2, alpha=1.0, target_modules=["to_q", "conv1"])
-    add_lora(other, small, train_text_encoder=False, seed=3)
+    small = AdapterSettings(rank=2, alpha=1.0, target_modules=["to_q", "conv1"])
+    add_adapters(other, small, train_text_encoder=False, seed=3)
     for tensor in adapter_state_dict(other).values():
         tensor.normal_(std=0.3, generator=torch.Generator().manual_seed(tensor.numel()))
-    save_lora(other, small, tmp_path / "small")
+    save_adapters(other, small, tmp_path / "small")
 
     def update(base: Base, component: str, name: str, strength: float) -> torch.Tensor:
         state = adapter_state_dict(base)
@@ -288,10 +288,10 @@ def test_mixed_files_add_up_with_their_weights(trained, tiny_base_dir, tmp_path)
         for n, m in module.named_modules()
         if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d))
     }
-    load_loras(mixed, [(tmp_path / "both", 0.75), (tmp_path / "small", -2.0)])
+    load_weighted_adapters(mixed, [(tmp_path / "both", 0.75), (tmp_path / "small", -2.0)])
     assert trainable_parameters(mixed) == {}
     seen = set()
-    with lora_scale(mixed, unet=0.4, text_encoder=0.6):
+    with adapter_scale(mixed, unet=0.4, text_encoder=0.6):
         for component, name, layer in adapted_layers(mixed):
             scale = 0.4 if component == "unet" else 0.6
             expected = weights[f"{component}.{name}"]
@@ -309,6 +309,6 @@ def test_mixed_files_add_up_with_their_weights(trained, tiny_base_dir, tmp_path)
             torch.testing.assert_close(layer(x), wanted, atol=2e-5, rtol=1e-4)
             seen.add((component, len(layer.scaling)))
     assert seen == {("unet", 1), ("unet", 2), ("text_encoder", 1)}
-    save_lora(trained, SETTINGS, tmp_path / "both")
-    load_lora(mixed, tmp_path / "both")
+    save_adapters(trained, SETTINGS, tmp_path / "both")
+    load_adapters(mixed, tmp_path / "both")
     assert torch.equal(outputs(mixed), outputs(trained)), "nothing of the mixture is left"

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dreambooth_pl.losses import dreambooth_loss, min_snr_weights, per_sample_mse
+from dreambooth_pl.training.losses import dreambooth_loss, min_snr_weights, per_sample_mse
 
 # Four samples of two values; squared errors by hand: sample means 1, 2.5, 4.5 and 8.
 PREDICTION = torch.tensor([[1.0, 1.0], [1.0, 2.0], [3.0, 0.0], [0.0, 4.0]])

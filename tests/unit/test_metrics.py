@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from dreambooth_pl.metrics import (
+from dreambooth_pl.metrics.functional import (
     CopyDetector,
     Diversity,
     Drift,

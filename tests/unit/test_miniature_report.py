@@ -11,11 +11,13 @@ import torch.nn.functional as F
 from PIL import Image
 from scipy.stats import mannwhitneyu
 
-from dreambooth_pl.encoders import load_encoders
+from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.metrics.encoders import load_encoders
 from dreambooth_pl.miniature import report, sheets
 from dreambooth_pl.miniature.base_folder import encoders_of
-from dreambooth_pl.models import load_base
-from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate, image_seed
+from dreambooth_pl.sampling.generation import generate
+from dreambooth_pl.sampling.requests import ImageRequest, image_seed
+from dreambooth_pl.sampling.settings import SamplingSettings
 
 BASE = Path(__file__).parents[2] / "data" / "miniature"
 

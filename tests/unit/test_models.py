@@ -6,10 +6,10 @@ import torch
 from diffusers import DDIMScheduler, PNDMScheduler, StableDiffusionPipeline
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from dreambooth_pl.clip_tokenizer import write_clip_tokenizer
+from dreambooth_pl.adapters import AdapterSettings, add_adapters
+from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.clip_tokenizer import write_clip_tokenizer
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.lora import LoraSettings, add_lora
-from dreambooth_pl.models import load_base
 
 PROMPTS = ["A sks dog in red t-shorts.", "", "a cat"]
 
@@ -115,7 +115,7 @@ def test_pipeline_draws_with_the_live_networks_as_diffusers_does(tiny_base_dir):
 def test_fingerprint_ignores_adapters_and_file_precision(tiny_base_dir, tmp_path):
     base = load_base(str(tiny_base_dir))
     before = base.fingerprint
-    add_lora(base, LoraSettings(rank=2), train_text_encoder=True, seed=0)
+    add_adapters(base, AdapterSettings(rank=2), train_text_encoder=True, seed=0)
     assert base.fingerprint == before
 
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_base_dir, safety_checker=None)

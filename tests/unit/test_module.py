@@ -5,12 +5,12 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 from training import STEPS, DrawnData, Losses, fit, new_module
 
+from dreambooth_pl.adapters import AdapterSettings
+from dreambooth_pl.bases.base import load_base
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.lora import LoraSettings
-from dreambooth_pl.losses import dreambooth_loss
-from dreambooth_pl.models import load_base
-from dreambooth_pl.module import DreamBooth
 from dreambooth_pl.randomness import generator
+from dreambooth_pl.training.losses import dreambooth_loss
+from dreambooth_pl.training.module import DreamBooth
 
 
 @pytest.mark.parametrize("train_text_encoder", [False, True])
@@ -169,7 +169,7 @@ def test_dropout_is_keyed_too(tiny_base_dir, tmp_path):
     for global_seed in (0, 1):
         torch.manual_seed(global_seed)
         losses = Losses()
-        lora = LoraSettings(rank=4, alpha=8.0, dropout=0.5)
+        lora = AdapterSettings(rank=4, alpha=8.0, dropout=0.5)
         module = DreamBooth(str(tiny_base_dir), lora, learning_rate=1e-2)
         fit(module, DrawnData(), tmp_path, losses)
         runs.append(losses.values)

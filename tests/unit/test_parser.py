@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from dreambooth_pl.commands.train_parser import Parser, check_config_files
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.parser import Parser, check_config_files
 
 
 @pytest.fixture()

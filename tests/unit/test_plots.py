@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dreambooth_pl.plots import DPI, fidelity_figure, fidelity_plot
-from dreambooth_pl.scores import Interval, Row
+from dreambooth_pl.evaluation.intervals import Interval, Row
+from dreambooth_pl.reporting.plots import DPI, fidelity_figure, fidelity_plot
 
 
 def row(dino: float, clip_t: float | None) -> Row:

@@ -16,14 +16,14 @@ from safetensors.torch import load_file
 from dreambooth_pl.miniature import world
 from dreambooth_pl.miniature.pretrain import clip, dino, muon, pictures, text_to_image, vae
 from dreambooth_pl.miniature.pretrain.__main__ import main
-from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, course, train
+from dreambooth_pl.miniature.pretrain.loop import Limits, TrainingSchedule, course, train
 from dreambooth_pl.randomness import stable_hash
 
 CPU = torch.device("cpu")
 
 
 def test_learning_rate_warms_up_and_decays():
-    plan = Plan(steps=1100, learning_rate=1.0, warmup=100)
+    plan = TrainingSchedule(steps=1100, learning_rate=1.0, warmup=100)
     assert course(plan, 0) == pytest.approx(0.01)
     assert course(plan, 99) == pytest.approx(1.0)
     assert course(plan, 600) == pytest.approx(0.02 + 0.98 / 2)
@@ -47,7 +47,7 @@ def test_a_paused_stage_ends_like_an_uninterrupted_one(tmp_path, muon_rate):
                 value = net(torch.randn(4, 3, generator=generator)).pow(2).mean()
                 return value, {}
 
-            plan = Plan(6, 0.1, muon_learning_rate=muon_rate, warmup=2, ema_decay=0.5)
+            plan = TrainingSchedule(6, 0.1, muon_learning_rate=muon_rate, warmup=2, ema_decay=0.5)
             limits = Limits(folder, CPU, minutes)
             result = train("toy", net, loss, plan, limits, lambda text: None)
         return result
@@ -67,7 +67,7 @@ def test_a_diverged_stage_stops_and_keeps_its_last_good_state(tmp_path):
             return factor * net(torch.ones(1, 3)).sum(), {}
 
         limits = Limits(tmp_path, CPU, minutes)
-        train("toy", net, loss, Plan(steps, 0.1, warmup=1), limits, lambda text: None)
+        train("toy", net, loss, TrainingSchedule(steps, 0.1, warmup=1), limits, lambda text: None)
 
     with pytest.raises(SystemExit, match=r"^toy: by step 3 a weight .* --pace 0\.5$"):
         run(3, wrong_at=1, minutes=float("inf"))
@@ -87,7 +87,7 @@ def test_a_parameter_trains_with_its_share_of_the_learning_rate(tmp_path, pace):
     def loss(step):
         return net(torch.ones(1, 3)).sum(), {}
 
-    plan = Plan(
+    plan = TrainingSchedule(
         steps=1,
         learning_rate=0.1,
         warmup=1,
@@ -110,7 +110,7 @@ def test_muon_trains_convolutions_as_the_matrices_they_are(tmp_path):
     def loss(step):
         return (net[0].weight * target).sum() + net[0].bias.sum(), {}
 
-    plan = Plan(1, 0.1, muon_learning_rate=0.5, warmup=1, weight_decay=0.0)
+    plan = TrainingSchedule(1, 0.1, muon_learning_rate=0.5, warmup=1, weight_decay=0.0)
     train("toy", net, loss, plan, Limits(tmp_path, CPU), lambda text: None)
     change = (before["0.weight"] - net[0].weight).detach().flatten(1) / 0.5
     u, _, v = torch.linalg.svd(target.flatten(1), full_matrices=False)

@@ -11,12 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
+from dreambooth_pl.adapters import AdapterSettings, add_adapters
+from dreambooth_pl.bases.base import Base, load_base
 from dreambooth_pl.data.priors import MANIFEST, default_class_dir, ensure_class_images
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.lora import LoraSettings, add_lora
-from dreambooth_pl.models import Base, load_base
-from dreambooth_pl.png_metadata import read_png_metadata
-from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate
+from dreambooth_pl.files.png_metadata import read_png_metadata
+from dreambooth_pl.sampling.generation import generate
+from dreambooth_pl.sampling.requests import ImageRequest
+from dreambooth_pl.sampling.settings import SamplingSettings
 
 SETTINGS = SamplingSettings(num_inference_steps=2, batch_size=2)
 
@@ -58,7 +60,7 @@ def test_images_are_the_untuned_bases_and_listed(
     base: Base, tiny_base_dir: Path, folder: Path
 ) -> None:
     tuned = load_base(str(tiny_base_dir))
-    add_lora(tuned, LoraSettings(rank=2), train_text_encoder=True, seed=0)
+    add_adapters(tuned, AdapterSettings(rank=2), train_text_encoder=True, seed=0)
     for module in tuned.adaptable.values():
         for name, parameter in module.named_parameters():
             if "lora_B" in name:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.evaluation.protocols import class_plan, make_plan, protocol_name
 from dreambooth_pl.prompts import prompt_set
-from dreambooth_pl.protocols import class_plan, make_plan, protocol_name
-from dreambooth_pl.sampling import image_seed, probe_requests
+from dreambooth_pl.sampling.requests import image_seed, probe_requests
 
 
 def test_probes_are_those_of_training() -> None:

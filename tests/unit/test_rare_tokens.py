@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CLIPTokenizer, PreTrainedTokenizerFast
 
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.identifiers.rare_tokens import Word, load_tokenizer, look_up, rare_words
 from dreambooth_pl.prompts import IDENTIFIERS
-from dreambooth_pl.rare_tokens import Word, load_tokenizer, look_up, rare_words
 
 MINIATURE = Path(__file__).parents[2] / "data" / "miniature"
 

@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from dreambooth_pl.comparison import Comparison
-from dreambooth_pl.paper import paper_table
-from dreambooth_pl.report import (
-    FORMATS,
+from dreambooth_pl.evaluation.comparison import Comparison
+from dreambooth_pl.evaluation.intervals import Interval, Row
+from dreambooth_pl.reporting.paper import paper_table
+from dreambooth_pl.reporting.tables import (
+    TABLE_FORMATS,
     contact_sheet,
     render,
     tables,
@@ -24,8 +25,7 @@ from dreambooth_pl.report import (
     to_markdown,
     to_table,
 )
-from dreambooth_pl.scores import Interval, Row
-from dreambooth_pl.text_table import escape_latex
+from dreambooth_pl.reporting.text_table import escape_latex
 
 ROWS = [
     Row("real photos", "probes", 5, Interval(0.774, 0.7, 0.8), Interval(0.885, 0.8, 0.9), None),
@@ -176,7 +176,7 @@ def test_differences_are_signed_and_apart() -> None:
     assert render(FULL, "csv", comparisons=[COMPARISON]).splitlines()[-1].startswith("a - b,")
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", TABLE_FORMATS)
 def test_the_papers_rows_are_marked_as_of_another_base(form: str) -> None:
     paper = [paper_table("fidelity"), paper_table("prior")]
     text = render(FULL, form, paper=paper)

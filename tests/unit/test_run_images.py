@@ -7,7 +7,7 @@ import json
 import torch
 from safetensors.torch import load_file, save_file
 
-from dreambooth_pl.run_images import weights_hash
+from dreambooth_pl.evaluation.run_images import weights_hash
 
 
 def rewrite(path, target, header):

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dreambooth_pl.encoders import EncoderSettings
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.runs import find_runs, read_run
-from dreambooth_pl.sampling import SamplingSettings
+from dreambooth_pl.metrics.encoders import EncoderSettings
+from dreambooth_pl.runs.finished import find_runs, read_run
+from dreambooth_pl.sampling.settings import SamplingSettings
 
 CONFIG = {
     "seed_everything": 7,

@@ -13,19 +13,14 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
+from dreambooth_pl.adapters import AdapterSettings, add_adapters
+from dreambooth_pl.bases.base import Base, load_base
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.lora import LoraSettings, add_lora
-from dreambooth_pl.models import Base, load_base
-from dreambooth_pl.png_metadata import read_png_metadata, save_png
-from dreambooth_pl.sampling import (
-    _SCHEDULERS,
-    ImageRequest,
-    SamplingSettings,
-    generate,
-    image_metadata,
-    make_scheduler,
-    probe_requests,
-)
+from dreambooth_pl.files.png_metadata import read_png_metadata, save_png
+from dreambooth_pl.sampling.generation import _SCHEDULERS, generate, make_scheduler
+from dreambooth_pl.sampling.image_metadata import image_metadata
+from dreambooth_pl.sampling.requests import ImageRequest, probe_requests
+from dreambooth_pl.sampling.settings import SamplingSettings
 
 SETTINGS = SamplingSettings(num_inference_steps=3, batch_size=3)
 REQUESTS = [ImageRequest(f"A sks dog {where}", 2**62 + i) for i, where in enumerate("abcb")]
@@ -35,7 +30,7 @@ REQUESTS = [ImageRequest(f"A sks dog {where}", 2**62 + i) for i, where in enumer
 def base(tiny_base_dir: Path) -> Base:
     """A base with adapters in UNet and text encoder that change what it draws."""
     base = load_base(str(tiny_base_dir))
-    add_lora(base, LoraSettings(rank=2, alpha=4), train_text_encoder=True, seed=0)
+    add_adapters(base, AdapterSettings(rank=2, alpha=4), train_text_encoder=True, seed=0)
     rng = torch.Generator().manual_seed(5)
     for module in base.adaptable.values():
         for name, parameter in module.named_parameters():

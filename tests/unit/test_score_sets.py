@@ -9,10 +9,10 @@ import scipy.stats
 import torch
 
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.evaluation_lines import Line, averages, compare_lines
-from dreambooth_pl.evaluation_output import read_lines, save_lines
-from dreambooth_pl.evaluation_record import read_sets, save_sets
-from dreambooth_pl.score_sets import ScoreSet, row_of, score_set, stack
+from dreambooth_pl.evaluation.lines import Line, averages, compare_lines
+from dreambooth_pl.evaluation.record import read_sets, save_sets
+from dreambooth_pl.evaluation.score_tensors import ScoreSet, row_of, score_set, stack
+from dreambooth_pl.reporting.output import read_lines, save_lines
 
 
 def scores_of(subject: str, live: bool, offset: float, class_images: int = 3) -> ScoreSet:

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 import torch
 
-from dreambooth_pl.scores import Interval, bootstrap_interval, interval, score_tensor
+from dreambooth_pl.evaluation.intervals import Interval, bootstrap_interval, interval, score_tensor
 
 
 def test_score_tensor_gathers_images_of_a_prompt_in_order() -> None:

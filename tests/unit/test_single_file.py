@@ -25,11 +25,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from dreambooth_pl.clip_tokenizer import write_clip_tokenizer
+from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.clip_tokenizer import write_clip_tokenizer
+from dreambooth_pl.bases.single_file import predicts_noise
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.models import load_base
-from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate
-from dreambooth_pl.single_file import predicts_noise
+from dreambooth_pl.sampling.generation import generate
+from dreambooth_pl.sampling.requests import ImageRequest
+from dreambooth_pl.sampling.settings import SamplingSettings
 
 LENGTH = 20  # tokens of a prompt
 State = dict[str, Tensor]

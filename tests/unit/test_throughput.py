@@ -9,10 +9,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dreambooth_pl import throughput
-from dreambooth_pl.models import load_base
-from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate
-from dreambooth_pl.throughput import best_batch_size, choose, measure_rates, settle_batch_size
+from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.sampling import batch_size as throughput
+from dreambooth_pl.sampling.batch_size import (
+    best_batch_size,
+    choose,
+    measure_rates,
+    settle_batch_size,
+)
+from dreambooth_pl.sampling.generation import generate
+from dreambooth_pl.sampling.requests import ImageRequest
+from dreambooth_pl.sampling.settings import SamplingSettings
 
 SETTINGS = SamplingSettings(num_inference_steps=11, batch_size="auto")
 
@@ -30,7 +37,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture()
 def clock(monkeypatch):
-    """Drawing takes 1 s at the start and, per step, 1 s and 0.1 s for each image above four."""
+    """Generating takes 1 s at the start and, per step, 1 s and 0.1 s for each image above four."""
     now = [0.0]
 
     def drawn(base, requests, settings, progress=None):

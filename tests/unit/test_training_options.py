@@ -12,17 +12,19 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from lightning.pytorch.callbacks import ModelCheckpoint
 from training import SETTINGS, DrawnData, Losses, fit, new_module
 
-from dreambooth_pl.errors import UserError
-from dreambooth_pl.lora import (
-    LoraSettings,
+from dreambooth_pl.adapters import (
+    AdapterSettings,
     adapter_state_dict,
     assert_trainable_set,
     trainable_parameters,
 )
-from dreambooth_pl.module import DreamBooth
-from dreambooth_pl.optimizers import describe_optimizer
+from dreambooth_pl.errors import UserError
 from dreambooth_pl.randomness import generator
-from dreambooth_pl.sampling import ImageRequest, SamplingSettings, generate
+from dreambooth_pl.sampling.generation import generate
+from dreambooth_pl.sampling.requests import ImageRequest
+from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.training.module import DreamBooth
+from dreambooth_pl.training.optimizers import describe_optimizer
 
 FAMILIES = ["tiny_base_dir", "tiny_sd2_base_dir", "tiny_xl_base_dir"]
 
@@ -116,7 +118,7 @@ def test_gradient_checkpointing_changes_nothing(family, tmp_path, request) -> No
     for checkpointing in (False, True):
         module = new_module(
             request.getfixturevalue(family),
-            lora=LoraSettings(rank=2, dropout=0.3),
+            lora=AdapterSettings(rank=2, dropout=0.3),
             train_text_encoder=True,
             gradient_checkpointing=checkpointing,
         )

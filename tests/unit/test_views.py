@@ -12,7 +12,7 @@ from PIL import Image
 from recorded_fit import noised_by_hand, pixels_of, recorded_fit
 
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
-from dreambooth_pl.data.turns import Turns
+from dreambooth_pl.data.sample_order import SampleOrder
 from dreambooth_pl.data.views import View, random_crops
 from dreambooth_pl.errors import UserError
 
@@ -96,7 +96,7 @@ def test_distinct_views_are_counted_for_the_user(photo_dir: Path) -> None:
 @pytest.mark.parametrize("flips", [False, True])
 def test_every_crop_equally_often(flips: bool) -> None:
     crops = [3, 1, 4]
-    turns = Turns(42, "instance", 3, flips, crops)
+    turns = SampleOrder(42, "instance", 3, flips, crops)
     per_round = 3
     rounds = 12 * (1 + flips)  # 12 divides by 3, 1 and 4
     seen = Counter(turns(index) for index in range(rounds * per_round))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from transformers import CLIPTokenizer
 
-from dreambooth_pl.clip_tokenizer import write_clip_tokenizer
+from dreambooth_pl.bases.clip_tokenizer import write_clip_tokenizer
 from dreambooth_pl.miniature import subjects, world
 from dreambooth_pl.miniature.captions import caption, rare_tokens
 from dreambooth_pl.miniature.look import Pose

@@ -8,10 +8,10 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from dreambooth_pl.lora import LoraSettings
-from dreambooth_pl.module import DreamBooth
+from dreambooth_pl.adapters import AdapterSettings
+from dreambooth_pl.training.module import DreamBooth
 
-SETTINGS = LoraSettings(rank=4, alpha=8.0)
+SETTINGS = AdapterSettings(rank=4, alpha=8.0)
 STEPS = 4
 
 

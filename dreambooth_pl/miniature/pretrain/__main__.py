@@ -14,7 +14,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 
-from dreambooth_pl.command_line import run_command
+from dreambooth_pl.commands.common import run_command
 from dreambooth_pl.miniature.pretrain import clip, dino, pictures, text_to_image, vae
 from dreambooth_pl.miniature.pretrain.assemble import assemble, replace_autoencoder
 from dreambooth_pl.miniature.pretrain.loop import Limits

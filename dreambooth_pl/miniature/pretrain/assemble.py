@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from torch import nn
 
-from dreambooth_pl.clip_tokenizer import write_clip_tokenizer
+from dreambooth_pl.bases.clip_tokenizer import write_clip_tokenizer
 from dreambooth_pl.miniature.pretrain import clip, dino, text_to_image
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from dreambooth_pl.miniature.captions import noun_in, rare_tokens
-from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, autocast, train
+from dreambooth_pl.miniature.pretrain.loop import Limits, TrainingSchedule, autocast, train
 from dreambooth_pl.miniature.pretrain.pictures import Pictures
 from dreambooth_pl.miniature.world import CLASSES
 from dreambooth_pl.prompts import IDENTIFIERS
@@ -165,7 +165,7 @@ def fit(
         return paired + classes, figures
 
     of_images = {id(p) for p in model.visual.parameters()}
-    plan = Plan(
+    plan = TrainingSchedule(
         steps,
         LEARNING_RATE,
         warmup=min(200, steps // 10),

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dreambooth_pl.miniature.captions import noun_in
-from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, autocast, train
+from dreambooth_pl.miniature.pretrain.loop import Limits, TrainingSchedule, autocast, train
 from dreambooth_pl.miniature.pretrain.pictures import VIEWS, Pictures
 from dreambooth_pl.randomness import stable_hash
 
@@ -228,7 +228,7 @@ def fit(
         figures = {"dino": distilled.detach(), "contrast": contrast.detach()}
         return distilled + contrast, figures
 
-    plan = Plan(
+    plan = TrainingSchedule(
         steps,
         1e-3,
         muon_learning_rate=0.01,

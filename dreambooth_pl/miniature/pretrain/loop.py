@@ -20,7 +20,7 @@ SAVE_EVERY_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingSchedule:
     """How long and how fast a stage trains."""
 
     steps: int
@@ -99,7 +99,7 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
-def course(plan: Plan, step: int) -> float:
+def course(plan: TrainingSchedule, step: int) -> float:
     """Share of the peak learning rate: linear warm-up, then half a cosine down to 2 %."""
     if step < plan.warmup:
         return (step + 1) / plan.warmup
@@ -107,7 +107,7 @@ def course(plan: Plan, step: int) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
 
 
-def _optimizers(model: nn.Module, plan: Plan) -> list[torch.optim.Optimizer]:
+def _optimizers(model: nn.Module, plan: TrainingSchedule) -> list[torch.optim.Optimizer]:
     """AdamW, and Muon where the plan has it; their groups keep their `peak` learning rate."""
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     matrices = [p for n, p in trained if plan.muon_learning_rate is not None and hidden(n, p)]
@@ -136,7 +136,7 @@ def train(
     name: str,
     model: nn.Module,
     loss: Callable[[int], tuple[Tensor, dict[str, Tensor]]],
-    plan: Plan,
+    plan: TrainingSchedule,
     limits: Limits,
     report: Callable[[str], None],
 ) -> nn.Module | None:

@@ -11,10 +11,10 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from dreambooth_pl import diffusion
+from dreambooth_pl.bases import objectives as diffusion
 from dreambooth_pl.miniature.captions import noun_in
 from dreambooth_pl.miniature.pretrain.clip import MODEL, tokenizer
-from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, autocast, train
+from dreambooth_pl.miniature.pretrain.loop import Limits, TrainingSchedule, autocast, train
 from dreambooth_pl.miniature.pretrain.pictures import Pictures
 from dreambooth_pl.randomness import stable_hash
 
@@ -128,5 +128,5 @@ def fit(
         weight = snr.clamp(max=MIN_SNR_GAMMA) / snr
         return (weight * error).mean(), {"mse": error.detach().mean()}
 
-    plan = Plan(steps, 1e-3, muon_learning_rate=8e-3, warmup=200)
+    plan = TrainingSchedule(steps, 1e-3, muon_learning_rate=8e-3, warmup=200)
     return train("text-to-image", model, loss, plan, limits, report)

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from dreambooth_pl.miniature.pretrain.loop import Limits, Plan, autocast, train
+from dreambooth_pl.miniature.pretrain.loop import Limits, TrainingSchedule, autocast, train
 from dreambooth_pl.miniature.pretrain.pictures import Pictures
 from dreambooth_pl.randomness import stable_hash
 
@@ -237,7 +237,7 @@ def _course(
         return total, {"psnr": 10 * torch.log10(4 / mse.detach())}
 
     warmup = min(200, steps // 5)
-    plan = Plan(steps, 1e-3, MUON_LEARNING_RATE, warmup=warmup, weight_decay=0.0)
+    plan = TrainingSchedule(steps, 1e-3, MUON_LEARNING_RATE, warmup=warmup, weight_decay=0.0)
     return train(name, model, loss, plan, limits, report)
 
 

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from dreambooth_pl.miniature.settings import (
-    landscapes,
-    rooms,
-    streets,
-    surfaces,
-    waters,
-    woods,
-)
+from dreambooth_pl.miniature.settings import landscapes, rooms, streets, surfaces, waters, woods
 from dreambooth_pl.miniature.settings.setting import Box, Front, Setting
 
 _ALL = (

@@ -1,0 +1,197 @@
+"""Adapters trained elsewhere: LoRA files in kohya's layout, or in diffusers' without our settings.
+
+kohya's layout holds, per layer, `lora_down`, `lora_up` and `alpha`, of which the update is alpha /
+rank * up down; DoRA's `dora_scale`; or LyCORIS's factors of LoKr and LoHa. Layers are found by
+comparing kohya's names of each of the base's layers. Files in diffusers' layout are read by
+diffusers. (It reads kohya's, too, but loses the alpha of attention layers where layers differ in
+it, and the magnitudes of DoRA.)
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from dreambooth_pl.adapters.injection import adapted_layers, adapter_parameters, copy_exactly
+from dreambooth_pl.adapters.kinds import KINDS, alphas, recognise
+from dreambooth_pl.adapters.names import KOHYA_STARTS, kohya_names
+from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings
+from dreambooth_pl.adapters.targets import layer_names
+from dreambooth_pl.bases.base import Base
+from dreambooth_pl.errors import UserError
+
+_LORA_PARTS = {"lora_down.weight", "lora_up.weight", "alpha", "dora_scale"}
+
+
+def kind(weights: dict[str, Tensor]) -> AdapterKind:
+    """Return the kind of a file's adapters where its keys do not have PEFT's names; lora, then."""
+    return recognise(list(weights)) or "lora"
+
+
+def attach(
+    base: Base, source: str, weights: dict[str, Tensor], metadata: dict[str, Any], name: str
+) -> AdapterSettings:
+    """Put a file's adapters into the base, frozen, at the strength they were trained with.
+
+    Args:
+        base: of the family that the file is for.
+        source: the file's name, for messages.
+        weights: the file's tensors.
+        metadata: diffusers' adapter metadata in the file, if any.
+        name: PEFT's name for the adapter.
+
+    Returns:
+        The most frequent rank and alpha.
+
+    Raises:
+        UserError: the layout is not known, or does not fit this base.
+    """
+    if weights and all(key.startswith(KOHYA_STARTS) for key in weights):
+        _attach_kohya(base, source, weights, name)
+    else:
+        _attach_diffusers(base, source, weights, metadata, name)
+    own = [layer for _, _, layer in adapted_layers(base) if name in alphas(layer)]
+    for module in base.adaptable.values():
+        module.eval().requires_grad_(False)
+        for parameter in adapter_parameters(module).values():
+            parameter.data = parameter.data.float()
+    rank = Counter(layer.r[name] for layer in own).most_common(1)[0][0]
+    alpha = Counter(alphas(layer)[name] for layer in own).most_common(1)[0][0]
+    return AdapterSettings(rank=int(rank), alpha=float(alpha))
+
+
+def _attach_kohya(base: Base, source: str, weights: dict[str, Tensor], name: str) -> None:
+    layers: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key, tensor in weights.items():
+        layer, _, part = key.partition(".")
+        layers[layer][part] = tensor
+    table = {
+        theirs: (component, layer)
+        for component, module in base.adaptable.items()
+        for layer in layer_names(module)
+        for theirs in kohya_names(base, component, layer)
+    }
+    unknown = sorted(layers.keys() - table.keys())
+    if unknown:
+        raise UserError(
+            f"{source} does not fit the base {base.name!r} ({base.family}): it adapts {unknown[0]} "
+            f"and {len(unknown) - 1} more layers that the base does not have."
+        )
+    which = kind(weights)
+    for component, module in base.adaptable.items():
+        own = {table[k][1]: parts for k, parts in layers.items() if table[k][0] == component}
+        if not own:
+            continue
+        if which == "lora":
+            _add_lora_layers(module, own, source, name)
+        else:
+            _add_lycoris_layers(module, own, which, name)
+
+
+def _add_lora_layers(
+    module: nn.Module, layers: dict[str, dict[str, Tensor]], source: str, name: str
+) -> None:
+    """Add LoRA layers, each with its own rank and alpha."""
+    ranks, strengths, state = {}, {}, {}
+    for layer, parts in layers.items():
+        left = sorted(parts.keys() - _LORA_PARTS)
+        if left or not {"lora_down.weight", "lora_up.weight"} <= parts.keys():
+            what = f"has {left[0]}" if left else "lacks lora_down or lora_up"
+            raise UserError(f"{source}: {layer} {what}; only LoRA, DoRA, LoKr and LoHa are known.")
+        ranks[layer] = parts["lora_down.weight"].shape[0]
+        strengths[layer] = float(parts["alpha"]) if "alpha" in parts else float(ranks[layer])
+        state[f"{layer}.lora_A.{name}.weight"] = parts["lora_down.weight"]
+        state[f"{layer}.lora_B.{name}.weight"] = parts["lora_up.weight"]
+    dora = {layer: parts["dora_scale"] for layer, parts in layers.items() if "dora_scale" in parts}
+    if dora and len(dora) < len(layers):
+        raise UserError(f"{source}: some layers have a dora_scale and some do not.")
+    rank, strength = (Counter(d.values()).most_common(1)[0][0] for d in (ranks, strengths))
+    _add(
+        module,
+        "lora",
+        name,
+        r=rank,
+        lora_alpha=strength,
+        target_modules=list(layers),
+        rank_pattern={f"^{n}": r for n, r in ranks.items() if r != rank},
+        alpha_pattern={f"^{n}": a for n, a in strengths.items() if a != strength},
+        use_dora=bool(dora),
+    )
+    for layer, scale in dora.items():
+        magnitude = module.get_submodule(layer).lora_magnitude_vector[name].weight
+        if scale.shape[0] != max(magnitude.shape) or scale.numel() != magnitude.numel():
+            raise UserError(f"{source}: {layer} scales columns; only DoRA of rows can be read.")
+        state[f"{layer}.lora_magnitude_vector.{name}.weight"] = scale.reshape(magnitude.shape)
+    own = {n: p for n, p in adapter_parameters(module).items() if name in n.split(".")}
+    copy_exactly({n: p.detach() for n, p in own.items()}, state, source)
+
+
+def _add_lycoris_layers(
+    module: nn.Module, layers: dict[str, dict[str, Tensor]], which: AdapterKind, name: str
+) -> None:
+    """Add LoKr or LoHa layers with the file's own factors, whatever their shapes."""
+    _add(module, which, name, r=1, alpha=1.0, target_modules=list(layers))
+    for layer_name, parts in layers.items():
+        layer = module.get_submodule(layer_name)
+        for part in KINDS[which].marks:
+            if name in getattr(layer, part):
+                del getattr(layer, part)[name]
+        for part, tensor in parts.items():
+            if part != "alpha":
+                getattr(layer, part)[name] = nn.Parameter(tensor.float(), requires_grad=False)
+        rank = next((t.shape[i] for p, i in _RANKS.items() if (t := parts.get(p)) is not None), 1)
+        # LyCORIS: factors that are all whole have no rank, and then alpha does not count
+        whole = not any(part in parts for part in _RANKS)
+        layer.r[name] = rank
+        layer.alpha[name] = 1.0 if whole else float(parts.get("alpha", rank))
+        layer.set_scale(name, 1.0)
+
+
+_RANKS = {"hada_w1_b": 0, "lokr_w2_b": 0, "lokr_w1_b": 0}  # factor: dimension that is the rank
+
+
+def _attach_diffusers(
+    base: Base, source: str, weights: dict[str, Tensor], metadata: dict[str, Any], name: str
+) -> None:
+    """Let diffusers read the file: alpha is that of the metadata, else it equals the rank."""
+    pipeline = base.pipeline(DDPMScheduler())
+    problem = f"{source} is no LoRA in a layout that is known, diffusers' or kohya's"
+    try:
+        with torch.random.fork_rng(devices=[]):
+            state, strengths = pipeline.lora_state_dict(dict(weights))[:2]
+            common = {
+                "network_alphas": strengths,
+                "adapter_name": name,
+                "metadata": metadata or None,
+                "_pipeline": pipeline,
+            }
+            for component, module in base.adaptable.items():
+                if not any(key.startswith(f"{component}.") for key in state):
+                    continue
+                if component == "unet":
+                    pipeline.load_lora_into_unet(state, unet=module, **common)
+                else:
+                    pipeline.load_lora_into_text_encoder(
+                        state, text_encoder=module, prefix=component, **common
+                    )
+    except (ValueError, KeyError, RuntimeError, TypeError, IndexError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{problem}, or does not fit the base {base.name!r}: {reason}") from error
+    loaded = [n for m in base.adaptable.values() for n in adapter_parameters(m)]
+    count = sum(name in parameter.split(".") for parameter in loaded)
+    if not count or count != len(state):
+        raise UserError(
+            f"{problem}, or does not fit the base {base.name!r}: diffusers found a place for "
+            f"{count} of its {len(state)} tensors."
+        )
+
+
+def _add(module: nn.Module, which: AdapterKind, name: str, **arguments: Any) -> None:
+    with torch.random.fork_rng(devices=[]):
+        module.add_adapter(KINDS[which].config(**arguments), name)
+    assert any(isinstance(layer, BaseTunerLayer) for layer in module.modules())

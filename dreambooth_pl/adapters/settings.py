@@ -1,0 +1,57 @@
+"""What adapters are like: kind, size, strength and place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dreambooth_pl.errors import UserError
+
+AdapterKind = Literal["lora", "lokr", "loha", "oft", "full"]
+"""`lora`: arXiv 2106.09685, with `use_dora` 2402.09353; `lokr`, `loha`: 2309.14859; `oft`:
+2306.07280; `full`: no adapter, the networks themselves train, as in the paper (2208.12242)."""
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """Size and place of the adapters."""
+
+    rank: int = 8
+    """Rank of each update: the width between A and B. For oft the side of the rotated blocks."""
+    alpha: float = 8.0
+    """Strength of the update; it is scaled by alpha / rank. Not for oft."""
+    dropout: float = 0.0
+    """Probability in [0, 1) of dropping, while training, an adapter's input (lora), a row of its
+    update (lokr, loha) or the rotation of a block (oft)."""
+    target_modules: list[str] | str = field(
+        default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"]
+    )
+    """UNet layers to adapt: a list of the ends of their names; or attention, attention_ff (and
+    feed-forward), attention_ff_conv (and convolutions); or a regular expression that matches whole
+    names. By default all attention projections."""
+    text_encoder_target_modules: list[str] | str = field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "out_proj"]
+    )
+    """Text encoder layers to adapt when it is trained: a list of the ends of their names, or
+    attention, or attention_ff, or a regular expression."""
+    use_rslora: bool = False
+    """Scale the update by alpha / sqrt(rank) instead (arXiv 2312.03732); only lora."""
+    use_dora: bool = False
+    """Also train the length of each row of the adapted weights (DoRA); only lora."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise UserError(f"model.lora.rank must be at least 1, not {self.rank}")
+        if self.alpha <= 0:
+            raise UserError(f"model.lora.alpha must be positive, not {self.alpha}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"model.lora.dropout must lie in [0, 1), not {self.dropout}")
+
+    def targets(self, component: str) -> list[str] | str:
+        """Return the target modules of a component of `Base.adaptable`, as they were given."""
+        return self.target_modules if component == "unet" else self.text_encoder_target_modules
+
+
+def targets_key(component: str) -> str:
+    """Return the config key of a component's targets, for messages."""
+    return f"model.lora.{'' if component == 'unet' else 'text_encoder_'}target_modules"

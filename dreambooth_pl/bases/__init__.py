@@ -1,0 +1,1 @@
+"""Base models: their families and objectives, where they are read from, what identifies them."""

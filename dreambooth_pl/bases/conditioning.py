@@ -1,0 +1,68 @@
+"""What the UNet is conditioned on beside the timestep: prompts, and how a picture is framed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the UNet is conditioned on, one row per prompt."""
+
+    hidden_states: Tensor
+    """Text encoder states, [B, L, D]."""
+    added: dict[str, Tensor] = field(default_factory=dict)
+    """Further inputs by name, each [B, ...]; empty for Stable Diffusion 1.x and 2.x."""
+
+    def select(self, rows: Tensor) -> Conditioning:
+        """Return the rows at the indices `rows` [N], in their order."""
+        return Conditioning(
+            self.hidden_states[rows], {name: value[rows] for name, value in self.added.items()}
+        )
+
+    def to(self, device: torch.device | str) -> Conditioning:
+        """Return it on another device."""
+        added = {name: value.to(device) for name, value in self.added.items()}
+        return Conditioning(self.hidden_states.to(device), added)
+
+    def joined(self, *others: Conditioning) -> Conditioning:
+        """Return its rows and those of the others, in this order."""
+        parts = (self, *others)
+        return Conditioning(
+            torch.cat([part.hidden_states for part in parts]),
+            {name: torch.cat([part.added[name] for part in parts]) for name in self.added},
+        )
+
+    def zeroed(self, rows: Tensor) -> Conditioning:
+        """Return it with zeros in the rows where `rows` [B] is not 0."""
+
+        def zero(value: Tensor) -> Tensor:
+            mask = (rows != 0).to(value.device).reshape(-1, *[1] * (value.ndim - 1))
+            return value.masked_fill(mask, 0.0)
+
+        added = {name: zero(value) for name, value in self.added.items()}
+        return Conditioning(zero(self.hidden_states), added)
+
+    def with_added(self, more: dict[str, Tensor]) -> Conditioning:
+        """Return it with further inputs."""
+        return Conditioning(self.hidden_states, {**self.added, **more})
+
+
+@dataclass(frozen=True)
+class MicroConditioning:
+    """How a picture was cut out of an original. All numbers are pixels."""
+
+    original_size: tuple[int, int]
+    """Height and width of the original."""
+    crop_top_left: tuple[int, int]
+    """(y, x) of the picture's corner in the original, after that was scaled for the picture."""
+    target_size: tuple[int, int]
+    """Height and width of the picture."""
+
+    @staticmethod
+    def whole(size: tuple[int, int]) -> MicroConditioning:
+        """Return the micro_conditioning of a picture that is its own original."""
+        return MicroConditioning(size, (0, 0), size)

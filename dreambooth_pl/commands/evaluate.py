@@ -1,0 +1,197 @@
+"""The command line of ``evaluate.py``: runs or a folder of images to tables on standard output."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+from dreambooth_pl.commands.common import INTERRUPTED, find_device, quiet_libraries, table_width
+from dreambooth_pl.commands.evaluate_options import build_parser
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.evaluation.comparison import Comparison
+from dreambooth_pl.evaluation.evaluate import score_runs
+from dreambooth_pl.evaluation.evaluate_folder import score_folder
+from dreambooth_pl.evaluation.image_folder import Words
+from dreambooth_pl.evaluation.lines import Line, averages, compare_lines, distance_notes
+from dreambooth_pl.files.writable import check_writable
+from dreambooth_pl.metrics.encoders import EncoderSettings
+from dreambooth_pl.progress import ProgressReporter
+from dreambooth_pl.reporting.output import save_folder_record, save_images, save_lines, save_plots
+from dreambooth_pl.reporting.paper import paper_table
+from dreambooth_pl.reporting.tables import render
+from dreambooth_pl.runs.finished import (
+    Run,
+    at_scale,
+    find_runs,
+    read_run,
+    run_of_config_file,
+    run_of_lora_file,
+    run_without_config,
+    with_autocast,
+)
+from dreambooth_pl.runs.folder import CONFIG
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status.
+
+    Args:
+        args: what stands after ``evaluate.py``; None for the process's own arguments.
+    """
+    options = build_parser().parse_args(args)
+    quiet_libraries()
+    failures: list[str] = []
+    try:
+        check(options)
+        if options.images:
+            _evaluate_images(options)
+        else:
+            _evaluate_runs(options, failures)
+    except UserError as error:
+        failures.append(str(error))
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
+        return INTERRUPTED
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse options that do not go together, before anything is loaded or written."""
+    find_device(options.device)
+    drawing = options.runs or options.compare or options.lora_scale or options.autocast
+    if options.images and drawing:
+        raise UserError(
+            "--images scores a folder; leave out RUN, --compare, --lora-scale and --autocast."
+        )
+    if not options.images and options.prompts:
+        raise UserError("--prompts belongs to --images; for runs give --protocol.")
+    if options.compare and options.lora_scale:
+        raise UserError("--compare takes runs at their own scale; leave out --lora-scale.")
+    if options.save:
+        if options.save.exists() and not options.save.is_dir():
+            raise UserError(f"--save: {options.save} is a file; give a folder.")
+        check_writable(options.save, "--save")
+
+
+def _evaluate_runs(options: argparse.Namespace, failures: list[str]) -> None:
+    """Evaluate and write; what goes wrong with one of runs that nobody named is noted."""
+
+    def failed(_: Run | Path, error: UserError) -> None:
+        failures.append(str(error))
+
+    compared = [_runs_at(path, options) for path in options.compare or ()]
+    runs = [run for path in options.runs for run in _run_at(path, options)]
+    named = bool(runs or compared)
+    runs += [run for own in compared for run in own]
+    runs = runs or find_runs(options.logs, failed)
+    if options.autocast:
+        runs = [with_autocast(run, options.autocast) for run in runs]
+        compared = [[with_autocast(run, options.autocast) for run in own] for own in compared]
+    if options.lora_scale:
+        runs = [at_scale(run, scale) for run in runs for scale in dict.fromkeys(options.lora_scale)]
+    lines = score_runs(
+        runs,
+        options.protocol,
+        encoders=_encoders(options, None),
+        device=find_device(options.device),
+        reporter=ProgressReporter(),
+        class_images=options.class_images,
+        failed=None if named else failed,
+    )
+    if not lines:
+        return
+    comparisons, notes = [], []
+    if compared:
+        sides = [[line for line in lines if line.run in own] for own in compared]
+        names = [str(path) for path in options.compare]
+        if {len(side) for side in sides} == {1}:
+            names = [side[0].name for side in sides]
+        comparisons = [compare_lines(names[0], sides[0], names[1], sides[1])]
+        if len({line.run.seed for side in sides for line in side}) > 1:
+            notes.append("Not all runs have the same seed: pairs share the prompt, not the noise.")
+    lines = [*averages(lines), *lines]
+    _write(options, lines, comparisons, notes)
+    if options.save:
+        save_images(lines, options.protocol, options.save)
+    for path in save_plots(lines, options.protocol, options.save):
+        print(f"plot: {path}", file=sys.stderr)
+
+
+def _evaluate_images(options: argparse.Namespace) -> None:
+    config = None
+    if options.config:
+        config = run_of_config_file(options.config)
+    photos = options.photos or (config and config.instance_dir)
+    if not photos:
+        raise UserError("--images needs --photos, the folder of the subject's photos.")
+    words = Words(
+        options.prompts,
+        options.identifier or (config and config.identifier),
+        options.class_noun or (config and config.class_noun),
+    )
+    encoders = _encoders(options, config) or EncoderSettings()
+    lines, scored = score_folder(
+        options.images, photos, words, encoders, device=find_device(options.device)
+    )
+    _write(options, lines)
+    if options.save:
+        save_folder_record(lines, scored, options.save)
+
+
+def _runs_at(path: Path, options: argparse.Namespace) -> list[Run]:
+    """Return the run at a path, or the runs below it."""
+    if path.is_dir() and not (path / CONFIG).is_file():
+        return find_runs(path)
+    return _run_at(path, options)
+
+
+def _run_at(path: Path, options: argparse.Namespace) -> list[Run]:
+    """Return a run, with what the options say in place of its config."""
+    if path.is_file():
+        if options.config is not None:
+            run = run_of_lora_file(path, options.config)
+        elif options.photos and options.class_noun:
+            run = run_without_config(path, options.base, options.photos, options.class_noun)
+        else:
+            raise UserError(
+                f"{path} is a file: which base, photos and words belong to it? Give a run's "
+                "--config lightning_logs/NAME/version_N/config.yaml, or --base, --photos, "
+                "--class-noun and --identifier."
+            )
+    else:
+        run = read_run(path)
+    given = {
+        "base": options.base,
+        "instance_dir": options.photos,
+        "identifier": options.identifier,
+        "class_noun": options.class_noun,
+    }
+    return [replace(run, **{key: value for key, value in given.items() if value is not None})]
+
+
+def _encoders(options: argparse.Namespace, config: Run | None) -> EncoderSettings | None:
+    """Return the encoders that the options name; None where they name none and no config does."""
+    given = {field.name: getattr(options, field.name) for field in fields(EncoderSettings)}
+    given = {name: value for name, value in given.items() if value is not None}
+    own = config and config.encoders
+    return replace(own or EncoderSettings(), **given) if given else own
+
+
+def _write(
+    options: argparse.Namespace,
+    lines: Sequence[Line],
+    comparisons: Sequence[Comparison] = (),
+    more_notes: Sequence[str] = (),
+) -> None:
+    rows = [line.row() for line in lines]
+    paper = [paper_table("fidelity")] if options.paper else []
+    notes = [*distance_notes(lines), *more_notes]
+    more = {"comparisons": comparisons, "paper": paper, "notes": notes}
+    sys.stdout.write(render(rows, options.format, table_width(), **more))
+    if options.save:
+        save_lines(lines, options.save, comparisons, paper, notes)

@@ -1,0 +1,103 @@
+"""The command line of ``python -m dreambooth_pl.export``: a run to other tools' files."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from dreambooth_pl.adapters import EXPORT_FORMATS, load_adapters
+from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.commands.common import quiet_libraries, tells_mistakes
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.export.hub import check_hub, push
+from dreambooth_pl.export.origin import origin_of
+from dreambooth_pl.export.write import ExportOptions, write_export
+from dreambooth_pl.files.writable import check_writable
+from dreambooth_pl.runs.adapter_source import read_source
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dreambooth_pl.export",
+        description="Write a run's adapters as other tools read them, with a model card.",
+    )
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN|LORA", help="a run's folder, or a LoRA file of any tool")
+    add(
+        "--format",
+        choices=EXPORT_FORMATS,
+        required=True,
+        help="diffusers; kohya for ComfyUI, AUTOMATIC1111, Forge; peft; merged: the base with the "
+        "adapters in its weights",
+    )
+    add("--out", type=Path, required=True, metavar="PATH", help="a new folder")
+    add("--single-file", action="store_true", help="merged: one checkpoint file, not a folder")
+    add("--half", action="store_true", help="merged: weights in float16")
+    for name, what in (("unet", "UNet"), ("text-encoder", "text encoder")):
+        add(
+            f"--lora-scale-{name}",
+            type=float,
+            metavar="S",
+            help=f"merged: strength in the {what} (default: as the run draws)",
+        )
+    add("--base", help="folder, file or hub id, in place of the run's")
+    add("--revision", help="of a base on the hub")
+    add("--variant", help="of the base's weight files, such as fp16")
+    add("--push-to-hub", metavar="OWNER/NAME", help="upload the export to the Hugging Face Hub")
+    return parser
+
+
+@tells_mistakes
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status.
+
+    Args:
+        args: what stands after the program's name; None for the process's own arguments.
+    """
+    options = build_parser().parse_args(args)
+    quiet_libraries()
+    _export(options)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> None:
+    merging = options.format == "merged"
+    given = {
+        "--single-file": options.single_file,
+        "--half": options.half,
+        "--lora-scale-unet": options.lora_scale_unet is not None,
+        "--lora-scale-text-encoder": options.lora_scale_text_encoder is not None,
+    }
+    wrong = [name for name, is_given in given.items() if is_given and not merging]
+    if wrong:
+        raise UserError(f"{', '.join(wrong)}: only for --format merged.")
+    if options.out.exists():
+        raise UserError(f"--out: {options.out} is there already; nothing is overwritten.")
+    check_writable(options.out.parent, "--out")
+    source = read_source(options.run)
+    base_name = options.base or source.base
+    if not base_name:
+        raise UserError(f"{source.file} does not say which base it belongs to; give --base.")
+    if options.push_to_hub:
+        check_hub(options.push_to_hub)
+    own = not options.base
+    base = load_base(
+        base_name,
+        options.revision or (source.revision if own else None),
+        options.variant or (source.variant if own else None),
+    )
+    settings = load_adapters(base, source.file)
+    name = re.sub(r"[^\w.-]+", "-", options.out.absolute().name)
+    origin = origin_of(source, options.run, base_name, name)
+    scales = (options.lora_scale_unet, options.lora_scale_text_encoder)
+    defaults = (source.sampling.lora_scale_unet, source.sampling.lora_scale_text_encoder)
+    unet, text_encoder = (d if s is None else s for s, d in zip(scales, defaults, strict=True))
+    what = ExportOptions(options.format, options.single_file, options.half, unet, text_encoder)
+    for path in write_export(base, settings, options.out, origin, what):
+        print(f"{options.format}: {path}")
+    print(f"model card: {options.out / 'README.md'}")
+    if options.push_to_hub:
+        print(f"hub: {push(options.out, options.push_to_hub)}")

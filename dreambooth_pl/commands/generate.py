@@ -1,0 +1,119 @@
+"""The command of ``generate.py``: a run or a LoRA file and prompts to images."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.commands.common import INTERRUPTED, find_device, quiet_libraries, tells_mistakes
+from dreambooth_pl.commands.generate_options import (
+    DEFAULT_OUT,
+    GenerationPlan,
+    build_parser,
+    check_only_reproduces,
+    read_plan,
+)
+from dreambooth_pl.progress import ProgressReporter
+from dreambooth_pl.runs.adapter_source import load_sources
+from dreambooth_pl.runs.reproduction import read_recorded, reproduce
+from dreambooth_pl.sampling.batch_size import settle_batch_size
+from dreambooth_pl.sampling.generation import generate
+from dreambooth_pl.sampling.image_metadata import image_metadata, origin_metadata
+from dreambooth_pl.sampling.numbered_images import (
+    NumberedImages,
+    check_folder,
+    free_path,
+    save_image,
+)
+from dreambooth_pl.sampling.settings import SamplingSettings
+
+
+@tells_mistakes
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status.
+
+    Args:
+        args: what stands after ``generate.py``; None for the process's own arguments.
+    """
+    options = build_parser().parse_args(args)
+    quiet_libraries()
+    try:
+        if options.reproduce:
+            _reproduce(options)
+        else:
+            _draw(options)
+    except KeyboardInterrupt:
+        print("interrupted: the images drawn so far are kept", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _draw(options: argparse.Namespace) -> None:
+    """Draw what the options ask for into their folder."""
+    device = find_device(options.device)
+    plan = read_plan(options)
+    out = options.out or DEFAULT_OUT
+    check_folder(out)
+
+    base = load_base(plan.base, plan.revision, plan.variant, plan.frozen_dtype).to(device)
+    load_sources(base, plan.adapters)
+    base.to(device)
+    settings = settle_batch_size(base, plan.settings, len(plan.requests))
+    origin = origin_metadata(
+        base,
+        plan.revision,
+        plan.variant,
+        plan.identifier,
+        plan.class_noun,
+        [(str(file), weight) for file, weight in plan.adapters],
+    )
+    reporter = ProgressReporter()
+    series = NumberedImages(out)
+    for line in (*_description(plan, settings), f"images go to {out}, from number {series.first}"):
+        reporter.line(line)
+    with reporter.task("images", total=len(plan.requests)) as task:
+        drawn = generate(base, plan.requests, settings, progress=task.update)
+        for request, image in zip(plan.requests, drawn, strict=True):
+            metadata = image_metadata(base, request, settings, **origin)
+            series.add(image, request, metadata)
+    if not options.no_grid and len(series.images) > 1:
+        print(f"grid: {series.save_grid(columns=max(2, plan.columns))}")
+    print(f"images: {len(series.images)} in {out}")
+
+
+def _description(plan: GenerationPlan, settings: SamplingSettings) -> list[str]:
+    """Return lines that say with what is drawn, and how."""
+    adapters = [
+        str(file) if weight == 1 else f"{file} (weight {weight:g})"
+        for file, weight in plan.adapters
+    ]
+    return [
+        f"adapter: {' + '.join(adapters)}, on {plan.base}",
+        f"{settings.num_inference_steps} steps of {settings.scheduler}, guidance "
+        f"{settings.guidance_scale:g}, LoRA scale {settings.lora_scale_unet:g} (UNet) and "
+        f"{settings.lora_scale_text_encoder:g} (text encoder)",
+    ]
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    """Draw an image again beside the given one and say whether it is the same."""
+    check_only_reproduces(options)
+    device = find_device(options.device)
+    recorded = read_recorded(options.reproduce)
+    out = options.out or options.reproduce.parent
+    check_folder(out)
+    with ProgressReporter().task("image", total=1) as task:
+        again = reproduce(recorded, device, options.base, options.adapters, progress=task.update)
+    path = free_path(out / f"{options.reproduce.stem}_reproduced.png")
+    out.mkdir(parents=True, exist_ok=True)
+    save_image(again.image, path, recorded.metadata)
+    print(f"adapter: {again.adapter}")
+    print(f"image: {path}")
+    if again.max_difference == 0:
+        print(f"identical to {options.reproduce}, pixel by pixel")
+    else:
+        print(f"differs from {options.reproduce} by at most {again.max_difference} of 255")
+    for note in again.notes:
+        print(f"note: {note}")

@@ -1,0 +1,246 @@
+"""The options of ``generate.py``, and what they come to once runs and files have been looked at."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.prompts import fill
+from dreambooth_pl.runs.adapter_source import AdapterSource, read_source
+from dreambooth_pl.sampling.requests import ImageRequest
+from dreambooth_pl.sampling.settings import AUTOCAST, SamplingSettings, scheduler_name
+
+DEFAULT_OUT = Path("generated")
+DEFAULT_PROMPT = "a {identifier} {class}"
+_MAX_SEED = 2**63
+_WITH_REPRODUCE = {"adapters", "reproduce", "out", "base", "device"}
+
+
+@dataclass(frozen=True)
+class GenerationPlan:
+    """What is to be drawn.
+
+    Attributes:
+        base, revision, variant, frozen_dtype: as ``models.load_base`` takes them.
+        adapters: LoRA files, each with the weight that multiplies its strength.
+        identifier, class_noun: the subject's words; empty where unknown.
+        requests: ``columns`` images of each prompt, with consecutive seeds.
+        columns: images per prompt.
+        settings: how to draw; the batch size may still be ``auto``.
+    """
+
+    base: str
+    revision: str | None
+    variant: str | None
+    frozen_dtype: str
+    adapters: tuple[tuple[Path, float], ...]
+    identifier: str
+    class_noun: str
+    requests: tuple[ImageRequest, ...]
+    columns: int
+    settings: SamplingSettings
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``generate.py``."""
+    parser = argparse.ArgumentParser(
+        prog="generate.py",
+        description="Draw images with the adapters of a run or a LoRA file.",
+        epilog="Settings that are not given are the (first) run's own; for a LoRA file of "
+        "elsewhere they are the defaults of train.py fit --help, under sampling.",
+    )
+    add = parser.add_argument
+    add(
+        "adapters",
+        nargs="*",
+        type=Path,
+        metavar="RUN|LORA",
+        help="a run's folder, a .safetensors file or a folder with pytorch_lora_weights.safetensors"
+        "; several are mixed. With --reproduce: where to look for the adapter, also a .ckpt",
+    )
+    add(
+        "--weights",
+        nargs="+",
+        type=float,
+        metavar="W",
+        help="one per adapter, multiplies its strength (default: 1 each)",
+    )
+    add(
+        "--prompt",
+        action="append",
+        metavar="TEXT",
+        help="{identifier} and {class} are filled from the run, of several from the first; repeat "
+        f"for several prompts (default: {DEFAULT_PROMPT!r})",
+    )
+    add(
+        "--prompts",
+        type=Path,
+        metavar="FILE",
+        help="a text file with one prompt per line; lines that begin with # are left out",
+    )
+    add("--identifier", metavar="WORD", help="in place of the run's")
+    add("--class-noun", metavar="NOUN", help="in place of the run's")
+    add("--num-images", type=int, default=4, metavar="N", help="per prompt (default: %(default)s)")
+    add(
+        "--seed",
+        type=int,
+        default=42,
+        metavar="N",
+        help="of each prompt's first image; the next have the next seeds (default: %(default)s)",
+    )
+    add("--out", type=Path, metavar="DIR", help=f"where images go (default: {DEFAULT_OUT})")
+    add("--no-grid", action="store_true", help="do not write a contact sheet of all images")
+    add(
+        "--reproduce",
+        type=Path,
+        metavar="IMAGE.png",
+        help="draw this image again from the settings in it, beside it or into --out, and compare",
+    )
+    add = parser.add_argument_group("how to draw").add_argument
+    add("--guidance", type=float, dest="guidance_scale", metavar="G", help="guidance scale")
+    add("--steps", type=int, dest="num_inference_steps", metavar="N", help="denoising steps")
+    add("--scheduler", metavar="NAME", help="dpm++, ddim, euler, euler-a, pndm, unipc, ...")
+    strength = "strength of the adapters; 1 is as trained, 0 is the untuned base"
+    add("--lora-scale-unet", type=float, metavar="S", help=strength)
+    add("--lora-scale-text-encoder", type=float, metavar="S", help="the same, for its adapters")
+    add("--negative", dest="negative_prompt", metavar="TEXT", help="what not to show")
+    add("--resolution", type=int, metavar="PX", help="side of the images, a multiple of 8")
+    add("--batch-size", type=_batch_size, metavar="N", help="images at once: a number or auto")
+    add("--autocast", choices=AUTOCAST, help="denoise in it: less exact, often faster")
+    add("--base", metavar="BASE", help="folder or hub id, in place of the run's")
+    add("--revision", help="branch, tag or commit of a base on the hub")
+    add("--variant", help="of the base's weight files, such as fp16")
+    add("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
+    return parser
+
+
+def read_plan(options: argparse.Namespace) -> GenerationPlan:
+    """Return what the options ask for.
+
+    Raises:
+        UserError: an option makes no sense, a run or file is missing, or they do not go together.
+    """
+    if not options.adapters:
+        raise UserError("Name a run's folder or a LoRA file, or an image with --reproduce.")
+    if options.num_images < 1:
+        raise UserError(f"--num-images: {options.num_images} is below 1.")
+    if not 0 <= options.seed <= _MAX_SEED - options.num_images:
+        raise UserError(f"--seed: {options.seed} is not in [0, 2**63).")
+    sources = [read_source(path) for path in options.adapters]
+    weights = _weights(options, len(sources))
+    base, revision, variant, frozen_dtype = _base(options, sources)
+    identifier = _first(options.identifier, *(source.identifier for source in sources))
+    class_noun = _first(options.class_noun, *(source.class_noun for source in sources))
+    prompts = _prompts(options, identifier, class_noun)
+    requests = [
+        ImageRequest(prompt, options.seed + k)
+        for prompt in prompts
+        for k in range(options.num_images)
+    ]
+    files = [source.file for source in sources]
+    return GenerationPlan(
+        base=base,
+        revision=revision,
+        variant=variant,
+        frozen_dtype=frozen_dtype,
+        adapters=tuple(zip(files, weights, strict=True)),
+        identifier=identifier,
+        class_noun=class_noun,
+        requests=tuple(requests),
+        columns=options.num_images,
+        settings=_settings(options, sources[0].sampling, len(requests)),
+    )
+
+
+def check_only_reproduces(options: argparse.Namespace) -> None:
+    """Raise UserError if options are given that an image to draw again says itself."""
+    defaults = vars(build_parser().parse_args([]))
+    given = {name for name, value in vars(options).items() if value != defaults[name]}
+    if given - _WITH_REPRODUCE:
+        raise UserError(
+            "--reproduce takes all settings from the image; leave out the options that say what or "
+            "how to draw. A base that has moved can be named with --base."
+        )
+
+
+def _weights(options: argparse.Namespace, count: int) -> list[float]:
+    weights = options.weights or [1.0] * count
+    if len(weights) != count:
+        raise UserError(f"--weights: {len(weights)} given for {count} adapters; give one each.")
+    for weight in weights:
+        if not math.isfinite(weight):
+            raise UserError(f"--weights: {weight} is not a number.")
+    return weights
+
+
+def _base(
+    options: argparse.Namespace, sources: Sequence[AdapterSource]
+) -> tuple[str, str | None, str | None, str]:
+    """Return name, revision, variant and data type of the base to draw with."""
+    dtype = sources[0].frozen_dtype
+    if options.base:
+        return options.base, options.revision, options.variant, dtype
+    known = {(s.base, s.revision, s.variant) for s in sources if s.base}
+    if not known:
+        raise UserError(
+            f"{sources[0].file} does not say which base it belongs to; name it with --base."
+        )
+    if len(known) > 1:
+        names = ", ".join(sorted(base for base, _, _ in known))
+        raise UserError(
+            f"The adapters belong to different bases ({names}); name one for all with --base."
+        )
+    ((base, revision, variant),) = known
+    return base, options.revision or revision, options.variant or variant, dtype
+
+
+def _prompts(options: argparse.Namespace, identifier: str, class_noun: str) -> list[str]:
+    templates = list(options.prompt or ())
+    if options.prompts:
+        try:
+            lines = options.prompts.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--prompts: {options.prompts} cannot be read: {error}") from error
+        lines = [line.strip() for line in lines]
+        templates += [line for line in lines if line and not line.startswith("#")]
+        if not templates:
+            raise UserError(f"--prompts: {options.prompts} holds no prompt.")
+    templates = templates or [DEFAULT_PROMPT]
+    for template in templates:
+        for word, value in (("identifier", identifier), ("class", class_noun)):
+            if f"{{{word}}}" in template and not value:
+                option = "--class-noun" if word == "class" else "--identifier"
+                raise UserError(f"{template!r}: a LoRA file names no {word}; give {option}.")
+    return [fill(template, identifier, class_noun) for template in templates]
+
+
+def _settings(options: argparse.Namespace, own: SamplingSettings, count: int) -> SamplingSettings:
+    """Return the run's settings with what the options say in their place.
+
+    A batch is filled up, so it is no larger than the number of images to draw.
+    """
+    names = {field.name for field in fields(SamplingSettings)}
+    given = {name: value for name, value in vars(options).items() if name in names}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
+            option = "guidance" if name == "guidance_scale" else name.replace("_", "-")
+            raise UserError(f"--{option}: {value} is not a number of at least 0.")
+    if "scheduler" in given:
+        given["scheduler"] = scheduler_name(given["scheduler"])
+    settings = replace(own, **given)
+    if settings.batch_size != "auto" and "batch_size" not in given:
+        settings = replace(settings, batch_size=min(settings.batch_size, count))
+    return settings
+
+
+def _batch_size(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+def _first(*values: str | None) -> str:
+    return next((value for value in values if value), "")

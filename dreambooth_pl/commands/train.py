@@ -1,0 +1,270 @@
+"""The command of `train.py`: configuration, checks before anything is written, the run's folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import set_parsing_settings
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch.utils.data import DataLoader
+
+from dreambooth_pl.commands.common import quiet_libraries, tells_mistakes
+from dreambooth_pl.commands.tested_run import (
+    DESCRIPTION,
+    print_lines,
+    tested_run,
+    without_saved_checkpoint,
+)
+from dreambooth_pl.commands.tested_run import USAGE as TEST_USAGE
+from dreambooth_pl.commands.train_parser import Parser, check_config_files
+from dreambooth_pl.data.datamodule import DreamBoothDataModule
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.evaluation.protocols import protocol_name
+from dreambooth_pl.files.writable import check_writable
+from dreambooth_pl.metrics.encoders import EncoderSettings
+from dreambooth_pl.progress import ProgressReporter
+from dreambooth_pl.runs import folder as run_folder
+from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.training.callbacks.evaluate_run import RunEvaluation, RunEvaluationSettings
+from dreambooth_pl.training.callbacks.probes import ProbeSettings
+from dreambooth_pl.training.callbacks.run_callbacks import run_callbacks, run_loggers
+from dreambooth_pl.training.callbacks.save_config import SaveConfig
+from dreambooth_pl.training.callbacks.validation import ValidationSettings, validation_prompts
+from dreambooth_pl.training.checkpoint import check_same_config, load_checkpoint
+from dreambooth_pl.training.module import DreamBooth
+from dreambooth_pl.training.trainer_settings import (
+    PRECISION_ALIASES,
+    PRECISIONS,
+    TRAINER_DEFAULTS,
+    TRAINER_FIXED,
+    TRAINER_HELP,
+    TRAINER_HIDDEN,
+)
+
+USAGE = "python train.py fit --config CONFIG [--config CONFIG ...] [--KEY VALUE ...]"
+
+
+class DreamBoothCLI(LightningCLI):
+    """`fit` with the keys data, model, sampling, probe, validation, fidelity, trainer, seed; and
+    `test`, which takes the same and `test.protocol`.
+
+    Whatever can be wrong with the user's input is looked at before the run's folder is made.
+    """
+
+    def __init__(self, args: list[str] | None = None) -> None:
+        self.reporter = ProgressReporter()
+        # The settings' attribute docstrings are their --help.
+        set_parsing_settings(docstring_parse_attribute_docstrings=True)
+        super().__init__(
+            DreamBooth,
+            DreamBoothDataModule,
+            save_config_callback=None,  # callbacks/save_config.py, into the run's folder
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=42,
+            parser_class=Parser,
+            parser_kwargs={
+                "usage": USAGE,
+                "description": "Train, see python train.py fit --help.",
+                "test": {"command": "test", "usage": TEST_USAGE, "description": DESCRIPTION},
+                "fit": {
+                    "command": "fit",
+                    "usage": USAGE,
+                    "description": "Train adapters on the photos of a subject. All keys may stand "
+                    "in config files, on the command line, or both; what comes later holds.",
+                },
+            },
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # config.yaml is the record of a run
+            args=args,
+        )
+
+    # ------------------------------------------------------------------ parser
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Offer these, each with the arguments of the trainer's method that are ours to set."""
+        common = {"model", "datamodule", "ckpt_path", "weights_only"}
+        return {
+            "fit": common | {"train_dataloaders", "val_dataloaders"},
+            "test": common | {"dataloaders", "verbose"},
+        }
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        """Make a subcommand's parser. All arguments of the trainer's methods are ours to set, and
+        the group that would hold them is called like the command: `test` is a key of ours.
+        """
+        parser = self.init_parser(**kwargs)
+        self._add_arguments(parser)
+        self._subcommand_method_arguments[subcommand] = []
+        return parser
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the seed and the checkpoint."""
+        parser.add_argument(
+            "--seed_everything",
+            type=int,
+            default=self.seed_everything_default,
+            help="Seed of everything random: photos' order, noise, class images, probes.",
+        )
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help="Checkpoint to go on from, lightning_logs/NAME/version_N/checkpoints/last.ckpt; "
+            "the config must be that of its run.",
+        )
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add our own keys first: the trainer's many come last in --help."""
+        parser.add_lightning_class_args(DreamBoothDataModule, "data")
+        parser.add_lightning_class_args(DreamBooth, "model")
+        parser.add_class_arguments(SamplingSettings, "sampling")
+        parser.add_class_arguments(ProbeSettings, "probe")
+        parser.add_class_arguments(ValidationSettings, "validation")
+        parser.add_class_arguments(EncoderSettings, "fidelity")
+        if parser.command == "test":
+            parser.add_class_arguments(RunEvaluationSettings, "test")
+        parser.add_class_arguments(
+            Trainer,
+            "trainer",
+            skip=TRAINER_HIDDEN | TRAINER_FIXED.keys(),
+            fail_untyped=False,
+            instantiate=False,
+            sub_configs=True,
+        )
+        parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
+        for action in parser._actions:
+            name = action.dest.removeprefix("trainer.")
+            action.help = TRAINER_HELP.get(name, action.help)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Give every part the one seed."""
+        parser.link_arguments("seed_everything", "model.seed")
+        parser.link_arguments("seed_everything", "data.seed")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: list[str] | None) -> None:
+        """Parse the command line and the config files on it."""
+        words = sys.argv[1:] if args is None else args
+        check_config_files(words)
+        super().parse_arguments(parser, args)
+        if self.config.subcommand == "test":
+            without_saved_checkpoint(self.config.test, words)
+
+    def _parse_ckpt_path(self) -> None:
+        """Do not let a checkpoint overwrite the config; see resume.py."""
+
+    # --------------------------------------------------------------- the checks
+
+    def before_instantiate_classes(self) -> None:
+        """Check all that needs no model, cheapest first; then name the run's folder."""
+        config = self.config[self.subcommand]
+        self.plain_config = yaml.safe_load(
+            self._parser(self.subcommand).dump(config, skip_none=False, skip_link_targets=False)
+        )
+        if config.trainer.max_steps < 1:
+            raise UserError(
+                f"trainer.max_steps is {config.trainer.max_steps}; a run is counted in optimiser "
+                "steps, so it must be at least 1."
+            )
+        if config.trainer.precision not in PRECISION_ALIASES:
+            raise UserError(
+                f"trainer.precision: {config.trainer.precision!r} is not one of "
+                f"{', '.join(PRECISIONS)}. To hold the base's weights in half precision, set "
+                "model.frozen_dtype."
+            )
+        if config.ckpt_path:
+            checkpoint = load_checkpoint(config.ckpt_path)
+            if self.subcommand == "fit" and not config.model.allow_changed_settings:
+                check_same_config(checkpoint, self.plain_config)
+        config_files = [Path(str(path)) for path in config.config or []]
+        validation_prompts(ValidationSettings(**config.validation))
+        if self.subcommand == "test":
+            self.tested = tested_run(config_files, config.ckpt_path, self.plain_config)
+            protocol_name(config.test.protocol)  # raises for one that there is not
+            return
+        root = Path(config.trainer.default_root_dir or ".")
+        check_writable(root / run_folder.LOGS)
+        name = run_folder.run_name(config_files)
+        self.run_folder = run_folder.shared_run_folder(root, name, first=rank_zero_only.rank == 0)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer with the callbacks and loggers that every run has."""
+        settings = self.config_init[self.subcommand]
+        if self.subcommand == "test":
+            self.testing = RunEvaluation(self.tested, settings.test, self.reporter)
+            return self._trainer(
+                callbacks=[self.testing],
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                **kwargs,
+            )
+        if rank_zero_only.rank == 0:
+            for line in self.datamodule.report.lines():
+                self.reporter.line(line)
+        own = settings.trainer.callbacks or []
+        config = SaveConfig(
+            self._parser(self.subcommand), self.config[self.subcommand], self.run_folder
+        )
+        every_run = run_callbacks(
+            settings, self.plain_config, self.run_folder, config, self.reporter
+        )
+        return self._trainer(
+            callbacks=[*(own if isinstance(own, list) else [own]), *every_run],
+            logger=run_loggers(settings.trainer.logger, self.run_folder),
+            **kwargs,
+        )
+
+    def _trainer(self, **settings: Any) -> Trainer:
+        try:
+            return super().instantiate_trainer(**TRAINER_FIXED, **settings)
+        except (ValueError, ImportError, MisconfigurationException) as error:
+            raise UserError(f"trainer: {error}") from error
+
+    # --------------------------------------------------------------------- run
+
+    def fit(self, model: DreamBooth, datamodule: DreamBoothDataModule) -> None:
+        """Train. A user's mistake that shows only now takes the untouched run folder away again."""
+        try:
+            self.trainer.fit(
+                model,
+                datamodule=datamodule,
+                ckpt_path=self.config[self.subcommand].ckpt_path,
+                weights_only=True,
+            )
+        except UserError:
+            if self.trainer.global_step == 0 and self.trainer.is_global_zero:
+                run_folder.discard(self.run_folder)
+            raise
+
+    def test(self, model: DreamBooth, datamodule: DreamBoothDataModule) -> None:
+        """Evaluate the run, each process drawing its share, and print the table."""
+        self.trainer.test(
+            model,
+            dataloaders=DataLoader([0]),  # all is done when the test starts: callbacks/testing.py
+            ckpt_path=self.config[self.subcommand].ckpt_path,
+            verbose=False,
+            weights_only=True,
+        )
+        if self.trainer.is_global_zero:
+            print_lines(self.testing.lines)
+
+
+@tells_mistakes
+def main(args: list[str] | None = None) -> int:
+    """Run the command line; return its exit status.
+
+    Args:
+        args: what stands after `train.py`; None for the process's own arguments.
+    """
+    quiet_libraries()
+    DreamBoothCLI(args)
+    return 0

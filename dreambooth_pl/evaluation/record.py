@@ -1,0 +1,201 @@
+"""What an evaluation leaves on disk: score tensors, every image's scores, contact sheets.
+
+``scores.safetensors`` holds the tensors, [subject, prompt, image] with NaN where there is no image,
+by ``SET.SCORE``. ``scores.json`` says what their places mean, repeats every image's scores for
+people, and names all that they depend on. Tables are computed from the tensors alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.evaluation.protocols import ImagePlan
+from dreambooth_pl.evaluation.score_tensors import CLASS_SCORES, ScoreSet
+from dreambooth_pl.evaluation.scoring import ImageScores
+from dreambooth_pl.evaluation.subject_scorer import ScoredImages
+from dreambooth_pl.files.contact_sheet import contact_sheet
+from dreambooth_pl.files.png_metadata import save_png
+
+SCORES_FILE = "scores.json"
+TENSORS = "scores.safetensors"
+REAL_PHOTOS_SET = "real_photos"  # the set of the ceiling
+COLUMNS = 4  # of contact sheets
+
+
+def save_record(
+    folder: Path,
+    facts: Mapping[str, Any],
+    scored: Mapping[str, ScoredImages],
+    ceiling: tuple[ImageScores, ScoreSet] | None,
+) -> None:
+    """Write tensors, index and one contact sheet per set of images; each whole or not at all.
+
+    Args:
+        folder: exists.
+        facts: what the scores depend on besides prompts and seeds; JSON types, with the keys
+            ``run`` and ``protocol``.
+        scored: by the name of the set: ``tuned``, ``base``.
+        ceiling: scores of the real photos; None for a single photo.
+    """
+    sets = {name: s.by_prompt for name, s in scored.items()}
+    if ceiling is not None:
+        sets[REAL_PHOTOS_SET] = ceiling[1]
+    details = {
+        **facts,
+        "images": {name: _image_entries(s) for name, s in scored.items()},
+        "class_images": {name: _class_entries(s) for name, s in scored.items()},
+        "real_photos": [] if ceiling is None else _per_image(ceiling[0].columns()),
+    }
+    save_sets(folder, sets, details)
+    for name, s in scored.items():
+        title = f"{facts['run']}, {facts['protocol']}: {name}"
+        sheet = contact_sheet(s.images, _labels(s), COLUMNS, title)
+        save_png(sheet, folder / f"{name}.png", {"title": title})
+        if s.class_images:
+            sheet = contact_sheet(
+                s.class_images.own, _plain_labels(s.class_images.plan), COLUMNS, f"{title}, class"
+            )
+            save_png(sheet, folder / f"class_{name}.png", {"title": f"{title}, class"})
+
+
+def save_sets(
+    folder: Path, sets: Mapping[str, ScoreSet], details: Mapping[str, Any] | None = None
+) -> None:
+    """Write score sets as tensors and index; ``details`` are further keys of the index.
+
+    The index comes last: where it is, the tensors are.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, own in sets.items():
+        for score, values in own.scores.items():
+            tensors[f"{name}.{score}"] = values[None].contiguous()
+        for score, values in own.class_scores.items():
+            tensors[f"{name}.{score}"] = values[None, None].contiguous()
+    index = {
+        name: {
+            "subject": own.subject,
+            "live": own.live,
+            "templates": own.templates,
+            "kinds": own.kinds,
+        }
+        for name, own in sets.items()
+    }
+    record = {**(details or {}), "tensors": TENSORS, "sets": index}
+    partial = folder / f".{TENSORS}.{os.getpid()}.tmp"
+    try:
+        save_file(tensors, partial)
+        partial.replace(folder / TENSORS)
+    finally:
+        partial.unlink(missing_ok=True)
+    write_text(folder / SCORES_FILE, json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def read_sets(folder: Path) -> dict[str, ScoreSet]:
+    """Read the score sets that ``save_sets`` or ``save_record`` wrote, by their names.
+
+    Raises:
+        UserError: there are none, or the files are damaged.
+    """
+    try:
+        index = json.loads((folder / SCORES_FILE).read_text(encoding="utf-8"))["sets"]
+        tensors = load_file(folder / TENSORS)
+        return {name: _read_set(name, entry, tensors) for name, entry in index.items()}
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise UserError(
+            f"{folder} holds no scores of an evaluation ({SCORES_FILE} with {TENSORS}), or damaged "
+            f"ones: {error}. Evaluate again."
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _read_set(name: str, entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ScoreSet:
+    own = {
+        key.removeprefix(f"{name}."): tensor[0]
+        for key, tensor in tensors.items()
+        if key.startswith(f"{name}.")
+    }
+    return ScoreSet(
+        subject=entry["subject"],
+        live=entry["live"],
+        templates=tuple(entry["templates"]),
+        kinds=tuple(entry["kinds"]),
+        scores={key: tensor for key, tensor in own.items() if key not in CLASS_SCORES},
+        class_scores={key: tensor[0] for key, tensor in own.items() if key in CLASS_SCORES},
+    )
+
+
+def _image_entries(scored: ScoredImages) -> list[dict[str, Any]]:
+    plan = scored.plan
+    return [
+        {
+            "label": label,
+            "prompt": request.prompt,
+            "class_text": class_text,
+            "template": template,
+            "seed": request.seed,
+            **scores,
+        }
+        for label, request, class_text, template, scores in zip(
+            plan.labels,
+            plan.requests,
+            plan.class_texts,
+            plan.templates,
+            _per_image(scored.scores.columns()),
+            strict=True,
+        )
+    ]
+
+
+def _class_entries(scored: ScoredImages) -> list[dict[str, Any]]:
+    if scored.class_images is None:
+        return []
+    return [
+        {"prompt": request.prompt, "seed": request.seed, **scores}
+        for request, scores in zip(
+            scored.class_images.plan.requests,
+            _per_image(scored.by_prompt.class_scores),
+            strict=True,
+        )
+    ]
+
+
+def _per_image(scores: Mapping[str, Tensor]) -> list[dict[str, float]]:
+    """Turn columns of scores into one dictionary per image."""
+    assert all(torch.isfinite(values).all() for values in scores.values())
+    columns = {name: values.tolist() for name, values in scores.items()}
+    rows = zip(*columns.values(), strict=True)
+    return [dict(zip(columns, values, strict=True)) for values in rows]
+
+
+def _labels(scored: ScoredImages) -> list[str]:
+    rows = _per_image(scored.scores.columns())
+    return [
+        f"{label}\nDINO {row['dino']:.2f}, CLIP-I {row['clip_i']:.2f}, CLIP-T {row['clip_t']:.2f}"
+        for label, row in zip(_plain_labels(scored.plan), rows, strict=True)
+    ]
+
+
+def _plain_labels(plan: ImagePlan) -> list[str]:
+    return [
+        request.prompt + (f"\nseed {request.seed}" if request.seed >= 0 else "")
+        for request in plan.requests
+    ]

@@ -1,0 +1,171 @@
+"""The images that an evaluation draws of runs: which, where they lie, at what batch size.
+
+Below ``RUN/evaluation/<protocol>/`` there are
+
+- ``tuned/`` and ``base/``: the prompts' images by the run's adapter and by the untuned base,
+- ``class_tuned/`` and ``class_base/``: images of "a CLASS" by both.
+
+What was drawn at another LoRA scale than the run's own lies in ``scale_S/`` in that folder, but for
+the untuned base's images, which do not depend on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from dreambooth_pl.adapters import load_adapters, remove_adapters
+from dreambooth_pl.bases.base import Base
+from dreambooth_pl.evaluation.image_folder import write_index
+from dreambooth_pl.evaluation.image_store import (
+    GenerationRecipe,
+    generate_missing,
+    recorded_batch_size,
+)
+from dreambooth_pl.evaluation.protocols import (
+    PROBES,
+    ImagePlan,
+    class_plan,
+    make_plan,
+    protocol_name,
+)
+from dreambooth_pl.progress import ProgressReporter
+from dreambooth_pl.runs.finished import Run
+from dreambooth_pl.sampling.batch_size import settle_batch_size
+from dreambooth_pl.sampling.settings import SamplingSettings
+
+TUNED, BASE = "tuned", "base"
+CLASS = "class_"  # before either: images of the class
+SCALE = "scale_"  # folders of images at another scale than the run's own
+CLASS_IMAGES = 8  # of "a CLASS", where no other number is asked for
+_UNKNOWN = "unknown"
+
+
+class ImageGenerator:
+    """Draws the images of runs on one base, or one rank's share of them.
+
+    Args:
+        protocol: as ``protocols.make_plan`` takes it.
+        base: without or with adapters, which are replaced.
+        class_images: how many images of the class.
+        reporter: shows how far the drawing has come; None shows nothing.
+        shard: this rank, and how many ranks draw together.
+    """
+
+    def __init__(
+        self,
+        protocol: str,
+        base: Base,
+        class_images: int = CLASS_IMAGES,
+        reporter: ProgressReporter | None = None,
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.protocol = protocol
+        self.base = base
+        self.class_images = class_images
+        self.reporter = reporter
+        self.shard = shard
+        self._adapter: str | None = _UNKNOWN  # hash of what the base holds; None for nothing
+
+    def plan(self, run: Run, of_class: bool = False) -> ImagePlan:
+        """What is asked of the run: the protocol's images, or those of the class."""
+        if of_class:
+            return class_plan(run.class_noun, run.seed, self.class_images)
+        return plan_of(run, self.protocol)
+
+    def settings(self, run: Run) -> SamplingSettings:
+        """The run's sampler at the batch size of images that are there already, else the best.
+
+        The probes are drawn as training drew them, so that they come out as they did then.
+        """
+        size = None
+        if self.protocol != PROBES:
+            folders = (folder_of(run, self.protocol, what) for what in (TUNED, BASE))
+            size = next(filter(None, map(recorded_batch_size, folders)), "auto")
+        settings = replace(run.sampling, batch_size=size or run.sampling.batch_size)
+        return settle_batch_size(self.base, settings, len(self.plan(run).requests))
+
+    def untuned_recipe(self, run: Run, of_class: bool = False) -> GenerationRecipe:
+        """What ``untuned`` draws."""
+        plan = self.plan(run, of_class)
+        settings = replace(self.settings(run), lora_scale_unet=0.0, lora_scale_text_encoder=0.0)
+        return GenerationRecipe(plan.requests, plan.labels, settings, adapter_sha256=None)
+
+    def untuned(self, run: Run, of_class: bool = False) -> list[Image.Image | None]:
+        """Draw the run's prompts and seeds with the untuned base."""
+        if self._adapter is not None:
+            remove_adapters(self.base)
+            self._adapter = None
+        return self._generate(run, self.untuned_recipe(run, of_class), BASE, of_class)
+
+    def tuned(self, run: Run, of_class: bool = False) -> list[Image.Image | None]:
+        """Draw with the run's adapter."""
+        plan, adapter = self.plan(run, of_class), weights_hash(run.lora_file)
+        if self._adapter != adapter:
+            self._adapter = _UNKNOWN  # should loading fail in the middle
+            load_adapters(self.base, run.lora_file)
+            self._adapter = adapter
+        recipe = GenerationRecipe(plan.requests, plan.labels, self.settings(run), adapter)
+        return self._generate(run, recipe, TUNED, of_class)
+
+    def all_of(self, run: Run) -> None:
+        """Draw all that there is to draw of a run."""
+        for draw_set in (self.tuned, self.untuned):
+            draw_set(run)
+            if self.class_images:
+                draw_set(run, of_class=True)
+
+    def _generate(
+        self, run: Run, recipe: GenerationRecipe, what: str, of_class: bool
+    ) -> list[Image.Image | None]:
+        folder = folder_of(run, self.protocol, CLASS + what if of_class else what)
+        title = f"{protocol_name(self.protocol)} of {run.name if what == TUNED else 'base'}"
+        if of_class:
+            title += ", class"
+        with _progress(self.reporter, title, len(recipe.requests)) as progress:
+            images = generate_missing(self.base, recipe, folder, progress, self.shard)
+        if self.shard[0] == 0:
+            write_index(folder, recipe.file_names(), self.plan(run, of_class))
+        return images
+
+
+def plan_of(run: Run, protocol: str) -> ImagePlan:
+    """What a protocol asks of a run; see ``protocols.make_plan``."""
+    return make_plan(protocol, run.identifier, run.class_noun, run.seed, run.instance_dir.name)
+
+
+def folder_of(run: Run, protocol: str, what: str = TUNED) -> Path:
+    """Where a set of a run's images lies."""
+    folder = run.evaluation / protocol_name(protocol)
+    if run.scale is not None and what.endswith(TUNED):
+        folder = folder / f"{SCALE}{run.scale:g}"
+    return folder / what
+
+
+def weights_hash(path: Path) -> str:
+    """SHA-256 of what a safetensors file says and holds.
+
+    Not of its bytes: the order of the header's entries is left to chance when it is written.
+    """
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    digest = hashlib.sha256(json.dumps(json.loads(content[8:end]), sort_keys=True).encode())
+    digest.update(memoryview(content)[end:])  # a full fine-tuning's file is too large to copy
+    return digest.hexdigest()
+
+
+@contextmanager
+def _progress(
+    reporter: ProgressReporter | None, description: str, total: int
+) -> Iterator[Callable[[int, int], None] | None]:
+    if reporter is None:
+        yield None
+        return
+    with reporter.task(description, total) as task:
+        yield task.update

@@ -1,0 +1,60 @@
+"""The adapters added into the base's weights: a model of its own, at fixed scales."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import diffusers
+import torch
+from diffusers import DDPMScheduler
+from safetensors.torch import save_file
+
+from dreambooth_pl.adapters import adapted_layers, adapter_scale
+from dreambooth_pl.bases.base import Base
+from dreambooth_pl.export.kohya import architecture
+from dreambooth_pl.export.origin import Origin
+from dreambooth_pl.export.original_layout import original_weights
+
+
+@contextmanager
+def merged(base: Base, unet_scale: float, text_encoder_scale: float) -> Iterator[Base]:
+    """Let the base's own weights be those it draws with at the given scales.
+
+    Its adapters are gone afterwards, and with them how it was: load it again to go on.
+    """
+    with adapter_scale(base, unet_scale, text_encoder_scale), torch.no_grad():
+        layers = list(adapted_layers(base))
+        for component, _, layer in layers:
+            if (unet_scale if component == "unet" else text_encoder_scale) != 0:
+                layer.merge(safe_merge=True)
+        if layers:
+            base.pipeline(DDPMScheduler()).unload_lora_weights()
+        yield base
+
+
+def write_folder(base: Base, folder: Path) -> None:
+    """Write a merged base as a diffusers pipeline's folder, with the base's own noise schedule."""
+    name = base.scheduler_config.get("_class_name", "DDIMScheduler")
+    scheduler = getattr(diffusers, name).from_config(base.scheduler_config)
+    base.pipeline(scheduler).save_pretrained(folder)
+
+
+def write_single_file(base: Base, path: Path, origin: Origin) -> None:
+    """Write a merged base as one checkpoint file in the original layout."""
+    weights = original_weights(base)
+    facts = {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": architecture(base),
+        "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
+        "modelspec.title": origin.name,
+        "modelspec.resolution": f"{base.resolution}x{base.resolution}",
+        "modelspec.prediction_type": "v" if base.prediction_type == "v_prediction" else "epsilon",
+        "modelspec.trigger_phrase": f"{origin.identifier} {origin.class_noun}".strip(),
+        "modelspec.license": origin.licence or "",
+    }
+    if base.scheduler_config.get("rescale_betas_zero_snr"):
+        weights["ztsnr"] = torch.zeros(0)  # how files say so
+    header = {"format": "pt", **{key: value for key, value in facts.items() if value}}
+    save_file(weights, path, header)

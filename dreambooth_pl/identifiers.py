@@ -1,7 +1,0 @@
-"""Find a rare word for a subject: ``python -m dreambooth_pl.identifiers --class dog``."""
-
-from dreambooth_pl.cli_identifiers import main
-from dreambooth_pl.command_line import run_command
-
-if __name__ == "__main__":
-    run_command(main)

@@ -1,0 +1,1 @@
+"""Rare words for a subject's name."""

@@ -1,0 +1,1 @@
+"""How scores are shown: tables, plots, files."""

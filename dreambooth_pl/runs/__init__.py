@@ -1,0 +1,1 @@
+"""Runs on disk: their folder, reading them, what they are generated with."""

@@ -1,0 +1,95 @@
+"""What a user names to draw with, a run or a LoRA file: its base, words, settings and weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from dreambooth_pl.adapters import WEIGHTS_NAME, load_weighted_adapters, weights_in
+from dreambooth_pl.bases.base import Base
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.runs.finished import final_weights, read_run
+from dreambooth_pl.runs.folder import CONFIG
+from dreambooth_pl.sampling.settings import SamplingSettings
+
+_BASE_KEYS = ("dreambooth_pl.base", "base_model", "ss_sd_model_name")  # in a file's metadata
+
+
+@dataclass(frozen=True)
+class AdapterSource:
+    """An adapter to draw with.
+
+    Attributes:
+        file: the weights.
+        base: name of its base; None where the file does not say.
+        revision, variant: of the base.
+        identifier, class_noun: the subject's words; empty where unknown.
+        sampling: the run's settings; the defaults for a bare file.
+        frozen_dtype: what the run held its base in.
+    """
+
+    file: Path
+    base: str | None
+    revision: str | None
+    variant: str | None
+    identifier: str
+    class_noun: str
+    sampling: SamplingSettings
+    frozen_dtype: str = "float32"
+
+
+def read_source(path: Path) -> AdapterSource:
+    """Read a run's folder, a folder with LoRA weights in it, or a LoRA file.
+
+    A file that still lies in its run's folder is taken as that run's.
+
+    Raises:
+        UserError: there is nothing at `path`, or nothing to draw with.
+    """
+    if not path.exists():
+        raise UserError(
+            f"There is no run folder or LoRA file {path}. Runs lie in lightning_logs/NAME/version_N"
+        )
+    if path.is_dir() and not (path / CONFIG).is_file():
+        if not weights_in(path).is_file():
+            raise UserError(f"{path} is no run's folder (no {CONFIG}) and holds no {WEIGHTS_NAME}.")
+        path = weights_in(path)
+    if path.is_file():
+        folder = path.absolute().parent.parent
+        if not (final_weights(folder) == path.absolute() and (folder / CONFIG).is_file()):
+            return _bare_file(path)
+        path = path.parent.parent
+    run = read_run(path)
+    return AdapterSource(
+        run.lora_file,
+        run.base,
+        run.revision,
+        run.variant,
+        run.identifier,
+        run.class_noun,
+        run.sampling,
+        run.frozen_dtype,
+    )
+
+
+def load_sources(base: Base, files: Sequence[tuple[Path, float]]) -> None:
+    """Put the adapters of LoRA files, each with its weight, into the base; none takes all out.
+
+    Raises:
+        UserError: weights that do not fit the base.
+    """
+    load_weighted_adapters(base, files)
+
+
+def _bare_file(path: Path) -> AdapterSource:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is not a readable safetensors file: {error}") from error
+    base = next((header[key] for key in _BASE_KEYS if header.get(key)), None)
+    return AdapterSource(path, base, None, None, "", "", SamplingSettings())

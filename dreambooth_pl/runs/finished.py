@@ -1,0 +1,268 @@
+"""Finished runs on disk: where they are and with what they were made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from dreambooth_pl.adapters import TUNED_NAME, WEIGHTS_NAME
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.metrics.encoders import EncoderSettings
+from dreambooth_pl.runs.folder import CONFIG, LORA, TUNED
+from dreambooth_pl.sampling.settings import SamplingSettings
+
+Settings = TypeVar("Settings")
+EVALUATION = "evaluation"  # in a run's folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, as its own ``config.yaml`` tells it.
+
+    Attributes:
+        folder: the run's folder.
+        base, revision, variant, frozen_dtype: the base it adapts, as ``models.load_base`` takes
+            them.
+        instance_dir: folder of the subject's photos.
+        identifier, class_noun: the subject's words.
+        seed: of the run and its probes.
+        sampling: how its probes were drawn.
+        encoders: what its metrics were measured with.
+        adapter: LoRA file to draw with in place of the run's final one.
+        scale: LoRA scale that was asked for in place of the run's own; see ``at_scale``.
+    """
+
+    folder: Path
+    base: str
+    revision: str | None
+    variant: str | None
+    instance_dir: Path
+    identifier: str
+    class_noun: str
+    seed: int
+    sampling: SamplingSettings
+    encoders: EncoderSettings
+    adapter: Path | None = None
+    scale: float | None = None
+    frozen_dtype: str = "float32"
+
+    @property
+    def lora_file(self) -> Path:
+        """The trained adapter, or the trained networks."""
+        return self.adapter or final_weights(self.folder)
+
+    @property
+    def name(self) -> str:
+        """Config name and version, as in ``sks/version_0``; a file of elsewhere by its own name.
+
+        A scale that was asked for is named, too.
+        """
+        name = "/".join(self.folder.absolute().parts[-2:])
+        if self.adapter is not None and self.folder / EVALUATION not in self.adapter.parents:
+            name = self.adapter.stem
+        return name if self.scale is None else f"{name}, scale {self.scale:g}"
+
+    @property
+    def evaluation(self) -> Path:
+        """The folder of what evaluations draw and score; of another adapter, beside its file."""
+        folder = self.folder / EVALUATION
+        if self.adapter is None:
+            return folder
+        if folder in self.adapter.parents:
+            return self.adapter.parent
+        return self.adapter.with_name(f"{self.adapter.stem}_{EVALUATION}")
+
+
+def final_weights(folder: Path) -> Path:
+    """Return where a run's training leaves its result: adapters, or whole networks if it has those.
+
+    Whether or not it is there already.
+    """
+    tuned = folder / TUNED / TUNED_NAME
+    return tuned if tuned.is_file() else folder / LORA / WEIGHTS_NAME
+
+
+def at_scale(run: Run, scale: float) -> Run:
+    """Return the run with its adapters at another strength, in UNet and text encoder alike."""
+    sampling = replace(run.sampling, lora_scale_unet=scale, lora_scale_text_encoder=scale)
+    return replace(run, sampling=sampling, scale=scale)
+
+
+def with_autocast(run: Run, autocast: str) -> Run:
+    """Return the run with its images drawn under autocast in the type of that name."""
+    return replace(run, sampling=replace(run.sampling, autocast=autocast))
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run's folder.
+
+    Raises:
+        UserError: no folder, no run, or a run that did not get to its end.
+    """
+    path = folder / CONFIG
+    if not folder.is_dir():
+        raise UserError(
+            f"There is no run folder {folder}. Runs lie in lightning_logs/NAME/version_N."
+        )
+    if not path.is_file():
+        raise UserError(
+            f"{folder} is no run's folder: it has no {CONFIG}. Give a folder such as "
+            "lightning_logs/sks/version_0."
+        )
+    run = run_of_config(folder, _read_yaml(path))
+    if not run.lora_file.is_file():
+        raise UserError(
+            f"The run {folder} has no {LORA}/{WEIGHTS_NAME}: its training has not come to the end. "
+            "Finish it with train.py fit and --ckpt_path."
+        )
+    return run
+
+
+def run_of_lora_file(adapter: Path, config: Path) -> Run:
+    """Return the run that ``config`` tells of, drawing with a LoRA file from anywhere.
+
+    Args:
+        adapter: the LoRA file.
+        config: a run's own ``config.yaml``: base, photos, words, sampler and encoders.
+
+    Raises:
+        UserError: there is no such file, or the config is not a run's.
+    """
+    if not adapter.is_file():
+        raise UserError(f"There is no LoRA file {adapter}.")
+    return replace(run_of_config_file(config), adapter=adapter)
+
+
+def run_without_config(adapter: Path, base: str | None, photos: Path, class_noun: str) -> Run:
+    """Return a run of which nothing is left but its LoRA file: sampler and encoders by default.
+
+    Raises:
+        UserError: no base is given.
+    """
+    if not base:
+        raise UserError(f"{adapter} is a file: which base belongs to it? Give --base.")
+    return Run(
+        folder=adapter.parent,
+        base=base,
+        revision=None,
+        variant=None,
+        instance_dir=photos,
+        identifier="",
+        class_noun=class_noun,
+        seed=42,
+        sampling=SamplingSettings(),
+        encoders=EncoderSettings(),
+        adapter=adapter,
+    )
+
+
+def run_of_config_file(path: Path) -> Run:
+    """Return what a run's own ``config.yaml`` tells, whether or not the run has come to its end.
+
+    Raises:
+        UserError: there is no such file, or it is not a run's.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no file {path}.")
+    return run_of_config(path.parent, _read_yaml(path))
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+
+
+def run_of_config(folder: Path, config: Any) -> Run:
+    """Return the run in ``folder`` whose whole configuration, in plain types, is ``config``.
+
+    Raises:
+        UserError: a key is missing or no settings of ours.
+    """
+    path = folder / CONFIG
+    get = _Reader(path, config)
+    return Run(
+        folder=folder,
+        base=get("model.base"),
+        revision=get("model.revision", None),
+        variant=get("model.variant", None),
+        instance_dir=Path(get("data.instance_dir")),
+        identifier=get("data.identifier"),
+        class_noun=get("data.class_noun"),
+        seed=get("seed_everything"),
+        sampling=_settings(SamplingSettings, get("sampling"), "sampling", path),
+        encoders=_settings(EncoderSettings, get("fidelity"), "fidelity", path),
+        frozen_dtype=get("model.frozen_dtype", "float32"),
+    )
+
+
+def find_runs(logs: Path, failed: Callable[[Path, UserError], None] | None = None) -> list[Run]:
+    """Return every finished run below ``logs``, by name and version number.
+
+    Args:
+        logs: where to look.
+        failed: is told of run folders that cannot be read, which are left out; None to raise.
+
+    Raises:
+        UserError: there is none.
+    """
+    ends = (f"{LORA}/{WEIGHTS_NAME}", f"{TUNED}/{TUNED_NAME}")
+    folders = [file.parent.parent for end in ends for file in logs.rglob(end)]
+    runs = []
+    for folder in folders:
+        if (folder / CONFIG).is_file():
+            try:
+                runs.append(read_run(folder))
+            except UserError as error:
+                if failed is None:
+                    raise
+                failed(folder, error)
+    if not runs:
+        raise UserError(
+            f"There is no finished run under {logs}. Train one first: python train.py fit --config "
+            "configs/sks.yaml"
+        )
+    return sorted(runs, key=lambda run: _natural(str(run.folder)))
+
+
+class _Reader:
+    """Looks up dotted keys in a config and says which one is missing."""
+
+    _REQUIRED = object()
+
+    def __init__(self, path: Path, config: Any) -> None:
+        self._path = path
+        self._config = config
+
+    def __call__(self, key: str, default: Any = _REQUIRED) -> Any:
+        value = self._config
+        for part in key.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                if default is not self._REQUIRED:
+                    return default
+                raise UserError(
+                    f"{self._path} has no key {key}, so it is not a run's whole config."
+                )
+            value = value[part]
+        return value
+
+
+def _settings(kind: type[Settings], values: Mapping, key: str, path: Path) -> Settings:
+    """Build the dataclass ``kind`` from those ``values`` that are its fields."""
+    names = {field.name for field in fields(kind)}
+    try:
+        return kind(**{name: value for name, value in values.items() if name in names})
+    except (TypeError, AttributeError) as error:
+        raise UserError(f"{path}: {key} is not as train.py writes it: {error}") from error
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """Sort key that puts version_2 before version_10."""
+    parts = re.split(r"(\d+)", text)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

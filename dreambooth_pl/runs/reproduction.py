@@ -1,0 +1,237 @@
+"""Generating an image again from its own metadata, and telling whether it is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+
+from dreambooth_pl.adapters import (
+    AdapterSettings,
+    add_adapters,
+    load_adapter_state_dict,
+    remove_adapters,
+)
+from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.png_metadata import read_png_metadata
+from dreambooth_pl.runs.adapter_source import load_sources, read_source
+from dreambooth_pl.runs.finished import final_weights
+from dreambooth_pl.runs.folder import CHECKPOINTS, CONFIG
+from dreambooth_pl.sampling.generation import Progress, generate
+from dreambooth_pl.sampling.image_metadata import (
+    ADAPTER_WEIGHTS,
+    ADAPTERS,
+    FROZEN_DTYPE,
+    NEEDED,
+    PIXELS,
+    adapter_weights_sha256,
+    environment,
+    pixel_hash,
+    recorded_request,
+    recorded_settings,
+)
+from dreambooth_pl.sampling.requests import ImageRequest
+from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.training.checkpoint import load_checkpoint
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What an image's metadata say, checked to be all that is needed."""
+
+    path: Path
+    metadata: dict[str, Any]
+    image: Image.Image
+    request: ImageRequest
+    settings: SamplingSettings
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """An image drawn again.
+
+    Attributes:
+        image: the new one.
+        adapter: where its adapter was found, in words.
+        max_difference: largest difference of any value from the given image, in steps of 255.
+        notes: what may explain a difference.
+    """
+
+    image: Image.Image
+    adapter: str
+    max_difference: int
+    notes: list[str] = field(default_factory=list)
+
+
+def read_recorded(path: Path) -> Recorded:
+    """Read an image with its settings.
+
+    Raises:
+        UserError: no such image, or settings that do not suffice to draw it again.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no image {path}.")
+    metadata = {"autocast": None, **read_png_metadata(path)}  # older images do not say
+    missing = sorted(NEEDED - metadata.keys())
+    if missing:
+        raise UserError(
+            f"{path} cannot be drawn again: its metadata lack {', '.join(missing)}. Images record "
+            "them that generate.py draws, and probes of training."
+        )
+    with Image.open(path) as file:
+        image = file.convert("RGB")
+    request, settings = recorded_request(metadata), recorded_settings(metadata)
+    return Recorded(path, metadata, image, request, settings)
+
+
+def reproduce(
+    recorded: Recorded,
+    device: torch.device,
+    base_name: str | None = None,
+    places: list[Path] | None = None,
+    progress: Progress | None = None,
+) -> Reproduction:
+    """Draw a recorded image again.
+
+    Args:
+        recorded: the image.
+        device: where to draw.
+        base_name: where the base is now, if not where the metadata say.
+        places: runs, LoRA files or checkpoints in which to look for the adapter; by default the run
+            in whose folder the image lies and the files that the metadata name.
+        progress: called when it is drawn.
+
+    Raises:
+        UserError: the base is another one; no adapter is left with the recorded weights.
+    """
+    metadata = recorded.metadata
+    moved = base_name is not None and base_name != metadata["base"]
+    base = load_base(
+        base_name or metadata["base"],
+        None if moved else metadata.get("base_revision"),
+        None if moved else metadata.get("base_variant"),
+        metadata.get(FROZEN_DTYPE, "float32"),
+    ).to(device)
+    if base.fingerprint != metadata["base_fingerprint"]:
+        raise UserError(
+            f"{recorded.path} was drawn with the base {metadata['base']!r} of fingerprint "
+            f"{metadata['base_fingerprint']}; {base.name!r} has {base.fingerprint}. Give the same "
+            "base with --base."
+        )
+    adapter = _load_recorded_adapter(base, recorded, places or [])
+    base.to(device)
+    (image,) = generate(base, [recorded.request], recorded.settings, progress)
+    difference = _max_difference(image, recorded.image)
+    return Reproduction(image, adapter, difference, _notes(recorded, base) if difference else [])
+
+
+def _load_recorded_adapter(base: Base, recorded: Recorded, places: list[Path]) -> str:
+    """Load the adapter whose weights have the recorded hash; return where it was found."""
+    wanted = recorded.metadata[ADAPTER_WEIGHTS]
+    tried = []
+    for name in _candidates(base, recorded, places):
+        if adapter_weights_sha256(base) == wanted:
+            return name
+        tried.append(name)
+    step = recorded.metadata.get("step")
+    which = f"the adapter of step {step}" if step is not None else "its adapter"
+    where = f"looked at: {', '.join(tried)}" if tried else "no run was found around the image"
+    raise UserError(
+        f"{recorded.path} cannot be drawn again: {which} is gone ({where}). A run keeps its last "
+        "and its best step. Name a run, LoRA file or checkpoint that has it: generate.py PATH "
+        f"--reproduce {recorded.path}; or train the run again from its {CONFIG}, to this step."
+    )
+
+
+def _candidates(base: Base, recorded: Recorded, places: list[Path]) -> Iterator[str]:
+    """Load one adapter after the other into the base, and name it."""
+    metadata = recorded.metadata
+    if metadata[ADAPTER_WEIGHTS] is None:
+        remove_adapters(base)
+        yield "no adapter"
+        return
+    named = [(Path(one["file"]), one["weight"]) for one in metadata.get(ADAPTERS, ())]
+    if not places:
+        if named and all(file.is_file() for file, _ in named):
+            load_sources(base, named)
+            yield " and ".join(str(file) for file, _ in named)
+        places = [folder for folder in recorded.path.absolute().parents if _is_run(folder)][:1]
+    elif len(named) > 1 and len(named) == len(places):
+        files = [read_source(place).file for place in places]
+        load_sources(base, list(zip(files, (weight for _, weight in named), strict=True)))
+        yield " and ".join(map(str, files))
+        return
+    weight = named[0][1] if len(named) == 1 else 1.0
+    for place in places:
+        yield from _adapters_in(base, place, metadata.get("step"), weight)
+
+
+def _adapters_in(base: Base, place: Path, step: int | None, weight: float) -> Iterator[str]:
+    if not place.exists():
+        raise UserError(f"There is no run, LoRA file or checkpoint {place}.")
+    if place.suffix == ".ckpt":
+        yield from _checkpoint(base, place)
+    elif not _is_run(place):
+        file = read_source(place).file
+        load_sources(base, [(file, weight)])
+        yield str(file)
+    else:
+        file = final_weights(place)
+        if file.is_file():
+            load_sources(base, [(file, weight)])
+            yield str(file.parent)
+        for path in sorted((place / CHECKPOINTS).glob("*.ckpt")):
+            yield from _checkpoint(base, path)
+        if step == 0:
+            config = yaml.safe_load((place / CONFIG).read_text(encoding="utf-8"))
+            _fresh(base, config)
+            yield f"the start of {place}"
+
+
+def _checkpoint(base: Base, path: Path) -> Iterator[str]:
+    checkpoint = load_checkpoint(str(path))
+    if checkpoint["base"]["fingerprint"] != base.fingerprint:
+        return
+    _fresh(base, checkpoint["dreambooth_pl_config"])
+    load_adapter_state_dict(base, checkpoint["state_dict"], str(path))
+    yield f"{path} (step {checkpoint['global_step']})"
+
+
+def _fresh(base: Base, config: dict[str, Any]) -> None:
+    """Put the adapters into the base that a run with this config starts from."""
+    remove_adapters(base)
+    model = config["model"]
+    settings = AdapterSettings(**model["lora"])
+    kind = model.get("adapter", "lora")
+    add_adapters(base, settings, model["train_text_encoder"], config["seed_everything"], kind)
+    for module in base.adaptable.values():
+        module.requires_grad_(False)
+
+
+def _is_run(folder: Path) -> bool:
+    return folder.is_dir() and (folder / CONFIG).is_file()
+
+
+def _max_difference(image: Image.Image, other: Image.Image) -> int:
+    if image.size != other.size:
+        return 255
+    first, second = (np.asarray(one, dtype=np.int16) for one in (image, other))
+    return int(np.abs(first - second).max())
+
+
+def _notes(recorded: Recorded, base: Base) -> list[str]:
+    """Return what differs between then and now."""
+    metadata, notes = recorded.metadata, []
+    if PIXELS in metadata and metadata[PIXELS] != pixel_hash(recorded.image):
+        notes.append("the given image was changed after it was drawn")
+    for key, now in environment(base).items():
+        if key in metadata and metadata[key] != now:
+            notes.append(f"{key} is {now} now, was {metadata[key]}")
+    return notes

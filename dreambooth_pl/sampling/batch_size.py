@@ -1,0 +1,231 @@
+"""How many images at once a machine draws fastest: measured, once per machine and base.
+
+More images at once use the processor better until memory or caches are full; where that is differs
+between machines, bases and resolutions. `batch_size: auto` means the size that is found here. An
+image's bits depend on the size of its batch (see `sampling`), so the size that was used is recorded
+with every image, and what has been measured is kept on disk: the same machine goes on with the
+same size.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dreambooth_pl.bases.base import Base
+from dreambooth_pl.sampling.generation import generate
+from dreambooth_pl.sampling.requests import ImageRequest
+from dreambooth_pl.sampling.settings import SamplingSettings
+
+log = logging.getLogger(__name__)
+
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+FEW_STEPS, MORE_STEPS = 1, 4  # denoising steps of the two timings that a size is judged by
+ROUNDS = 2  # of both; the fastest counts, as other work only ever slows one down
+SECONDS = 25.0  # after which no further size is begun
+_WORSE = 0.85  # a size whose rate is below this share of the best so far ends the search
+_ABOUT_AS_GOOD = 0.97  # a smaller size is taken if it reaches this share of the best rate
+_MEMORY_SHARE = 0.7  # of the free memory, that the next size may be expected to take
+
+Rates = dict[int, float]
+"""Images per second by batch size."""
+
+
+def settle_batch_size(
+    base: Base, settings: SamplingSettings, count: int | None = None
+) -> SamplingSettings:
+    """Return settings whose batch size is a number: `auto` becomes `best_batch_size`."""
+    if settings.batch_size != "auto":
+        return settings
+    return replace(settings, batch_size=best_batch_size(base, settings, count))
+
+
+def best_batch_size(base: Base, settings: SamplingSettings, count: int | None = None) -> int:
+    """Return the batch size at which this machine draws the most images per second.
+
+    Measured at the first call and read from `cache_file` at later ones, whoever calls.
+
+    Args:
+        base: draws; on the device where it will be used.
+        settings: resolution, guidance and number of steps matter, the batch size does not.
+        count: how many images are to be drawn; as the last batch is filled up, a size that divides
+            them well may beat one that is faster by itself. None: many.
+    """
+    path = cache_file(base, settings)
+    rates = _read(path)
+    if rates is None:
+        rates = measure_rates(base, settings)
+        _write(path, rates)
+    return choose(rates, count)
+
+
+def choose(rates: Mapping[int, float], count: int | None = None) -> int:
+    """Return the smallest batch size that is about as good as the best for `count` images.
+
+    Sizes that were measured are considered, and those that share out the images evenly among as
+    many batches; for the latter the time of a batch is taken from the line between its neighbours.
+
+    >>> choose({1: 1.0, 4: 2.0, 8: 2.02})
+    4
+    >>> choose({1: 1.0, 4: 2.0, 8: 2.5}, count=4)  # 8 would draw four images for nothing
+    4
+    >>> choose({1: 1.0, 16: 3.0, 32: 4.0}, count=100)  # four batches, and no 28 images for nothing
+    25
+    """
+    if count is None:
+        seconds = {size: 1 / rate for size, rate in rates.items()}
+    else:
+        even = {math.ceil(count / math.ceil(count / size)) for size in rates}
+        least = min(rates)
+        sizes = sorted({*rates, *(size for size in even if size >= least)})
+        measured = sorted(rates)
+        batch_seconds = np.interp(sizes, measured, [size / rates[size] for size in measured])
+        seconds = {
+            size: math.ceil(count / size) * float(each)
+            for size, each in zip(sizes, batch_seconds, strict=True)
+        }
+    best = min(seconds.values())
+    return min(size for size in seconds if seconds[size] * _ABOUT_AS_GOOD <= best)
+
+
+def measure_rates(
+    base: Base, settings: SamplingSettings, sizes: tuple[int, ...] = SIZES, limit: float = SECONDS
+) -> Rates:
+    """Time a few denoising steps at growing batch sizes; return images per second of whole images.
+
+    Two numbers of steps are timed: their difference is what a step costs, the rest is what decoding
+    and setting up cost, and from both follows the time for `settings.num_inference_steps`. Ends at
+    a size that is clearly slower than one before it, when the next is not expected to fit into
+    memory, or when `limit` seconds are over. The first size is always measured.
+    """
+    requests = [ImageRequest("a photo", seed) for seed in range(max(sizes))]
+
+    def timed(size: int, steps: int) -> float:
+        few = replace(settings, num_inference_steps=steps, batch_size=size)
+        _synchronize(base)
+        start = time.perf_counter()
+        for _ in generate(base, requests[:size], few):
+            pass
+        _synchronize(base)
+        return time.perf_counter() - start
+
+    began = time.perf_counter()
+    steps = settings.num_inference_steps
+    rates: Rates = {}
+    took = 0.0
+    for size in sizes:
+        over = time.perf_counter() - began + 2 * took > limit
+        if rates and (over or not _fits(base, size)):
+            break
+        started = time.perf_counter()
+        try:
+            timed(size, FEW_STEPS)  # the first time prepares kernels for these shapes
+            few = min(timed(size, FEW_STEPS) for _ in range(ROUNDS))
+            more = min(timed(size, MORE_STEPS) for _ in range(ROUNDS))
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            if rates:
+                break
+            raise
+        took = time.perf_counter() - started
+        per_step = (more - few) / (MORE_STEPS - FEW_STEPS)
+        if per_step <= 0:  # other work came between; whatever it was, steps are not free
+            per_step = more / MORE_STEPS
+        whole = few + per_step * (steps - FEW_STEPS)
+        rates[size] = size / whole
+        if rates[size] < _WORSE * max(rates.values()):
+            break
+    log.info("images per second by batch size: %s", rates)
+    return rates
+
+
+def cache_file(base: Base, settings: SamplingSettings) -> Path:
+    """Return where this machine's rates for this base and these settings are kept."""
+    device = base.device
+    cuda = device.type == "cuda"
+    facts = {
+        "machine": platform.node(),
+        "device": torch.cuda.get_device_name(device) if cuda else _processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "base": base.fingerprint,
+        "dtype": str(base.unet.dtype),
+        "resolution": settings.resolution or base.resolution,
+        "steps": settings.num_inference_steps,
+        "guidance": settings.guidance_scale > 1,
+        "autocast": settings.autocast,
+    }
+    key = sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "dreambooth_pl" / "throughput" / f"{key}.json"
+
+
+def _processor() -> str:
+    return f"{platform.machine()} {platform.processor()} x {os.cpu_count()}"
+
+
+def _read(path: Path) -> Rates | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        rates = {int(size): float(rate) for size, rate in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None
+    return rates if rates and all(rate > 0 for rate in rates.values()) else None
+
+
+def _write(path: Path, rates: Rates) -> None:
+    """Keep the rates if the cache can be written; measuring again next time is no harm."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        partial.write_text(json.dumps(rates) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        log.info("%s cannot be written: %s", path, error)
+
+
+def _fits(base: Base, size: int) -> bool:
+    """Whether a batch of `size` is expected to fit: the one of half the size took half as much."""
+    if base.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(base.device)
+        held = torch.cuda.memory_allocated(base.device)
+        reusable = torch.cuda.memory_reserved(base.device) - held
+        took = torch.cuda.max_memory_allocated(base.device) - held
+        return 2 * took < _MEMORY_SHARE * (free + reusable)
+    free_bytes = _free_memory()
+    if free_bytes is None:
+        return True
+    now, most = _resident_memory()
+    return 2 * max(most - now, 0) < _MEMORY_SHARE * free_bytes
+
+
+def _free_memory() -> int | None:
+    """Bytes that the system could give; None where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
+def _resident_memory() -> tuple[int, int]:
+    """Bytes that this process holds now, and held at most."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    sizes = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Vm")}
+    return int(sizes["VmRSS"]) * 1024, int(sizes["VmHWM"]) * 1024
+
+
+def _synchronize(base: Base) -> None:
+    if base.device.type == "cuda":
+        torch.cuda.synchronize(base.device)

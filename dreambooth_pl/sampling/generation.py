@@ -1,0 +1,204 @@
+"""Prompts and seeds to images: the one generation path.
+
+Class images, probes and evaluation all draw here, with the diffusers pipeline of the base and one
+of diffusers' schedulers.
+
+How exactly an image can be drawn again: it is a function of its request (prompt and seed), the
+settings and the weights. Measured on CPU in float32 with random weights (128 px, 8 steps, 1 and 2
+threads), its bits also depend on the *size* of the batch that it was drawn in, since matrix
+products of another shape may be summed in another order: differences of 2e-6, or one step of 255 in
+1 of 10,000 values. They depended neither on its place in the batch nor on its neighbours. So every
+batch is filled up to `SamplingSettings.batch_size`, prompts are encoded one by one, and the batch
+size is recorded with the image: one image alone comes out bit for bit as it did among many. On
+another machine, number of threads or library version, expect small differences; GPUs are untested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import diffusers
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from dreambooth_pl.adapters import adapter_scale, merged_while_generating
+from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.conditioning import Conditioning
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.sampling.requests import ImageRequest
+from dreambooth_pl.sampling.settings import SamplingSettings
+
+Progress = Callable[[int, int], None]
+"""Called with the number of images done and the number asked for."""
+
+# diffusers' class, and what it takes beyond the base's own schedule.
+_SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dpm++": ("DPMSolverMultistepScheduler", {}),
+    "dpm++_karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "ddim": ("DDIMScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "ddpm": ("DDPMScheduler", {}),
+}
+# The pipeline insists on these two, with a long warning where the base's schedule lacks them:
+# latents are not bounded by 1, so that clipping them is wrong.
+_PIPELINE_CONFIG = {"steps_offset": 1, "clip_sample": False}
+
+
+def generate(
+    base: Base,
+    requests: Sequence[ImageRequest],
+    settings: SamplingSettings,
+    progress: Progress | None = None,
+) -> Iterator[Image.Image]:
+    """Draw the requested images with the base as it is now; yield them in the order of `requests`.
+
+    Lazy: each batch is drawn when its first image is asked for. Between images, whether or not the
+    caller goes on, the networks' train/eval modes, adapter scales, dtypes and weights, the global
+    random state and the gradient mode are what they were. Autocast is off while drawing.
+
+    Args:
+        base: the networks; adapters in them work at the strengths of `settings`.
+        requests: prompts and seeds.
+        settings: sampler, guidance, strengths, batch size, resolution. The batch size is a number
+            here; `throughput.settle_batch_size` makes it one.
+        progress: called after each batch.
+
+    Yields:
+        RGB images of side `settings.resolution`.
+
+    Raises:
+        UserError: an image came out black or not finite, or was asked for at a resolution that
+            the base cannot draw.
+    """
+    assert settings.batch_size != "auto", "the batch size is settled before drawing"
+    if settings.resolution is not None and settings.resolution % base.vae_scale_factor:
+        raise UserError(
+            f"sampling.resolution: {settings.resolution} px is not a multiple of "
+            f"{base.vae_scale_factor}, the pixels per latent cell of {base.name!r}."
+        )
+    return _batches(base, list(requests), settings, progress)
+
+
+def _batches(
+    base: Base, requests: list[ImageRequest], settings: SamplingSettings, progress: Progress | None
+) -> Iterator[Image.Image]:
+    encoded: dict[str | None, Conditioning] = {}
+    size = settings.batch_size
+    for start in range(0, len(requests), size):
+        batch = requests[start : start + size]
+        with _drawing(base, settings):
+            images = _draw(base, batch, settings, encoded)
+        if progress is not None:
+            progress(start + len(batch), len(requests))
+        yield from images
+
+
+def _draw(
+    base: Base,
+    requests: list[ImageRequest],
+    settings: SamplingSettings,
+    encoded: dict[str | None, Conditioning],
+) -> list[Image.Image]:
+    """Draw one batch; `encoded` is what batches have encoded, by prompt; None: the negative one."""
+    pipeline = base.pipeline(make_scheduler(base, settings))
+    filled = requests + requests[-1:] * (settings.batch_size - len(requests))
+    if None not in encoded:
+        encoded[None] = base.encode_negative(settings.negative_prompt, base.device)
+    for request in requests:
+        if request.prompt not in encoded:
+            encoded[request.prompt] = base.encode_prompts([request.prompt], base.device)
+    first, *rest = [encoded[request.prompt] for request in filled]
+    negative = encoded[None].joined(*[encoded[None]] * len(rest))
+    inputs = base.rules.pipeline_inputs(first.joined(*rest), negative)
+    side = settings.resolution or base.resolution
+    with _denoising_in(base, settings.autocast):
+        latents = pipeline(
+            **inputs,
+            generator=[torch.Generator().manual_seed(request.seed) for request in filled],
+            num_inference_steps=settings.num_inference_steps,
+            guidance_scale=settings.guidance_scale,
+            width=side,
+            height=side,
+            output_type="latent",  # the VAE is float32, whatever the UNet's latents are
+        ).images
+    decoded = base.decode_latents(latents)[: len(requests)]
+    processor = pipeline.image_processor
+    images = processor.postprocess(decoded, output_type="pt")  # [0, 1]
+    for request, raw, image in zip(requests, decoded, images, strict=True):
+        _check_image(request, raw, image)
+    return processor.numpy_to_pil(processor.pt_to_numpy(images))
+
+
+def make_scheduler(base: Base, settings: SamplingSettings) -> Any:
+    """Return the diffusers scheduler of `settings` on the base's own noise schedule."""
+    name, options = _SCHEDULERS[settings.scheduler]
+    config = {**base.scheduler_config, **_PIPELINE_CONFIG, **options}
+    return getattr(diffusers, name).from_config(config)
+
+
+def _check_image(request: ImageRequest, raw: Tensor, image: Tensor) -> None:
+    """Check a decoded image as it is (`raw`), and in [0, 1], before it is rounded to 8 bits."""
+    if not raw.isfinite().all():
+        problem = "is not finite"
+    elif image.max() < 0.5 / 255:
+        problem = "is black"
+    else:
+        return
+    raise UserError(
+        f"The image for {request.prompt!r} (seed {request.seed}) {problem}. Either training has "
+        "diverged (lower model.learning_rate), or the base overflows in half precision (use "
+        "trainer.precision bf16-mixed or 32-true, and model.frozen_dtype bfloat16 or float32)."
+    )
+
+
+@contextmanager
+def _drawing(base: Base, settings: SamplingSettings) -> Iterator[None]:
+    """Hold the networks ready for drawing; afterwards everything is as it was before."""
+    networks = list(base.modules.values())
+    assert len({network.device for network in networks}) == 1, "networks on different devices"
+    with ExitStack() as stack:
+        for network in networks:
+            stack.enter_context(_eval_mode(network))
+        stack.enter_context(
+            adapter_scale(base, settings.lora_scale_unet, settings.lora_scale_text_encoder)
+        )
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.autocast(base.device.type, enabled=False))
+        stack.enter_context(merged_while_generating(base))
+        yield
+
+
+@contextmanager
+def _denoising_in(base: Base, dtype: str | None) -> Iterator[None]:
+    """Let the UNet compute in `dtype`, and guidance and sampler in float32 all the same."""
+    if dtype is None:
+        yield
+        return
+
+    def widen(unet: nn.Module, inputs: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(output.float() for output in outputs)  # guidance multiplies rounding errors
+
+    hook = base.unet.register_forward_hook(widen)
+    try:
+        with torch.autocast(base.device.type, getattr(torch, dtype)):
+            yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def _eval_mode(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the duration; then each submodule's own mode again."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,130 @@
+"""What an image records about itself: all that generating it again needs.
+
+Prompt, seed and sampling settings; base, adapters, the subject's words, the machine; a hash of the
+pixels. The keys are written and read here alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import diffusers
+import torch
+from PIL import Image
+
+from dreambooth_pl.adapters import adapter_state_dict
+from dreambooth_pl.bases.base import Base
+from dreambooth_pl.sampling.requests import ImageRequest
+from dreambooth_pl.sampling.settings import SamplingSettings
+
+ADAPTER_WEIGHTS = "adapter_weights_sha256"  # metadata key
+PIXELS = "pixels_sha256"  # metadata key: hash of the decoded pixels
+FROZEN_DTYPE = "frozen_dtype"  # metadata key: what the base is held in, as `load_base` takes it
+ADAPTERS = "adapters"  # metadata key: files that were drawn with, and their weights
+
+
+_SETTINGS = {  # metadata key: field of SamplingSettings
+    "negative_prompt": "negative_prompt",
+    "steps": "num_inference_steps",
+    "guidance_scale": "guidance_scale",
+    "scheduler": "scheduler",
+    "lora_scale_unet": "lora_scale_unet",
+    "lora_scale_text_encoder": "lora_scale_text_encoder",
+    "resolution": "resolution",
+    "batch_size": "batch_size",
+    "autocast": "autocast",
+}
+NEEDED = {"prompt", "seed", "base", "base_fingerprint", ADAPTER_WEIGHTS, *_SETTINGS}
+"""Keys without which an image cannot be generated again."""
+
+
+def settings_metadata(base: Base, settings: SamplingSettings) -> dict[str, Any]:
+    """Return sampling settings by metadata key, with the resolution that null stands for."""
+    values = {key: getattr(settings, field) for key, field in _SETTINGS.items()}
+    return values | {"resolution": settings.resolution or base.resolution}
+
+
+def recorded_settings(metadata: Mapping[str, Any]) -> SamplingSettings:
+    """Return the settings that `settings_metadata` recorded."""
+    return SamplingSettings(**{field: metadata[key] for key, field in _SETTINGS.items()})
+
+
+def recorded_request(metadata: Mapping[str, Any]) -> ImageRequest:
+    """Return the prompt and seed that `image_metadata` recorded."""
+    return ImageRequest(metadata["prompt"], metadata["seed"])
+
+
+def image_metadata(
+    base: Base, request: ImageRequest, settings: SamplingSettings, **more: Any
+) -> dict[str, Any]:
+    """Return what an image was drawn with, for `save_png`; with `more` keys such as `step`."""
+    return {
+        "prompt": request.prompt,
+        "seed": request.seed,
+        **settings_metadata(base, settings),
+        "base": base.name,
+        "base_fingerprint": base.fingerprint,
+        **more,
+    }
+
+
+def adapter_weights_sha256(base: Base) -> str | None:
+    """Return a hash of the adapter tensors in the base, wherever they came from; None without any.
+
+    The same for adapters in training, in a checkpoint and in the LoRA file of the same step. Names
+    count without the `text_model.` that only some transformers versions have.
+    """
+    tensors = {name.replace("text_model.", ""): t for name, t in adapter_state_dict(base).items()}
+    if not tensors:
+        return None
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().float().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def pixel_hash(image: Image.Image) -> str:
+    """Return a hash of an image's size and pixels, whatever file it lies in."""
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+
+
+def origin_metadata(
+    base: Base,
+    revision: str | None,
+    variant: str | None,
+    identifier: str,
+    class_noun: str,
+    adapters: Sequence[tuple[str, float]] = (),
+) -> dict[str, Any]:
+    """Return what `image_metadata` lacks for drawing its image again.
+
+    Args:
+        base: as it is now, adapters included.
+        revision, variant: with which the base was loaded.
+        identifier, class_noun: the subject's words.
+        adapters: LoRA files and their weights; none while training.
+    """
+    return {
+        "base_revision": revision,
+        "base_variant": variant,
+        FROZEN_DTYPE: str(base.dtype).removeprefix("torch."),
+        "identifier": identifier,
+        "class_noun": class_noun,
+        ADAPTER_WEIGHTS: adapter_weights_sha256(base),
+        ADAPTERS: [{"file": file, "weight": weight} for file, weight in adapters],
+        **environment(base),
+    }
+
+
+def environment(base: Base) -> dict[str, Any]:
+    """Return what of this machine the last bits of an image may depend on."""
+    return {
+        "device": base.device.type,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+    }

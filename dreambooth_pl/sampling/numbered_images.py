@@ -1,0 +1,88 @@
+"""A folder that images are added to, by number: what lies there is never overwritten."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.contact_sheet import contact_sheet
+from dreambooth_pl.files.png_metadata import save_png
+from dreambooth_pl.files.writable import check_writable
+from dreambooth_pl.sampling.image_metadata import PIXELS, pixel_hash
+from dreambooth_pl.sampling.requests import ImageRequest
+
+_LONGEST_SLUG = 40  # characters
+
+
+def check_folder(folder: Path, option: str = "--out") -> None:
+    """Raise UserError unless images can be written to the folder that an option names."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{option}: {folder} is a file; give a folder.")
+    check_writable(folder, option)
+
+
+class NumberedImages:
+    """Adds images to a folder, as `0000_PROMPT_seedN.png` and on from what lies there.
+
+    Args:
+        folder: made with the first image.
+
+    Attributes:
+        first: number of the first image that is added.
+        images: those added.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.images: list[Image.Image] = []
+        self._requests: list[ImageRequest] = []
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        numbers = [int(number) for name in names for number in re.findall(r"^(\d{4,})_", name)]
+        self.first = max(numbers, default=-1) + 1
+
+    def add(self, image: Image.Image, request: ImageRequest, metadata: dict[str, Any]) -> Path:
+        """Save an image with its metadata and a hash of its pixels; return the file."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        number = self.first + len(self.images)
+        path = self.folder / f"{number:04d}_{_slug(request.prompt)}_seed{request.seed}.png"
+        save_image(image, path, metadata)
+        self.images.append(image)
+        self._requests.append(request)
+        return path
+
+    def save_grid(self, columns: int) -> Path:
+        """Save all added images as one contact sheet, each above its prompt and seed."""
+        last = self.first + len(self.images) - 1
+        path = self.folder / f"{self.first:04d}-{last:04d}_grid.png"
+        labels = [f"{request.prompt} ({request.seed})" for request in self._requests]
+        prompts = dict.fromkeys(request.prompt for request in self._requests)
+        sheet = contact_sheet(self.images, labels, columns)
+        save_png(sheet, path, {"title": "; ".join(prompts)})
+        return path
+
+
+def save_image(image: Image.Image, path: Path, metadata: dict[str, Any]) -> None:
+    """Save an image with its metadata and a hash of its pixels."""
+    save_png(image, path, metadata | {PIXELS: pixel_hash(image)})
+
+
+def free_path(path: Path) -> Path:
+    """Return the path, or one with a number if there is such a file already."""
+    free, number = path, 1
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.stem}_{number}{path.suffix}")
+    return free
+
+
+def _slug(prompt: str) -> str:
+    """Return a prompt as part of a file's name.
+
+    >>> _slug("A sks dog, in the snow!")
+    'a-sks-dog-in-the-snow'
+    """
+    return re.sub(r"\W+", "-", prompt.lower()).strip("-")[:_LONGEST_SLUG].strip("-") or "image"

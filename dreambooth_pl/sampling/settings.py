@@ -1,0 +1,82 @@
+"""How images are generated: sampler, guidance, adapter strengths, batch size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from dreambooth_pl.errors import UserError
+
+Scheduler = Literal["dpm++", "dpm++_karras", "unipc", "ddim", "euler", "euler_a", "pndm", "ddpm"]
+Autocast = Literal["bfloat16"]
+"""What drawing may be computed in instead of the weights' own type."""
+AUTOCAST = get_args(Autocast)
+SCHEDULERS = get_args(Scheduler)
+# What people and other programs also call them.
+_ALIASES = {
+    "dpmpp": "dpm++",
+    "dpm++_2m": "dpm++",
+    "dpm++_2m_karras": "dpm++_karras",
+    "euler_ancestral": "euler_a",
+    "plms": "pndm",
+}
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How images are drawn."""
+
+    num_inference_steps: int = 25
+    """Denoising steps per image."""
+    guidance_scale: float = 6.4
+    """Weight of classifier-free guidance; up to 1 there is no guidance."""
+    scheduler: Scheduler = "dpm++"
+    """Sampler."""
+    lora_scale_unet: float = 0.4
+    """Strength of the UNet's adapters: 1 is as trained, 0 is the untuned base."""
+    lora_scale_text_encoder: float = 0.4
+    """Strength of the text encoder's adapters, if they were trained: 1 is as trained."""
+    negative_prompt: str = ""
+    """What images should not show; needs guidance."""
+    batch_size: int | Literal["auto"] = 8
+    """Images drawn at once; less needs less memory. Batches that are not full cost as much. auto:
+    the number with which this machine is fastest, measured at the first use."""
+    resolution: int | None = None
+    """Side of the images in pixels, a multiple of 8; null for the base's own."""
+    autocast: Autocast | None = None
+    """What the denoising steps are computed in: null for the type that the weights are held in,
+    bfloat16 for less exact and, where the processor has instructions for it, faster drawing."""
+
+    def __post_init__(self) -> None:
+        if self.num_inference_steps < 1:
+            raise UserError(f"sampling.num_inference_steps: {self.num_inference_steps} is below 1.")
+        if self.batch_size != "auto" and self.batch_size < 1:
+            raise UserError(f"sampling.batch_size: {self.batch_size} is below 1.")
+        if self.scheduler not in SCHEDULERS:
+            raise UserError(
+                f"sampling.scheduler: {self.scheduler!r} is not one of {', '.join(SCHEDULERS)}."
+            )
+        if self.autocast is not None and self.autocast not in AUTOCAST:
+            raise UserError(
+                f"sampling.autocast: {self.autocast!r} is not one of {', '.join(AUTOCAST)}."
+            )
+        if self.resolution is not None and (self.resolution < 8 or self.resolution % 8):
+            raise UserError(
+                f"sampling.resolution: {self.resolution} px is not a positive multiple of 8."
+            )
+
+
+def scheduler_name(text: str) -> str:
+    """Return our name of a scheduler as people type it.
+
+    Raises:
+        UserError: it is none of those known.
+
+    >>> scheduler_name("Euler-a")
+    'euler_a'
+    """
+    name = text.strip().lower().replace("-", "_").replace(" ", "_")
+    name = _ALIASES.get(name, name)
+    if name not in SCHEDULERS:
+        raise UserError(f"--scheduler: {text!r} is not one of {', '.join(SCHEDULERS)}.")
+    return name

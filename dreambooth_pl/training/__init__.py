@@ -1,0 +1,1 @@
+"""Training: the module, its losses, what is encoded once, checkpoints; callbacks around it."""

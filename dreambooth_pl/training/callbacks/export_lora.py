@@ -1,0 +1,27 @@
+"""What was trained as a file to draw with, written at the end of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from dreambooth_pl.adapters import save_adapters
+from dreambooth_pl.runs.folder import LORA, TUNED
+
+
+class ExportLora(Callback):
+    """Writes `lora/pytorch_lora_weights.safetensors`, or the whole networks if those were trained.
+
+    Args:
+        folder: the run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the adapter with its rank and alpha."""
+        if trainer.is_global_zero:
+            name = TUNED if pl_module.adapter == "full" else LORA
+            save_adapters(pl_module.base_model, pl_module.lora, self.folder / name)

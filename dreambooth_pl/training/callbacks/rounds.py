@@ -1,0 +1,95 @@
+"""Callbacks that look at the model now and then: before step 1, at intervals and at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+
+from dreambooth_pl.files.contact_sheet import contact_sheet
+
+COLUMNS = 4  # of the contact sheets
+
+
+class Rounds(Callback):
+    """Calls `round` on the first rank, once per step at which it is due; the others wait.
+
+    Args:
+        every_n_steps: optimiser steps between two rounds, at least 1.
+    """
+
+    def __init__(self, every_n_steps: int) -> None:
+        self.every_n_steps = every_n_steps
+        self._last_step: int | None = None
+
+    def round(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the model as it is at `trainer.global_step`."""
+        raise NotImplementedError
+
+    def resume(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make up for what the rounds before an interruption have left out. Usually nothing."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the untouched model; a resumed run has done so already."""
+        if trainer.global_step == 0:
+            self._round(trainer, pl_module)
+            return
+        self._last_step = trainer.global_step
+        if trainer.is_global_zero:
+            self.resume(trainer, pl_module)
+        trainer.strategy.barrier()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Look at the interval, once per optimiser step."""
+        if trainer.global_step % self.every_n_steps == 0:
+            self._round(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the end: an epoch is the whole run."""
+        self._round(trainer, pl_module)
+
+    def _round(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._last_step == trainer.global_step:
+            return
+        self._last_step = trainer.global_step
+        if trainer.is_global_zero:
+            self.round(trainer, pl_module)
+        trainer.strategy.barrier()
+
+
+def show_sheet(
+    trainer: Trainer,
+    tag: str,
+    images: Sequence[Image.Image],
+    labels: Sequence[str],
+    folder: Path,
+) -> None:
+    """Put a labelled contact sheet of the current step into `folder` and into TensorBoard.
+
+    Args:
+        trainer: has the step, the loggers and, for the title, the data module.
+        tag: TensorBoard's name for the picture.
+        images: RGB, at least one.
+        labels: one per image.
+        folder: gets `step_NNNNNN.png`; made when needed.
+    """
+    step, data = trainer.global_step, trainer.datamodule
+    title = f"{data.identifier} {data.class_noun}, step {step}"
+    sheet = contact_sheet(images, labels=labels, columns=COLUMNS, title=title)
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet.save(folder / f"step_{step:06d}.png")
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(tag, np.asarray(sheet), step, dataformats="HWC")

@@ -1,0 +1,32 @@
+"""The configuration of a run, whole, as `config.yaml` in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser
+
+from dreambooth_pl.runs.folder import CONFIG
+
+
+class SaveConfig(Callback):
+    """Writes the file that `train.py fit --config` takes again, every default spelled out.
+
+    Args:
+        parser: knows how to write `config`.
+        config: the parsed configuration of `fit`.
+        folder: the run's folder; made when needed.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Any, folder: Path) -> None:
+        self.parser = parser
+        self.config = config
+        self.folder = folder
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the file once all checks are passed."""
+        if trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.parser.save(self.config, self.folder / CONFIG, skip_none=False, overwrite=True)

@@ -1,0 +1,215 @@
+"""Fidelity, prompt fidelity and drift while training, on prompts that no evaluation uses.
+
+A run is judged by the probes or by DreamBench's prompts; choosing its best step on these would be
+choosing by the answer. So the curves, and with them the best checkpoint, have prompts of their own.
+Over-training shows as DINO that goes on rising while CLIP-T falls and drift grows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from PIL import Image
+from torch import Tensor
+
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.metrics.functional import drift_scores
+from dreambooth_pl.progress import ProgressReporter
+from dreambooth_pl.prompts import PROMPT_SETS, PromptSet, fill, prompt_set
+from dreambooth_pl.sampling.batch_size import settle_batch_size
+from dreambooth_pl.sampling.generation import generate
+from dreambooth_pl.sampling.requests import ImageRequest, image_seed
+from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.training.callbacks.best import RULES, BestBy, Means
+from dreambooth_pl.training.callbacks.fidelity import Fidelity, curves, log
+from dreambooth_pl.training.callbacks.rounds import Rounds, show_sheet
+
+OWN_SET = "validation"  # of prompts
+CURVES = ("score", "dino", "clip_i", "clip_t", "drift")
+"""What is logged under `validation/` at each round, beside floors and ceilings."""
+_CLASS_TEMPLATE = "a {class}"
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """Curves of fidelity and drift while training, and which checkpoint is the best by them."""
+
+    prompts: str | None = OWN_SET
+    """Prompts the curves are measured on: `validation` (six places that no evaluation names) or the
+    path of a YAML file of your own prompts, none of which an evaluation may use. null: no curves
+    and no best checkpoint."""
+    class_images: int = 2
+    """Images of the class without identifier per round; their distance from the untuned base's on
+    the same seeds is the drift. With the six prompts they fill a batch of 8. 0: no drift."""
+    best_by: BestBy = "balance"
+    """What makes a checkpoint the best. balance: the share of the way from the untuned base to the
+    real photos that DINO has gone, times the share of the base's CLIP-T that is left. dino, clip_i:
+    the likeness to the subject alone. last: the newest."""
+
+    def __post_init__(self) -> None:
+        if self.class_images < 0:
+            raise UserError(f"validation.class_images is {self.class_images}; it must be 0 or more")
+        if self.best_by not in RULES:
+            raise UserError(
+                f"validation.best_by: {self.best_by!r} is not one of {', '.join(RULES)}"
+            )
+
+
+def validation_prompts(settings: ValidationSettings) -> PromptSet | None:
+    """Return the set that the settings name; None where there is to be no validation.
+
+    Raises:
+        UserError: no such set or file, or a prompt in it that an evaluation uses.
+    """
+    if settings.prompts is None:
+        return None
+    try:
+        own = prompt_set(settings.prompts)
+    except UserError as error:
+        raise UserError(f"validation.prompts: {error}") from error
+    judged = {
+        _plain(prompt)
+        for name in PROMPT_SETS
+        if name != OWN_SET
+        for prompt in prompt_set(name).prompts
+    }
+    for prompt in own.prompts:
+        if _plain(prompt) in judged:
+            raise UserError(
+                f"validation.prompts: {settings.prompts} holds {prompt!r}, which is one of the "
+                "evaluation's prompts. Choosing the best checkpoint on it would make the "
+                "evaluation's numbers look better than they are; use another prompt."
+            )
+    return own
+
+
+class Validation(Rounds):
+    """Draws the validation prompts and a few class images, scores them, and logs `validation/...`.
+
+    Drawn in the rhythm of the probes. The first round is the untuned base's: it is the floor, and
+    its class images are what drift is measured from in all later rounds. Like the probes it changes
+    nothing about the training.
+
+    Args:
+        settings: which prompts, how many class images, what makes a checkpoint the best.
+        prompts: the prompts.
+        every_n_steps: optimiser steps between two rounds.
+        sampling: how; the run's own sampler settings.
+        folder: where the contact sheets go; made when the first is saved.
+        reporter: shows how many are drawn.
+        fidelity: scores the images against the subject's photos.
+    """
+
+    def __init__(
+        self,
+        settings: ValidationSettings,
+        prompts: PromptSet,
+        every_n_steps: int,
+        sampling: SamplingSettings,
+        folder: Path,
+        reporter: ProgressReporter,
+        fidelity: Fidelity,
+    ) -> None:
+        super().__init__(every_n_steps)
+        self.settings = settings
+        self.prompts = prompts
+        self.sampling = sampling
+        self.folder = folder
+        self.reporter = reporter
+        self.fidelity = fidelity
+        self.latest: tuple[int, float] | None = None
+        """Step and score, by the rule `best_by`, of the last round."""
+        self.floor: Means | None = None
+        """Scores of the untuned base."""
+        self._untuned: Tensor | None = None  # DINO features [C, d] of its class images
+
+    def resume(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw with the untuned base if the checkpoint did not bring its scores."""
+        if self.floor is None:
+            untuned = replace(self.sampling, lora_scale_unet=0.0, lora_scale_text_encoder=0.0)
+            images = self._draw(trainer, pl_module, untuned)
+            self.floor, self._untuned = self._measure(trainer, images)
+
+    def round(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw, show and score."""
+        images = self._draw(trainer, pl_module, self.sampling)
+        count = self.settings.class_images
+        labels = [*self.prompts.labels, *(f"class {i + 1}" for i in range(count))]
+        show_sheet(trainer, "validation", images, labels, self.folder)
+        scores, features = self._measure(trainer, images)
+        if self.floor is None:  # fresh adapters change nothing: this is the untuned base
+            self.floor, self._untuned = scores, features
+        ceiling, step = self.fidelity.ceiling, trainer.global_step
+        score = RULES[self.settings.best_by](scores, self.floor, ceiling, step)
+        self.latest = (step, score)
+        values = curves("validation", scores, self.floor, ceiling) | {"validation/score": score}
+        if features is not None:
+            drift = drift_scores(self._untuned.to(features.device), features)
+            values["validation/drift"] = drift.mean().item()
+        log(trainer, values)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the untuned base scored, and on what."""
+        return {
+            "of": self._basis(),
+            "floor": asdict(self.floor) if self.floor else None,
+            "untuned": None if self._untuned is None else self._untuned.cpu(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it over, unless other prompts or another sampler are to be used from now on."""
+        if state_dict["floor"] and state_dict["of"] == self._basis():
+            self.floor = Means(**state_dict["floor"])
+            self._untuned = state_dict["untuned"]
+
+    def _basis(self) -> dict[str, Any]:
+        return {
+            "prompts": list(self.prompts.prompts),
+            "class_images": self.settings.class_images,
+            "sampling": asdict(self.sampling),
+        }
+
+    def _measure(self, trainer: Trainer, images: list[Image.Image]) -> tuple[Means, Tensor | None]:
+        """Return the scores of the prompts' images and the class images' DINO features [C, d]."""
+        count = len(self.prompts.prompts)
+        data = trainer.datamodule
+        texts = [fill(prompt, None, data.class_noun) for prompt in self.prompts.prompts]
+        prompts = [request.prompt for request in self._requests(trainer)[:count]]
+        scores = self.fidelity.score(images[:count], texts, prompts)
+        if not self.settings.class_images:
+            return scores, None
+        return scores, self.fidelity.encoders.dino.encode_images(images[count:])
+
+    def _draw(
+        self, trainer: Trainer, pl_module: LightningModule, sampling: SamplingSettings
+    ) -> list[Image.Image]:
+        base, requests = pl_module.base_model, self._requests(trainer)
+        sampling = settle_batch_size(base, sampling)
+        with self.reporter.task(
+            f"validation at step {trainer.global_step}", total=len(requests)
+        ) as task:
+            return list(generate(base, requests, sampling, progress=task.update))
+
+    def _requests(self, trainer: Trainer) -> list[ImageRequest]:
+        """Return the prompts' images, then the class images, each with a seed of its own."""
+        data = trainer.datamodule
+        requests = [
+            ImageRequest(
+                fill(template, data.identifier, data.class_noun),
+                image_seed(data.seed, "validation", template),
+            )
+            for template in self.prompts.prompts
+        ]
+        plain = fill(_CLASS_TEMPLATE, None, data.class_noun)
+        return requests + [
+            ImageRequest(plain, image_seed(data.seed, "validation", "class", index))
+            for index in range(self.settings.class_images)
+        ]
+
+
+def _plain(prompt: str) -> str:
+    """Return a prompt without what does not change its meaning: case, spaces, full stop."""
+    return " ".join(prompt.lower().split()).rstrip(".")

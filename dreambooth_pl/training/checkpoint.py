@@ -1,0 +1,106 @@
+"""What a checkpoint of training holds, and what must agree for it to be continued."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dreambooth_pl.adapters import adapter_state_dict
+from dreambooth_pl.bases.base import Base
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.dotted_keys import flatten
+
+CONFIG_KEY = "dreambooth_pl_config"  # where the run's whole configuration is, in plain types
+SWITCH = "model.allow_changed_settings"
+FREE = (SWITCH, "model.gradient_checkpointing")  # change nothing in the results
+COMPARED = ("seed_everything", "model", "data", "trainer.accumulate_grad_batches")
+
+
+def load_checkpoint(path: str) -> dict[str, Any]:
+    """Read a checkpoint of this project's training, on the CPU and without running code in it.
+
+    Raises:
+        UserError: no such file, or it is no such checkpoint.
+    """
+    if not Path(path).is_file():
+        raise UserError(
+            f"ckpt_path: there is no file {path!r}. Checkpoints lie in "
+            "lightning_logs/NAME/version_N/checkpoints/."
+        )
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for files that are no checkpoints
+        raise UserError(f"ckpt_path: {path!r} cannot be read as a checkpoint.") from error
+    if CONFIG_KEY not in checkpoint:
+        raise UserError(f"ckpt_path: {path!r} was not written by train.py.")
+    return checkpoint
+
+
+def check_same_config(checkpoint: dict[str, Any], config: dict[str, Any]) -> None:
+    """Raise UserError if `config` differs from the checkpoint's in what shapes the training.
+
+    More steps, other probes or another logger are no difference; model, data, seed and batch are.
+    """
+    before, now = flatten(checkpoint[CONFIG_KEY]), flatten(config)
+    keys = [
+        key
+        for key in sorted(before.keys() | now.keys())
+        if any(key == part or key.startswith(f"{part}.") for part in COMPARED) and key not in FREE
+    ]
+    changed = [
+        f"{key} is {now.get(key)!r}, was {before.get(key)!r}"
+        for key in keys
+        if now.get(key) != before.get(key)
+    ]
+    if changed:
+        raise UserError(
+            f"The config differs from the checkpoint's: {'; '.join(changed)}. Set these back, or "
+            f"pass --{SWITCH}=true to go on with the new values."
+        )
+
+
+def write_contract(checkpoint: dict[str, Any], base: Base, settings: dict[str, Any]) -> None:
+    """Put what is trained, the settings and the fingerprint of the base into a checkpoint."""
+    checkpoint["state_dict"] = adapter_state_dict(base)
+    checkpoint["base"] = {"name": base.name, "fingerprint": base.fingerprint}
+    checkpoint["settings"] = settings
+
+
+def check_contract(
+    checkpoint: dict[str, Any], base: Base, settings: dict[str, Any], allow_changed_settings: bool
+) -> None:
+    """Check that a checkpoint can be continued with this base and these settings.
+
+    Raises:
+        UserError: naming what differs and what to do.
+    """
+    written = checkpoint.get("base")
+    if written is None:
+        raise UserError("the checkpoint was not written by this project's training")
+    if written["fingerprint"] != base.fingerprint:
+        raise UserError(
+            f"the checkpoint belongs to the base {written['name']!r} (fingerprint "
+            f"{written['fingerprint']}), model.base is {base.name!r} (fingerprint "
+            f"{base.fingerprint}). Set model.base to the checkpoint's base."
+        )
+    older = {"frozen_dtype": "float32", "noise_offset": 0.0}  # what was so before it was said
+    before = older | checkpoint["settings"]
+    differing = [
+        f"model.{name} is {value!r}, was {before.get(name)!r}"
+        for name, value in settings.items()
+        if before.get(name) != value
+    ]
+    if differing and not allow_changed_settings:
+        raise UserError(
+            f"the checkpoint was trained with other settings: {'; '.join(differing)}. Set them "
+            "back, or pass --model.allow_changed_settings=true to go on with the new ones."
+        )
+    mine, theirs = adapter_state_dict(base), checkpoint["state_dict"]
+    shapes = {name: tensor.shape for name, tensor in mine.items()}
+    if shapes != {name: tensor.shape for name, tensor in theirs.items()}:
+        raise UserError(
+            f"the checkpoint's {len(theirs)} adapter weights do not fit the {len(mine)} of "
+            "this run; model.lora and model.train_text_encoder must be those of its run."
+        )
