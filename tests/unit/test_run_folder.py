@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.runs.folder import check_writable, discard, next_run_folder, run_name
+from dreambooth_pl.files.writable import check_writable
+from dreambooth_pl.runs.folder import discard, next_run_folder, run_name
 
 
 def test_names_join_in_order() -> None:
