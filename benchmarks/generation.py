@@ -27,7 +27,7 @@ from dreambooth_pl.evaluation.scoring import encode_real_photos, score_images
 from dreambooth_pl.metrics.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.prompts import fill, prompt_set
 from dreambooth_pl.sampling.batch_size import best_batch_size, measure_rates
-from dreambooth_pl.sampling.generation import generate, make_scheduler
+from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.requests import ImageRequest
 from dreambooth_pl.sampling.settings import AUTOCAST, SamplingSettings
 
@@ -128,7 +128,7 @@ def main() -> None:
     settings = replace(settings, batch_size=size)
     requests = [ImageRequest(prompts[i % len(prompts)], i) for i in range(max(size, args.singles))]
     pipeline = DiffusionPipeline.from_pretrained(args.base, safety_checker=None).to(device)
-    pipeline.scheduler = make_scheduler(base, settings)
+    pipeline.scheduler = base.objective.sampler(settings.scheduler)
     pipeline.set_progress_bar_config(disable=True)
 
     ours, others = compare("untuned", base, pipeline, requests, settings, args)

@@ -45,7 +45,7 @@ def median_ms(times: list[float]) -> float:
 
 def trainer_step(base: str, steps: int) -> tuple[float, DreamBooth]:
     """Median step of a run with prior preservation, batch 1 + 1, rank 8."""
-    module = DreamBooth(base, AdapterSettings(rank=8, alpha=8.0))
+    module = DreamBooth(base=base, lora=AdapterSettings(rank=8, alpha=8.0))
     data = DreamBoothDataModule(num_class_images=4)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:

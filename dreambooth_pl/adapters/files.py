@@ -37,7 +37,7 @@ from dreambooth_pl.adapters.kinds import (
     settings_of,
 )
 from dreambooth_pl.adapters.names import file_key, fitting_name
-from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings
+from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings, targets_field
 from dreambooth_pl.adapters.targets import target_names
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.errors import UserError
@@ -80,7 +80,7 @@ def save_adapters(base: Base, settings: AdapterSettings, folder: str | Path) -> 
             weights[f"{component}.{key}"] = parameter.detach().cpu().contiguous()
         if parameters and kind != "full":
             config = module.peft_config[ADAPTER_NAME]
-            targets = target_names(component, module, settings.targets(component))
+            targets = target_names(base, component, settings.targets(component))
             if set(targets) != set(config.target_modules):  # another tool's file, or PEFT's summary
                 targets = sorted(config.target_modules)
             arguments = arguments_of(kind, config) | {"target_modules": targets}
@@ -118,8 +118,8 @@ def load_weighted_adapters(
     """Replace the base's adapters by those of several files at once, each times its weight.
 
     A layer then computes with W + scale * sum of weight_i * (alpha_i / rank_i) * B_i A_i, where
-    scale is `lora_scale`'s. (With DoRA the weight is within the norm, see there.) All files are of
-    one kind; a weight other than 1, and more than one file, are not for oft.
+    scale is `adapter_scale`'s. (With DoRA the weight is within the norm, see there.) All files are
+    of one kind; a weight other than 1, and more than one file, are not for oft.
 
     Raises:
         UserError: as `load_adapters`; or kinds that do not mix.
@@ -194,10 +194,9 @@ def _attach(base: Base, file: AdapterFile, weight: float, name: str) -> AdapterS
         if not arguments:
             continue
         module = base.adaptable[component]
-        field = "target_modules" if component == "unet" else "text_encoder_target_modules"
-        targets = {field: list(arguments["target_modules"])}
+        targets = {targets_field(component): list(arguments["target_modules"])}
         settings = replace(settings, **settings_of(kind, arguments), **targets)
-        inject(component, module, settings, kind, name)
+        inject(base, component, settings, kind, name)
         state |= {
             f"{component}.{file_key(component, parameter_name, name)}": parameter.detach()
             for parameter_name, parameter in adapter_parameters(module).items()

@@ -13,18 +13,18 @@ from collections import Counter, defaultdict
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from dreambooth_pl.adapters.injection import adapted_layers, adapter_parameters, copy_exactly
 from dreambooth_pl.adapters.kinds import KINDS, alphas, recognise
-from dreambooth_pl.adapters.names import KOHYA_STARTS, kohya_names
 from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings
 from dreambooth_pl.adapters.targets import layer_names
 from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.families import is_text_encoder
 from dreambooth_pl.errors import UserError
 
+_KOHYA_STARTS = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_")
 _LORA_PARTS = {"lora_down.weight", "lora_up.weight", "alpha", "dora_scale"}
 
 
@@ -51,7 +51,7 @@ def attach(
     Raises:
         UserError: the layout is not known, or does not fit this base.
     """
-    if weights and all(key.startswith(KOHYA_STARTS) for key in weights):
+    if weights and all(key.startswith(_KOHYA_STARTS) for key in weights):
         _attach_kohya(base, source, weights, name)
     else:
         _attach_diffusers(base, source, weights, metadata, name)
@@ -74,7 +74,7 @@ def _attach_kohya(base: Base, source: str, weights: dict[str, Tensor], name: str
         theirs: (component, layer)
         for component, module in base.adaptable.items()
         for layer in layer_names(module)
-        for theirs in kohya_names(base, component, layer)
+        for theirs in base.rules.kohya_names(component, layer, base.denoiser.config)
     }
     unknown = sorted(layers.keys() - table.keys())
     if unknown:
@@ -159,26 +159,23 @@ def _attach_diffusers(
     base: Base, source: str, weights: dict[str, Tensor], metadata: dict[str, Any], name: str
 ) -> None:
     """Let diffusers read the file: alpha is that of the metadata, else it equals the rank."""
-    pipeline = base.pipeline(DDPMScheduler())
+    pipeline = base.pipeline()
     problem = f"{source} is no LoRA in a layout that is known, diffusers' or kohya's"
     try:
         with torch.random.fork_rng(devices=[]):
-            state, strengths = pipeline.lora_state_dict(dict(weights))[:2]
-            common = {
-                "network_alphas": strengths,
-                "adapter_name": name,
-                "metadata": metadata or None,
-                "_pipeline": pipeline,
-            }
+            state, options = base.rules.read_lora(pipeline, dict(weights))
+            common = {"adapter_name": name, "metadata": metadata or None, "_pipeline": pipeline}
             for component, module in base.adaptable.items():
                 if not any(key.startswith(f"{component}.") for key in state):
                     continue
-                if component == "unet":
-                    pipeline.load_lora_into_unet(state, unet=module, **common)
-                else:
+                if is_text_encoder(component):
+                    options = {"network_alphas": None, **options}
                     pipeline.load_lora_into_text_encoder(
-                        state, text_encoder=module, prefix=component, **common
+                        state, text_encoder=module, prefix=component, **options, **common
                     )
+                else:
+                    load = getattr(pipeline, f"load_lora_into_{component}")
+                    load(state, **{component: module}, **options, **common)
     except (ValueError, KeyError, RuntimeError, TypeError, IndexError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"{problem}, or does not fit the base {base.name!r}: {reason}") from error

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator
 
 import torch
-from diffusers import DDPMScheduler
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn import Parameter
@@ -21,6 +20,7 @@ from dreambooth_pl.adapters.kinds import KINDS, check_settings, layer_kind, peft
 from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings, targets_key
 from dreambooth_pl.adapters.targets import target_names, targeted_layers
 from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.families import is_text_encoder
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.randomness import generator
 
@@ -34,7 +34,7 @@ def add_adapters(
     seed: int,
     kind: AdapterKind = "lora",
 ) -> None:
-    """Put fresh trainable float32 adapters into the UNet and, if asked, the text encoders.
+    """Put fresh trainable float32 adapters into the denoiser and, if asked, the text encoders.
 
     They start as PEFT's do, so that they change nothing: some factors are zero, the others
     Kaiming-uniform. The latter are keyed by `seed` and the layer's name: the order of layers does
@@ -50,7 +50,7 @@ def add_adapters(
             full.begin(module)
             module.requires_grad_(True)
             continue
-        inject(component, module, settings, kind)
+        inject(base, component, settings, kind)
         for name, parameter in adapter_parameters(module).items():
             parameter.requires_grad_(True)
             starts_at_zero = not parameter.any()
@@ -64,7 +64,7 @@ def add_adapters(
 def remove_adapters(base: Base) -> None:
     """Take all adapters out; the base is again as it was loaded."""
     if any(True for _ in adapted_layers(base)):
-        base.pipeline(DDPMScheduler()).unload_lora_weights()
+        base.pipeline().unload_lora_weights()
     for module in base.adaptable.values():
         full.undo(module)
 
@@ -126,7 +126,7 @@ def assert_trainable_set(
         if kind == "full":
             expected |= {f"{component}.{name}" for name, _ in module.named_parameters()}
             continue
-        for layer in targeted_layers(component, module, settings.targets(component)):
+        for layer in targeted_layers(base, component, settings.targets(component)):
             expected |= _expected_names(f"{component}.{layer}", kind, settings, set(trainable))
     missing, unexpected = sorted(expected - set(trainable)), sorted(set(trainable) - expected)
     assert not missing, f"adapters that the settings name do not train: {missing[:3]}"
@@ -160,8 +160,8 @@ def load_adapter_state_dict(
 
 
 def inject(
+    base: Base,
     component: str,
-    module: nn.Module,
     settings: AdapterSettings,
     kind: AdapterKind = "lora",
     name: str = ADAPTER_NAME,
@@ -171,10 +171,10 @@ def inject(
     Raises:
         UserError: a target that matches no layer or cannot be adapted by this kind.
     """
-    key = targets_key(component)
-    targets = target_names(component, module, settings.targets(component))
+    key, module = targets_key(component), base.adaptable[component]
+    targets = target_names(base, component, settings.targets(component))
     if kind == "oft":
-        _check_oft(component, module, settings, key)
+        _check_oft(base, component, settings, key)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # mixing is meant
         try:
@@ -207,7 +207,11 @@ def copy_exactly(target: dict[str, Tensor], state: dict[str, Tensor], source: st
 
 
 def _adapted_components(base: Base, train_text_encoder: bool) -> dict[str, nn.Module]:
-    return {c: m for c, m in base.adaptable.items() if c == "unet" or train_text_encoder}
+    return {
+        component: module
+        for component, module in base.adaptable.items()
+        if train_text_encoder or not is_text_encoder(component)
+    }
 
 
 def _expected_names(
@@ -232,14 +236,14 @@ def _expected_names(
     return {f"{layer}.{part}.{ADAPTER_NAME}{end}" for part in parts}
 
 
-def _check_oft(component: str, module: nn.Module, settings: AdapterSettings, key: str) -> None:
+def _check_oft(base: Base, component: str, settings: AdapterSettings, key: str) -> None:
     """Refuse what PEFT would change without a word or compute wrongly.
 
     It takes another block size where ours does not divide a layer's width. On convolutions wider
     than 1 x 1 it sums overlapping patches, so that even the identity changes the layer.
     """
-    for name in sorted(targeted_layers(component, module, settings.targets(component))):
-        layer = module.get_submodule(name)
+    for name in sorted(targeted_layers(base, component, settings.targets(component))):
+        layer = base.adaptable[component].get_submodule(name)
         if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1):
             raise UserError(
                 f"{key}: {name} is a convolution of {layer.kernel_size} pixels, which oft cannot "

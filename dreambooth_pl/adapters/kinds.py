@@ -24,6 +24,7 @@ from peft.tuners.oft.layer import OFTLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings
+from dreambooth_pl.bases.families import Family
 from dreambooth_pl.errors import UserError
 
 EXPORT_FORMATS = ("diffusers", "kohya", "peft", "merged")
@@ -87,9 +88,10 @@ KINDS: dict[AdapterKind, Kind] = {
 }
 
 
-def export_formats(kind: AdapterKind) -> tuple[str, ...]:
-    """Return what a run of this kind can be exported as."""
-    return KINDS[kind].formats if kind != "full" else ("merged",)
+def export_formats(kind: AdapterKind, family: Family) -> tuple[str, ...]:
+    """Return what a run with this kind of adapter on a base of this family can be exported as."""
+    own = KINDS[kind].formats if kind != "full" else ("merged",)
+    return tuple(form for form in own if form in family.export_formats)
 
 
 def check_settings(kind: AdapterKind, settings: AdapterSettings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dreambooth_pl.bases.families import is_text_encoder
 from dreambooth_pl.errors import UserError
 
 AdapterKind = Literal["lora", "lokr", "loha", "oft", "full"]
@@ -26,9 +27,9 @@ class AdapterSettings:
     target_modules: list[str] | str = field(
         default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"]
     )
-    """UNet layers to adapt: a list of the ends of their names; or attention, attention_ff (and
-    feed-forward), attention_ff_conv (and convolutions); or a regular expression that matches whole
-    names. By default all attention projections."""
+    """Layers of the UNet or transformer to adapt: a list of the ends of their names; or attention,
+    attention_ff (and feed-forward), attention_ff_conv (and convolutions); or a regular expression
+    that matches whole names. By default all attention projections."""
     text_encoder_target_modules: list[str] | str = field(
         default_factory=lambda: ["q_proj", "k_proj", "v_proj", "out_proj"]
     )
@@ -49,9 +50,14 @@ class AdapterSettings:
 
     def targets(self, component: str) -> list[str] | str:
         """Return the target modules of a component of `Base.adaptable`, as they were given."""
-        return self.target_modules if component == "unet" else self.text_encoder_target_modules
+        return getattr(self, targets_field(component))
+
+
+def targets_field(component: str) -> str:
+    """Return the field of `AdapterSettings` that holds a component's targets."""
+    return "text_encoder_target_modules" if is_text_encoder(component) else "target_modules"
 
 
 def targets_key(component: str) -> str:
     """Return the config key of a component's targets, for messages."""
-    return f"model.lora.{'' if component == 'unet' else 'text_encoder_'}target_modules"
+    return f"model.lora.{targets_field(component)}"

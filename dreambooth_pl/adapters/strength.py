@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from dreambooth_pl.adapters import full
 from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.families import is_text_encoder
 
 _TRAINED = "_as_trained"  # attribute of a parameter that has other data for a while
 
 
 @contextmanager
-def adapter_scale(base: Base, unet: float, text_encoder: float) -> Iterator[None]:
+def adapter_scale(base: Base, denoiser: float, text_encoder: float) -> Iterator[None]:
     """Scale the adapters for the duration; afterwards every scale is exactly what it was.
 
     The scales are relative to the trained strength: 1 is as trained, 0 is the base. A nested
@@ -31,7 +32,7 @@ def adapter_scale(base: Base, unet: float, text_encoder: float) -> Iterator[None
     """
     with ExitStack() as stack:
         for component, module in base.adaptable.items():
-            scale = unet if component == "unet" else text_encoder
+            scale = text_encoder if is_text_encoder(component) else denoiser
             if full.is_tuned(module):
                 _scale_tuned(module, scale, stack)
             for layer in module.modules():

@@ -8,19 +8,12 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from dreambooth_pl.adapters.settings import targets_key
+from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.families import is_text_encoder
 from dreambooth_pl.errors import UserError
 
-_UNET_ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
-_UNET_FF = ["ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
-_UNET_CONV = ["conv1", "conv2", "conv_shortcut", "time_emb_proj", "downsamplers.0.conv"]
-_UNET_CONV += ["upsamplers.0.conv"]
 _TEXT_ATTENTION = ["q_proj", "k_proj", "v_proj", "out_proj"]
 _TEXT_FF = ["fc1", "fc2"]
-UNET_PRESETS = {
-    "attention": _UNET_ATTENTION,
-    "attention_ff": _UNET_ATTENTION + _UNET_FF,
-    "attention_ff_conv": _UNET_ATTENTION + _UNET_FF + _UNET_CONV,
-}
 TEXT_ENCODER_PRESETS = {
     "attention": _TEXT_ATTENTION,
     "attention_ff": _TEXT_ATTENTION + _TEXT_FF,
@@ -28,19 +21,20 @@ TEXT_ENCODER_PRESETS = {
 }
 
 
-def presets(component: str) -> dict[str, list[str]]:
+def presets(base: Base, component: str) -> dict[str, list[str]]:
     """Return the named lists of targets of a component of `Base.adaptable`."""
-    return UNET_PRESETS if component == "unet" else TEXT_ENCODER_PRESETS
+    return TEXT_ENCODER_PRESETS if is_text_encoder(component) else base.rules.target_presets
 
 
-def target_names(component: str, module: nn.Module, targets: list[str] | str) -> list[str]:
+def target_names(base: Base, component: str, targets: list[str] | str) -> list[str]:
     """Return what PEFT is told to adapt: ends of names, or for a regular expression whole names.
 
     Raises:
         UserError: a target that matches no layer, or a regular expression that is none.
     """
-    key = targets_key(component)
-    if isinstance(targets, str) and targets not in presets(component):
+    key, module = targets_key(component), base.adaptable[component]
+    known = presets(base, component)
+    if isinstance(targets, str) and targets not in known:
         try:
             pattern = re.compile(targets)
         except re.error as error:
@@ -49,13 +43,13 @@ def target_names(component: str, module: nn.Module, targets: list[str] | str) ->
         if not names:
             raise UserError(
                 f"{key}: {targets!r} matches no layer of the {component}. Give one of "
-                f"{', '.join(presets(component))}, a list of the ends of layers' names, or a "
+                f"{', '.join(known)}, a list of the ends of layers' names, or a "
                 "regular expression that matches whole names."
             )
         return names
-    names = presets(component)[targets] if isinstance(targets, str) else list(targets)
+    names = known[targets] if isinstance(targets, str) else list(targets)
     matched = {t: any(_ends_with(name, t) for name, _ in module.named_modules()) for t in names}
-    if isinstance(targets, str):  # a small UNet need not have all that a preset names
+    if isinstance(targets, str):  # a small network need not have all that a preset names
         return [target for target in names if matched[target]]
     for target in names:
         if not matched[target]:
@@ -63,10 +57,11 @@ def target_names(component: str, module: nn.Module, targets: list[str] | str) ->
     return names
 
 
-def targeted_layers(component: str, module: nn.Module, targets: list[str] | str) -> set[str]:
+def targeted_layers(base: Base, component: str, targets: list[str] | str) -> set[str]:
     """Return the full names of the layers that the targets mean, from their names alone."""
-    ends = target_names(component, module, targets)
-    return {name for name in layer_names(module) if any(_ends_with(name, end) for end in ends)}
+    ends = target_names(base, component, targets)
+    names = layer_names(base.adaptable[component])
+    return {name for name in names if any(_ends_with(name, end) for end in ends)}
 
 
 def layer_names(module: nn.Module) -> list[str]:

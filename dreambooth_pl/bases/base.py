@@ -2,7 +2,7 @@
 
 A base is any diffusers pipeline folder, hub id or single checkpoint file of a known family;
 `data/miniature` is one. Everything else works with `Base` and does not ask which family it has:
-that is in `base_families`.
+what differs is in `families`, a file each.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any, Literal
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from dreambooth_pl.bases.conditioning import Conditioning, MicroConditioning
-from dreambooth_pl.bases.families import FAMILIES, StableDiffusion
+from dreambooth_pl.bases.families import Family
 from dreambooth_pl.bases.fingerprint import fingerprint
 from dreambooth_pl.bases.folder import Parts, read_folder
+from dreambooth_pl.bases.objectives import Objective, read_objective
 from dreambooth_pl.bases.single_file import read_checkpoint
 from dreambooth_pl.errors import UserError
 
-PREDICTION_TYPES = ("epsilon", "v_prediction")
 FrozenDtype = Literal["float32", "bfloat16", "float16"]
-"""In what the frozen weights of UNet and text encoders are held. The VAE's are always float32: in
-float16 that of Stable Diffusion XL overflows, and pictures come out black."""
+"""In what the frozen weights of denoiser and text encoders are held. The VAE's are always float32:
+in float16 that of Stable Diffusion XL overflows, and images come out black."""
 
 
 @dataclass(eq=False)
@@ -40,18 +40,15 @@ class Base:
 
     name: str
     """Folder, file or hub id it was loaded from."""
-    family: str
-    pipeline_class: str
+    rules: Family
+    """What is particular to its family."""
+    objective: Objective
+    """How it was trained: its noise schedule and what the denoiser predicts."""
     vae: AutoencoderKL
-    unet: UNet2DConditionModel
+    denoiser: nn.Module
+    """UNet or transformer: predicts from noisy latents."""
     text_encoders: list[nn.Module]
     tokenizers: list[Any]
-    scheduler_config: dict[str, Any]
-    """As in the base's scheduler folder; any diffusers scheduler takes it by `from_config`."""
-    prediction_type: str
-    """`epsilon` or `v_prediction`."""
-    alphas_cumprod: Tensor
-    """Cumulative product of 1 - beta_t, [T]: the share of signal variance at each timestep."""
     fingerprint: str
     """Short hash of schedule, shapes and weight samples as loaded. Adapters do not change it, nor
     does it matter whether the files are float32 or float16."""
@@ -59,14 +56,24 @@ class Base:
     """Whether zeros stand for an empty negative or dropped prompt, instead of its encoding."""
 
     @property
-    def rules(self) -> StableDiffusion:
-        """What is particular to its family."""
-        return FAMILIES[self.pipeline_class]
+    def family(self) -> str:
+        """The family's name."""
+        return self.rules.name
+
+    @property
+    def scheduler_config(self) -> dict[str, Any]:
+        """As in the base's scheduler folder."""
+        return self.objective.config
+
+    @property
+    def architecture(self) -> str:
+        """The architecture's name in the modelspec metadata standard."""
+        return self.rules.architecture(self.text_encoders, self.objective)
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the UNet computes with, autocast aside. Adapters and VAE are always float32."""
-        return self.unet.conv_in.weight.dtype
+        """What the denoiser computes with, autocast aside. Adapters and VAE are always float32."""
+        return next(self.denoiser.parameters()).dtype  # the first is of no adapter
 
     @property
     def vae_scale_factor(self) -> int:
@@ -74,27 +81,33 @@ class Base:
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
+    def pixel_multiple(self) -> int:
+        """What the sides of images in pixels must be multiples of."""
+        return self.vae_scale_factor * self.rules.latent_multiple(self.denoiser)
+
+    @property
     def resolution(self) -> int:
-        """The side in pixels that the UNet was made for."""
-        size = self.unet.config.sample_size
+        """The side in pixels that the denoiser was made for."""
+        size = self.denoiser.config.sample_size
         return (size if isinstance(size, int) else max(size)) * self.vae_scale_factor
 
     @property
     def adaptable(self) -> dict[str, nn.Module]:
-        """The modules that can carry adapters, by diffusers' component name."""
-        numbered = enumerate(self.text_encoders, start=1)
-        names = {f"text_encoder{'' if n == 1 else f'_{n}'}": m for n, m in numbered}
-        return {"unet": self.unet, **names}
+        """The modules that can carry adapters, by diffusers' component name; the denoiser first."""
+        named = zip(self.rules.text_encoders, self.text_encoders, strict=True)
+        adapted = self.rules.adapted_text_encoders
+        return {self.rules.denoiser: self.denoiser, **{n: m for n, m in named if n in adapted}}
 
     @property
     def modules(self) -> dict[str, nn.Module]:
         """All neural networks, by diffusers' component name."""
-        return {"vae": self.vae, **self.adaptable}
+        text_encoders = zip(self.rules.text_encoders, self.text_encoders, strict=True)
+        return {"vae": self.vae, self.rules.denoiser: self.denoiser, **dict(text_encoders)}
 
     @property
     def device(self) -> torch.device:
-        """Where the UNet is."""
-        return self.unet.device
+        """Where the denoiser is."""
+        return self.denoiser.device
 
     def to(self, device: torch.device | str) -> Base:
         """Move every network to `device`, in place."""
@@ -104,7 +117,7 @@ class Base:
 
     def enable_gradient_checkpointing(self) -> None:
         """Let training compute activations again in the backward pass instead of keeping them."""
-        self.unet.enable_gradient_checkpointing()
+        self.denoiser.enable_gradient_checkpointing()
         for text_encoder in self.text_encoders:
             # prompts' embeddings carry no gradient, which the reentrant way would need
             text_encoder.gradient_checkpointing_enable({"use_reentrant": False})
@@ -115,8 +128,10 @@ class Base:
         What does not fit is dropped with a warning that names the words.
         """
         tokens = []
-        for tokenizer, text_encoder in zip(self.tokenizers, self.text_encoders, strict=True):
-            length = tokenizer.model_max_length
+        lengths = self.rules.token_lengths(self.tokenizers)
+        for tokenizer, text_encoder, length in zip(
+            self.tokenizers, self.text_encoders, lengths, strict=True
+        ):
             for prompt in prompts:
                 ids = tokenizer(prompt, verbose=False).input_ids
                 if len(ids) > length:
@@ -175,7 +190,7 @@ class Base:
         pictures: Sequence[MicroConditioning],
         device: torch.device | str | None = None,
     ) -> dict[str, Tensor]:
-        """Return what the UNet is told of how pictures are framed, each [N, ...]; often nothing.
+        """Return what the denoiser is told of how pictures are framed, each [N, ...], if anything.
 
         It goes into `Conditioning.added` beside what the prompts bring there.
         """
@@ -199,9 +214,7 @@ class Base:
                 f"model.base: the VAE of {self.name!r} encodes a picture to values that are not "
                 "finite; its weights are damaged. Download it again, or take another base."
             )
-        scale = self.vae.config.scaling_factor
-        shift = getattr(self.vae.config, "shift_factor", None) or 0.0
-        return (mean - shift) * scale, std * scale
+        return self.rules.latents_from_vae(mean, std, self.vae)
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
@@ -210,22 +223,37 @@ class Base:
         Not finite where latents are not, or the VAE's weights are damaged.
         """
         latents = latents.to(self.vae.device, self.vae.dtype)
-        shift = getattr(self.vae.config, "shift_factor", None) or 0.0
         with torch.autocast(self.vae.device.type, enabled=False):
-            return self.vae.decode(latents / self.vae.config.scaling_factor + shift).sample
+            return self.vae.decode(self.rules.latents_to_vae(latents, self.vae)).sample
 
-    def pipeline(self, scheduler: Any) -> diffusers.DiffusionPipeline:
+    def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """Return the denoiser's prediction [N, C, h, w] for all samples in one call.
+
+        Args:
+            noisy: latents [N, C, h, w].
+            timesteps: [N], as the objective samples them.
+            conditioning: N rows.
+        """
+        states = conditioning.hidden_states.to(self.dtype)
+        conditioning = Conditioning(states, conditioning.added)
+        inputs = (noisy.to(self.dtype), timesteps.to(self.device), conditioning)
+        return self.rules.predict(self.denoiser, *inputs)
+
+    def pipeline(self, scheduler: Any | None = None) -> diffusers.DiffusionPipeline:
         """Return the family's diffusers pipeline over the live networks, without a safety checker.
 
-        Nothing is copied, cast or moved: what the pipeline draws is what the networks are now.
+        Nothing is copied, cast or moved: the pipeline generates with the networks as they are now.
+
+        Args:
+            scheduler: a diffusers scheduler; by default the first that fits the base.
         """
-        parts = dict(zip(self.rules.text_encoders, self.text_encoders, strict=True))
-        parts |= zip(self.rules.tokenizers, self.tokenizers, strict=True)
-        pipeline = getattr(diffusers, self.pipeline_class)(
-            vae=self.vae,
-            unet=self.unet,
+        if scheduler is None:
+            scheduler = self.objective.sampler(next(iter(self.objective.samplers)))
+        tokenizers = dict(zip(self.rules.tokenizers, self.tokenizers, strict=True))
+        pipeline = getattr(diffusers, self.rules.pipeline_class)(
             scheduler=scheduler,
-            **parts,
+            **self.modules,
+            **tokenizers,
             **self.rules.pipeline_options(self.zeros_for_empty_prompt),
         )
         pipeline.set_progress_bar_config(disable=True)
@@ -246,7 +274,7 @@ def load_base(
             hub.
         revision: branch, tag or commit on the hub.
         variant: which weight files to take, such as `fp16`.
-        frozen_dtype: what UNet and text encoders are held and computed with; however the files
+        frozen_dtype: what denoiser and text encoders are held and computed with; however the files
             hold them.
 
     Raises:
@@ -259,42 +287,38 @@ def load_base(
         parts = read_checkpoint(path, as_stored)
     else:
         parts = read_folder(name, revision, variant, as_stored)
-    scheduler = DDPMScheduler.from_config(parts.scheduler_config)
-    if scheduler.config.prediction_type not in PREDICTION_TYPES:
-        raise UserError(
-            f"model.base: {name!r} predicts {scheduler.config.prediction_type!r}; only "
-            f"{' and '.join(PREDICTION_TYPES)} can be trained."
-        )
-    channels = parts.unet.config.in_channels
+    objective = read_objective(parts.scheduler_config, parts.family.objectives, name)
+    channels = parts.denoiser.config.in_channels
     if channels != parts.vae.config.latent_channels:
         raise UserError(
-            f"model.base: {name!r} is for inpainting or editing: its UNet reads {channels} "
-            "channels. Take the text-to-image version."
+            f"model.base: {name!r} is for inpainting or editing: its {parts.family.denoiser_class} "
+            f"reads {channels} channels. Take the text-to-image version."
         )
-    for module in (parts.vae, parts.unet, *parts.text_encoders):
-        module.requires_grad_(False).eval()
-    base = _assemble(name, parts, scheduler)
-    for module in base.adaptable.values():
+    base = _assemble(name, parts, objective)
+    for module in (base.denoiser, *base.text_encoders):
         nn.Module.to(module, dtype)  # diffusers' own warns of an empty list of exceptions
     return base
 
 
-def _assemble(name: str, parts: Parts, scheduler: DDPMScheduler) -> Base:
+def _assemble(name: str, parts: Parts, objective: Objective) -> Base:
+    for module in (parts.vae, parts.denoiser, *parts.text_encoders):
+        module.requires_grad_(False).eval()
     base = Base(
         name=name,
-        family=parts.family.name,
-        pipeline_class=parts.family.pipeline_class,
+        rules=parts.family,
+        objective=objective,
         vae=parts.vae,
-        unet=parts.unet,
+        denoiser=parts.denoiser,
         text_encoders=parts.text_encoders,
         tokenizers=parts.tokenizers,
-        scheduler_config=parts.scheduler_config,
-        prediction_type=scheduler.config.prediction_type,
-        alphas_cumprod=scheduler.alphas_cumprod,
         fingerprint="",
         zeros_for_empty_prompt=parts.zeros_for_empty_prompt,
     )
     base.fingerprint = fingerprint(
-        base.family, base.modules, base.tokenizers, base.vae.config.scaling_factor, scheduler.config
+        base.family,
+        base.modules,
+        base.tokenizers,
+        base.vae.config.scaling_factor,
+        base.objective.facts,
     )
     return base

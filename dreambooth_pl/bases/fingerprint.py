@@ -28,11 +28,9 @@ def fingerprint(
         modules: its networks by component, without adapters.
         tokenizers: one for each text encoder.
         scaling_factor: of latents.
-        schedule: the scheduler's config.
+        schedule: what identifies the noise schedule.
     """
-    keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
-    facts = {key: schedule[key] for key in keys}
-    facts["zero_snr"] = bool(schedule.get("rescale_betas_zero_snr"))
+    facts = dict(schedule)
     facts["lengths"] = [tokenizer.model_max_length for tokenizer in tokenizers]
     facts["scaling_factor"] = scaling_factor
     digest = sha256(json.dumps([family, facts], sort_keys=True).encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,12 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler
 from huggingface_hub import hf_hub_download
 from safetensors import safe_open
 from torch import nn
 
-from dreambooth_pl.bases.families import FAMILIES, StableDiffusion
+from dreambooth_pl.bases.families import FAMILIES, Family
 from dreambooth_pl.errors import UserError
 
 HALF = {"F16": torch.float16, "BF16": torch.bfloat16}
@@ -29,9 +29,9 @@ HALF = {"F16": torch.float16, "BF16": torch.bfloat16}
 class Parts:
     """Networks as stored or in float32, tokenizers and the noise schedule's config."""
 
-    family: StableDiffusion
+    family: Family
     vae: AutoencoderKL
-    unet: UNet2DConditionModel
+    denoiser: nn.Module
     text_encoders: list[nn.Module]
     tokenizers: list[Any]
     scheduler_config: dict[str, Any]
@@ -57,15 +57,13 @@ def read_folder(name: str, revision: str | None, variant: str | None, as_stored:
     if class_name not in FAMILIES:
         raise UserError(
             f"model.base: {name!r} is a {class_name}; only {', '.join(FAMILIES)} can be trained. "
-            "Choose a Stable Diffusion 1.x, 2.x or XL base."
+            f"Choose a base of {', '.join(family.title for family in FAMILIES.values())}."
         )
     family = FAMILIES[class_name]
 
-    def load(component: type, subfolder: str, **options: Any) -> Any:
+    def load(read: Callable[..., Any], subfolder: str, **options: Any) -> Any:
         try:
-            return component.from_pretrained(
-                name, subfolder=subfolder, revision=revision, **options
-            )
+            return read(name, subfolder=subfolder, revision=revision, **options)
         except Exception as error:  # the libraries raise many kinds for missing or broken files
             reason = str(error).strip().split("\n")[0]
             raise UserError(
@@ -77,24 +75,29 @@ def read_folder(name: str, revision: str | None, variant: str | None, as_stored:
     weights = {"variant": variant, "use_safetensors": True}
     with without_progress_bars():
         text_encoders = [
-            load(getattr(transformers, class_), subfolder, **weights)
+            load(getattr(transformers, class_).from_pretrained, subfolder, **weights)
             for subfolder, class_ in family.text_encoders.items()
         ]
         if not as_stored:
             text_encoders = [text_encoder.float() for text_encoder in text_encoders]
-        vae = load(AutoencoderKL, "vae", torch_dtype=torch.float32, **weights)
-        dtype = _stored_dtype(Path(name) / "unet", variant) if as_stored else torch.float32
-        unet = load(UNet2DConditionModel, "unet", torch_dtype=dtype, **weights)
-    tokenizers = [load(transformers.CLIPTokenizer, folder) for folder in family.tokenizers]
-    load(DDPMScheduler, "scheduler")  # for its error
+        vae = load(AutoencoderKL.from_pretrained, "vae", torch_dtype=torch.float32, **weights)
+        folder = Path(name) / family.denoiser
+        dtype = _stored_dtype(folder, variant) if as_stored else torch.float32
+        read = getattr(diffusers, family.denoiser_class).from_pretrained
+        denoiser = load(read, family.denoiser, torch_dtype=dtype, **weights)
+    tokenizers = [
+        load(getattr(transformers, class_).from_pretrained, subfolder)
+        for subfolder, class_ in family.tokenizers.items()
+    ]
+    scheduler_config = load(DDPMScheduler.load_config, "scheduler")  # whichever scheduler it is
     zeros = family.can_zero_empty_prompt and index.get("force_zeros_for_empty_prompt", True)
     return Parts(
         family=family,
         vae=vae,
-        unet=unet,
+        denoiser=denoiser,
         text_encoders=text_encoders,
         tokenizers=tokenizers,
-        scheduler_config=DDPMScheduler.load_config(name, subfolder="scheduler", revision=revision),
+        scheduler_config=scheduler_config,
         zeros_for_empty_prompt=bool(zeros),
     )
 

@@ -1,58 +1,267 @@
-"""The forward process and what the network is trained to predict. Pure functions, per sample.
+"""What a base is trained to do: how latents are noised, what the denoiser predicts, what samples.
 
-Notation of DDPM (arXiv 2006.11239, eq. 4): x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) e, with a_t the
-cumulative product `alphas_cumprod` [T] and e standard normal noise.
+One small class per objective. It owns the noise schedule, the target, the weight of each timestep
+and the samplers that fit. A family names the objectives that its bases may have.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import diffusers
+import torch
+from diffusers import DDPMScheduler
 from torch import Tensor
 
+from dreambooth_pl.errors import UserError
 
-def signal_and_noise_scale(
-    timesteps: Tensor, alphas_cumprod: Tensor, like: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return sqrt(a_t) and sqrt(1 - a_t) of `timesteps` [B], shaped to multiply `like` [B, ...]."""
-    shape = (-1,) + (1,) * (like.ndim - 1)
-    alphas = alphas_cumprod.to(timesteps.device)[timesteps].to(like.device, like.dtype).view(shape)
-    return alphas.sqrt(), (1 - alphas).sqrt()
+Samplers = dict[str, tuple[str, dict[str, Any]]]
+"""By our name: diffusers' scheduler class, and what it takes beyond the base's own schedule."""
 
 
-def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """Return x_t (DDPM eq. 4) of latents and noise [B, C, H, W] at integer timesteps [B].
+class Objective(ABC):
+    """How a base was trained, and is trained on.
 
-    >>> import torch
-    >>> one, zero = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
-    >>> add_noise(one, zero, torch.tensor([0]), torch.tensor([0.25])).item()
-    0.5
+    Args:
+        config: of the base's scheduler, as diffusers keeps it.
     """
-    signal, scale = signal_and_noise_scale(timesteps, alphas_cumprod, latents)
-    return signal * latents + scale * noise
+
+    prediction: ClassVar[str]
+    """What the denoiser predicts, in the word of the modelspec metadata standard."""
+    samplers: ClassVar[Samplers]
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = dict(config)
+
+    @property
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What identifies the schedule, in plain types; it enters the base's fingerprint."""
+
+    @abstractmethod
+    def sample_timesteps(self, rng: torch.Generator) -> Tensor:
+        """Return the timestep of one training sample, [1], as the denoiser takes it."""
+
+    @abstractmethod
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Return x_t of latents x_0 and noise e, all [B, C, H, W], at timesteps [B]."""
+
+    @abstractmethod
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Return what the denoiser is to predict of them, [B, C, H, W]."""
+
+    @abstractmethod
+    def min_snr_weight(self, timesteps: Tensor, gamma: float) -> Tensor:
+        """Return the weight of each sample's loss by min-SNR-gamma, [B], float32.
+
+        It is min(SNR, gamma) on the error in x_0 (arXiv 2303.09556, section 3.4), divided by the
+        number of times by which the error of this prediction exceeds it.
+        """
+
+    def sampler(self, name: str) -> Any:
+        """Return the diffusers scheduler of this name on the base's own schedule.
+
+        Raises:
+            UserError: this objective has no such sampler.
+        """
+        if name not in self.samplers:
+            raise UserError(
+                f"sampling.scheduler: {name!r} does not fit this base, which predicts "
+                f"{self.prediction}; take one of {', '.join(self.samplers)}."
+            )
+        class_name, options = self.samplers[name]
+        return getattr(diffusers, class_name).from_config(self._sampler_config(options))
+
+    def _sampler_config(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {**self.config, **options}
 
 
-def training_target(
-    prediction_type: str, latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor
-) -> Tensor:
-    """Return what the network should predict, [B, C, H, W].
+class DiscreteSchedule(Objective):
+    """Noise of DDPM (arXiv 2006.11239, eq. 4): x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) e.
 
-    `epsilon`: the noise. `v_prediction`: v = sqrt(a_t) e - sqrt(1 - a_t) x_0 (arXiv 2202.00512,
-    appendix D).
+    Here t is one of T integers and a_t the cumulative product of 1 - beta_t.
     """
-    if prediction_type == "epsilon":
+
+    samplers = {
+        "dpm++": ("DPMSolverMultistepScheduler", {}),
+        "dpm++_karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+        "unipc": ("UniPCMultistepScheduler", {}),
+        "ddim": ("DDIMScheduler", {}),
+        "euler": ("EulerDiscreteScheduler", {}),
+        "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+        "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
+        "ddpm": ("DDPMScheduler", {}),
+    }
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        scheduler = DDPMScheduler.from_config(self.config)
+        self.schedule = scheduler.config
+        self.alphas_cumprod: Tensor = scheduler.alphas_cumprod
+        """Share of signal variance at each timestep, a_t, [T]."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """See `Objective.facts`."""
+        keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
+        zero_snr = bool(self.schedule.get("rescale_betas_zero_snr"))
+        return {key: self.schedule[key] for key in keys} | {"zero_snr": zero_snr}
+
+    def sample_timesteps(self, rng: torch.Generator) -> Tensor:
+        """Return one of the T timesteps, each as likely as the others; int64 [1]."""
+        return torch.randint(len(self.alphas_cumprod), (1,), generator=rng)
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Return sqrt(a_t) x_0 + sqrt(1 - a_t) e (arXiv 2006.11239, eq. 4)."""
+        signal, scale = self._scales(timesteps, latents)
+        return signal * latents + scale * noise
+
+    def snr(self, timesteps: Tensor) -> Tensor:
+        """Return the signal-to-noise ratio a_t / (1 - a_t) at timesteps [B] (arXiv 2303.09556).
+
+        It is 0 at the last step of a schedule with zero terminal signal.
+        """
+        alphas = self.alphas_cumprod.to(timesteps.device)[timesteps]
+        return alphas / (1 - alphas)
+
+    def _scales(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return sqrt(a_t) and sqrt(1 - a_t), shaped to multiply `like` [B, ...]."""
+        alphas = self.alphas_cumprod.to(timesteps.device)[timesteps]
+        alphas = alphas.to(like.device, like.dtype).view(-1, *[1] * (like.ndim - 1))
+        return alphas.sqrt(), (1 - alphas).sqrt()
+
+    def _sampler_config(self, options: dict[str, Any]) -> dict[str, Any]:
+        # The pipelines insist on these two, with a long warning where the base's schedule lacks
+        # them: latents are not bounded by 1, so that clipping them is wrong.
+        return super()._sampler_config({"steps_offset": 1, "clip_sample": False, **options})
+
+
+class EpsilonPrediction(DiscreteSchedule):
+    """The denoiser predicts the noise (arXiv 2006.11239)."""
+
+    prediction = "epsilon"
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Return e."""
         return noise
-    assert prediction_type == "v_prediction", f"unknown prediction type {prediction_type!r}"
-    signal, scale = signal_and_noise_scale(timesteps, alphas_cumprod, latents)
-    return signal * noise - scale * latents
+
+    def min_snr_weight(self, timesteps: Tensor, gamma: float) -> Tensor:
+        """Return min(SNR, gamma) / SNR: an error in e is SNR times that in x_0.
+
+        Where the ratio is 0 this is its limit, 1.
+        """
+        return (gamma / self.snr(timesteps)).clamp(max=1.0)
 
 
-def snr(timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """Return the signal-to-noise ratio a_t / (1 - a_t) at `timesteps` [B] (arXiv 2303.09556).
+class VPrediction(DiscreteSchedule):
+    """The denoiser predicts v (arXiv 2202.00512, appendix D)."""
 
-    It is 0 at the last step of a schedule with zero terminal signal.
+    prediction = "v"
 
-    >>> import torch
-    >>> snr(torch.tensor([0, 1]), torch.tensor([0.75, 0.5]))
-    tensor([3., 1.])
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Return v = sqrt(a_t) e - sqrt(1 - a_t) x_0."""
+        signal, scale = self._scales(timesteps, latents)
+        return signal * noise - scale * latents
+
+    def min_snr_weight(self, timesteps: Tensor, gamma: float) -> Tensor:
+        """Return min(SNR, gamma) / (SNR + 1): an error in v is SNR + 1 times that in x_0."""
+        snr = self.snr(timesteps)
+        return snr.clamp(max=gamma) / (snr + 1)
+
+
+class FlowMatching(Objective):
+    """Straight paths from data to noise: x_t = (1 - s) x_0 + s e (arXiv 2210.02747, 2403.03206).
+
+    The denoiser predicts the velocity e - x_0 and is told t = s T, a real number in (0, T).
     """
-    alphas = alphas_cumprod.to(timesteps.device)[timesteps]
-    return alphas / (1 - alphas)
+
+    prediction = "flow"
+    samplers = {
+        "euler": ("FlowMatchEulerDiscreteScheduler", {}),
+        "dpm++": ("DPMSolverMultistepScheduler", {}),
+        "unipc": ("UniPCMultistepScheduler", {}),
+    }
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        self.num_train_timesteps = int(config["num_train_timesteps"])
+        self.shift = float(config.get("shift", config.get("flow_shift", 1.0)))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """See `Objective.facts`."""
+        return {"num_train_timesteps": self.num_train_timesteps, "shift": self.shift}
+
+    def sample_timesteps(self, rng: torch.Generator) -> Tensor:
+        """Return t = s T, float32 [1].
+
+        u is logit-normal with mean 0 and deviation 1 (arXiv 2403.03206, eq. 19), and
+        s = shift u / (1 + (shift - 1) u) as for sampling (eq. 23).
+        """
+        u = torch.randn(1, generator=rng).sigmoid()
+        return self.shift * u / (1 + (self.shift - 1) * u) * self.num_train_timesteps
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Return (1 - s) x_0 + s e (arXiv 2403.03206, eq. 13)."""
+        s = self._noise_share(timesteps, latents)
+        return (1 - s) * latents + s * noise
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Return the velocity e - x_0."""
+        return noise - latents
+
+    def min_snr_weight(self, timesteps: Tensor, gamma: float) -> Tensor:
+        """Return min(SNR, gamma) s^2: x_0 = x_t - s v, so its error is s times that in v.
+
+        The ratio is ((1 - s) / s)^2.
+        """
+        s = timesteps.float() / self.num_train_timesteps
+        return torch.minimum((1 - s) ** 2, gamma * s**2)
+
+    def _noise_share(self, timesteps: Tensor, like: Tensor) -> Tensor:
+        s = timesteps.to(like.device, like.dtype) / self.num_train_timesteps
+        return s.view(-1, *[1] * (like.ndim - 1))
+
+    def _sampler_config(self, options: dict[str, Any]) -> dict[str, Any]:
+        flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
+        return super()._sampler_config({**flow, "flow_shift": self.shift, **options})
+
+
+_DISCRETE = {"epsilon": EpsilonPrediction, "v_prediction": VPrediction}
+
+
+def read_objective(
+    config: Mapping[str, Any], known: tuple[type[Objective], ...], name: str
+) -> Objective:
+    """Return the objective that a scheduler's config tells of.
+
+    Args:
+        config: of the scheduler.
+        known: what bases of the family may have.
+        name: of the base, for messages.
+
+    Raises:
+        UserError: it is none of `known`.
+    """
+    class_name = str(config.get("_class_name", ""))
+    flow = class_name.startswith("FlowMatch") or config.get("use_flow_sigmas")
+    prediction = "flow" if flow else config.get("prediction_type", "epsilon")
+    found = FlowMatching if flow else _DISCRETE.get(prediction)
+    if found is None or not issubclass(found, known):
+        kinds = {**_DISCRETE, "flow": FlowMatching}
+        names = [word for word, own in kinds.items() if issubclass(own, known)]
+        raise UserError(
+            f"model.base: {name!r} predicts {prediction!r}; only {' and '.join(names)} can be "
+            "trained."
+        )
+    if config.get("use_dynamic_shifting"):
+        raise UserError(
+            f"model.base: the scheduler of {name!r} shifts its timesteps by the image's size "
+            "(use_dynamic_shifting), which cannot be trained."
+        )
+    try:
+        return found(config)
+    except (NotImplementedError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"model.base: the scheduler of {name!r} cannot be read: {error}") from error

@@ -1,7 +1,7 @@
 """A base in one `.safetensors` file, as model sites offer them. No network, no config to give.
 
 diffusers' `from_single_file` converts the weights; the configs that it would look for on the hub
-are worked out from the file (`checkpoint_config`) and handed to it.
+are worked out from the file (`single_file_config`) and handed to it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def read_checkpoint(path: Path, as_stored: bool) -> Parts:
     return Parts(
         family=family,
         vae=torch.nn.Module.float(pipeline.vae),
-        unet=pipeline.unet,
+        denoiser=pipeline.unet,
         text_encoders=[getattr(pipeline, name) for name in family.text_encoders],
         tokenizers=[getattr(pipeline, name) for name in family.tokenizers],
         scheduler_config=scheduler_config(kind, schedule),

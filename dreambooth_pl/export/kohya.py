@@ -1,6 +1,6 @@
 """kohya's layout of LoRA files, which ComfyUI, AUTOMATIC1111 and Forge read.
 
-Per layer, named by `lora.names.kohya_name`, there are `.lora_down.weight` [rank, in, ...],
+Per layer, named by `Family.kohya_names`, there are `.lora_down.weight` [rank, in, ...],
 `.lora_up.weight` [out, rank, ...] and the scalar `.alpha`; the update is alpha / rank * up down.
 DoRA adds `.dora_scale` [out, 1, ...]. LoKr and LoHa have the names of LyCORIS. The header says what
 user interfaces show: kohya's `ss_*` and `modelspec.*`, the metadata standard of Stability AI.
@@ -21,15 +21,14 @@ from torch import Tensor
 
 from dreambooth_pl.adapters import ADAPTER_NAME, adapted_layers, adapter_kind
 from dreambooth_pl.adapters.kinds import KINDS, alphas, layer_kind
-from dreambooth_pl.adapters.names import kohya_name
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.export.origin import Origin
 
-_VERSIONS = {  # modelspec.architecture, ss_base_model_version
-    "sd1": ("stable-diffusion-v1", "sd_v1"),
-    "sd2": ("stable-diffusion-v2-512", "sd_v2"),
-    "sd2_v": ("stable-diffusion-v2-768-v", "sd_v2_v"),
-    "sdxl": ("stable-diffusion-xl-v1-base", "sdxl_base_v1-0"),
+_BASE_VERSIONS = {  # modelspec.architecture: ss_base_model_version
+    "stable-diffusion-v1": "sd_v1",
+    "stable-diffusion-v2-512": "sd_v2",
+    "stable-diffusion-v2-768-v": "sd_v2_v",
+    "stable-diffusion-xl-v1-base": "sdxl_base_v1-0",
 }
 
 
@@ -38,7 +37,7 @@ def kohya_weights(base: Base) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     for component, name, layer in adapted_layers(base):
         for part, tensor in _layer(layer).items():
-            key = f"{kohya_name(base, component, name)}.{part}"
+            key = f"{base.rules.kohya_names(component, name, base.denoiser.config)[0]}.{part}"
             weights[key] = tensor.detach().float().cpu().contiguous().clone()
     return weights
 
@@ -48,8 +47,7 @@ def kohya_header(base: Base, weights: dict[str, Tensor], origin: Origin) -> dict
     kind = adapter_kind(base)
     layers = [layer for _, _, layer in adapted_layers(base)]
     config, data, model = origin.config, origin.section("data"), origin.section("model")
-    version = base_version(base)
-    architecture, base_version_name = _VERSIONS[version]
+    version = _BASE_VERSIONS[base.architecture]
     side = data.get("resolution") or base.resolution
     count, tag = origin.photo_count, f"{origin.identifier} {origin.class_noun}".strip()
     plain = kind == "lora"
@@ -62,8 +60,8 @@ def kohya_header(base: Base, weights: dict[str, Tensor], origin: Origin) -> dict
         "ss_network_alpha": _kohya_alpha(layers[0]),
         "ss_network_args": json.dumps(arguments) if arguments else None,
         "ss_network_dropout": origin.section("model.lora").get("dropout"),
-        "ss_base_model_version": base_version_name,
-        "ss_v2": version.startswith("sd2"),
+        "ss_base_model_version": version,
+        "ss_v2": version.startswith("sd_v2"),
         "ss_sd_model_name": base.name,
         "ss_output_name": origin.name,
         "ss_resolution": f"({side}, {side})",
@@ -94,11 +92,11 @@ def kohya_header(base: Base, weights: dict[str, Tensor], origin: Origin) -> dict
     facts |= {"sshs_model_hash": digest, "sshs_legacy_hash": digest[:8]}
     facts |= {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": f"{architecture}/lora",
+        "modelspec.architecture": f"{base.architecture}/lora",
         "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
         "modelspec.title": origin.name,
         "modelspec.resolution": f"{side}x{side}",
-        "modelspec.prediction_type": "v" if base.prediction_type == "v_prediction" else "epsilon",
+        "modelspec.prediction_type": base.objective.prediction,
         "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "modelspec.trigger_phrase": tag or None,
         "modelspec.tags": "dreambooth, lora" if plain else f"dreambooth, {kind}",
@@ -107,23 +105,6 @@ def kohya_header(base: Base, weights: dict[str, Tensor], origin: Origin) -> dict
         "dreambooth_pl.base": base.name,
     }
     return {"format": "pt", **{k: str(v) for k, v in facts.items() if v is not None}}
-
-
-def base_version(base: Base) -> str:
-    """Return `sd1`, `sd2`, `sd2_v` or `sdxl`: what tells the bases of kohya's tools apart.
-
-    Version 2 is known by OpenCLIP's text encoder, which is activated by GELU itself.
-    """
-    if len(base.text_encoders) > 1:
-        return "sdxl"
-    if base.text_encoders[0].config.hidden_act == "quick_gelu":
-        return "sd1"
-    return "sd2_v" if base.prediction_type == "v_prediction" else "sd2"
-
-
-def architecture(base: Base) -> str:
-    """Return modelspec's name of the base's architecture."""
-    return _VERSIONS[base_version(base)][0]
 
 
 def _layer(layer: BaseTunerLayer) -> dict[str, Tensor]:

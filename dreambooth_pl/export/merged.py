@@ -8,29 +8,28 @@ from pathlib import Path
 
 import diffusers
 import torch
-from diffusers import DDPMScheduler
 from safetensors.torch import save_file
 
 from dreambooth_pl.adapters import adapted_layers, adapter_scale
 from dreambooth_pl.bases.base import Base
-from dreambooth_pl.export.kohya import architecture
+from dreambooth_pl.bases.families import is_text_encoder
 from dreambooth_pl.export.origin import Origin
 from dreambooth_pl.export.original_layout import original_weights
 
 
 @contextmanager
-def merged(base: Base, unet_scale: float, text_encoder_scale: float) -> Iterator[Base]:
+def merged(base: Base, denoiser_scale: float, text_encoder_scale: float) -> Iterator[Base]:
     """Let the base's own weights be those it draws with at the given scales.
 
     Its adapters are gone afterwards, and with them how it was: load it again to go on.
     """
-    with adapter_scale(base, unet_scale, text_encoder_scale), torch.no_grad():
+    with adapter_scale(base, denoiser_scale, text_encoder_scale), torch.no_grad():
         layers = list(adapted_layers(base))
         for component, _, layer in layers:
-            if (unet_scale if component == "unet" else text_encoder_scale) != 0:
+            if (text_encoder_scale if is_text_encoder(component) else denoiser_scale) != 0:
                 layer.merge(safe_merge=True)
         if layers:
-            base.pipeline(DDPMScheduler()).unload_lora_weights()
+            base.pipeline().unload_lora_weights()
         yield base
 
 
@@ -46,11 +45,11 @@ def write_single_file(base: Base, path: Path, origin: Origin) -> None:
     weights = original_weights(base)
     facts = {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": architecture(base),
+        "modelspec.architecture": base.architecture,
         "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
         "modelspec.title": origin.name,
         "modelspec.resolution": f"{base.resolution}x{base.resolution}",
-        "modelspec.prediction_type": "v" if base.prediction_type == "v_prediction" else "epsilon",
+        "modelspec.prediction_type": base.objective.prediction,
         "modelspec.trigger_phrase": f"{origin.identifier} {origin.class_noun}".strip(),
         "modelspec.license": origin.licence or "",
     }

@@ -13,17 +13,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from dreambooth_pl.adapters.names import TEXT_MODEL, with_text_model
 from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.clip_names import TEXT_MODEL, with_text_model
 from dreambooth_pl.bases.ldm_names import UNetNames
-from dreambooth_pl.export.kohya import base_version
 
 _UNET = "model.diffusion_model."
 _VAE = "first_stage_model."
-_TEXT = {  # version: prefix and writer's name of each text encoder
-    "sd1": {"text_encoder": ("cond_stage_model.transformer.", "clip")},
-    "sd2": {"text_encoder": ("cond_stage_model.model.", "open_clip")},
-    "sdxl": {
+_TEXT = {  # start of the architecture: prefix and writer's name of each text encoder
+    "stable-diffusion-v1": {"text_encoder": ("cond_stage_model.transformer.", "clip")},
+    "stable-diffusion-v2": {"text_encoder": ("cond_stage_model.model.", "open_clip")},
+    "stable-diffusion-xl": {
         "text_encoder": ("conditioner.embedders.0.transformer.", "clip"),
         "text_encoder_2": ("conditioner.embedders.1.model.", "open_clip"),
     },
@@ -52,16 +51,16 @@ _OPEN_CLIP_LAYER = {
 
 def original_weights(base: Base) -> dict[str, Tensor]:
     """Return all weights of a base without adapters under the original names, on the CPU."""
-    unet_name = UNetNames(base.unet.config)
-    weights = {_UNET + unet_name(key): value for key, value in _state(base.unet).items()}
+    unet_name = UNetNames(base.denoiser.config)
+    weights = {_UNET + unet_name(key): value for key, value in _state(base.denoiser).items()}
     levels = len(base.vae.config.block_out_channels)
     for key, value in _state(base.vae).items():
         name = vae_name(key, levels)
         if ".attn_1." in name and name.endswith(".weight") and value.ndim == 2:
             value = value[:, :, None, None]  # there, attention is made of 1 x 1 convolutions
         weights[_VAE + name] = value
-    version = base_version(base)
-    for component, (prefix, style) in _TEXT[version.removesuffix("_v")].items():
+    (text_encoders,) = (own for start, own in _TEXT.items() if base.architecture.startswith(start))
+    for component, (prefix, style) in text_encoders.items():
         state = _state(base.modules[component])
         own = _WRITERS[style](state)
         weights |= {prefix + key: value for key, value in own.items()}

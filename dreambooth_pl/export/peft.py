@@ -9,8 +9,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dreambooth_pl.adapters import ADAPTER_NAME, adapter_parameters
-from dreambooth_pl.adapters.names import TEXT_MODEL, with_text_model
 from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.clip_names import TEXT_MODEL, with_text_model
+from dreambooth_pl.bases.families import is_text_encoder
 
 _PREFIX = "base_model.model."  # of a network inside a PeftModel
 
@@ -33,7 +34,7 @@ def write_peft(base: Base, folder: Path) -> None:
         weights: dict[str, Tensor] = {}
         for name, tensor in get_peft_model_state_dict(module, adapter_name=ADAPTER_NAME).items():
             names = {name}
-            if component != "unet":
+            if is_text_encoder(component):
                 names = {with_text_model(name), with_text_model(name).removeprefix(TEXT_MODEL)}
             for own in names:
                 weights[f"{_PREFIX}{own}"] = tensor.detach().float().cpu().contiguous().clone()

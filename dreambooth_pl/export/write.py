@@ -33,7 +33,7 @@ class ExportOptions:
     """What is written.
 
     Attributes:
-        form: one of `lora.EXPORT_FORMATS`.
+        form: one of `adapters.EXPORT_FORMATS`.
         single_file: a merged model as one checkpoint file in place of a diffusers folder.
         half: a merged model's weights in float16.
         unet_scale, text_encoder_scale: at which a merged model is merged.
@@ -46,12 +46,19 @@ class ExportOptions:
     text_encoder_scale: float = 1.0
 
 
-def check_format(kind: str | None, form: str) -> None:
-    """Raise UserError if adapters of this kind cannot be written in this format."""
-    possible = export_formats(kind)
-    if form not in possible:
+def check_format(base: Base, options: ExportOptions) -> None:
+    """Raise UserError if the base's adapters cannot be written in this format."""
+    kind, rules = adapter_kind(base), base.rules
+    possible = export_formats(kind, rules)
+    if options.form not in possible:
         raise UserError(
-            f"--format {form}: adapters of kind {kind} can be exported as {' or '.join(possible)}."
+            f"--format {options.form}: adapters of kind {kind} on {rules.title} can be exported as "
+            f"{' or '.join(possible)}."
+        )
+    if options.single_file and not rules.has_original_layout:
+        raise UserError(
+            f"--single-file: {rules.title} cannot be written as one file; leave the option out for "
+            "a diffusers folder."
         )
 
 
@@ -76,7 +83,7 @@ def write_export(
         UserError: `out` is there already, or cannot be written; the format is not for these
             adapters.
     """
-    check_format(adapter_kind(base), options.form)
+    check_format(base, options)
     with _new_folder(out) as folder:
         names = _write(base, settings, folder, origin, options)
         usage, note = _usage(base, origin, options)
@@ -127,7 +134,7 @@ def _new_folder(out: Path) -> Iterator[Path]:
 
 def _usage(base: Base, origin: Origin, options: ExportOptions) -> tuple[str, str]:
     """Return how to load the export, and what else to know."""
-    pipeline = base.pipeline_class
+    pipeline = base.rules.pipeline_class
     load = f'pipeline = {pipeline}.from_pretrained("{origin.base}")'
     start = f"```python\nfrom diffusers import {pipeline}\n\n"
     if options.form == "diffusers":
@@ -142,7 +149,8 @@ def _usage(base: Base, origin: Origin, options: ExportOptions) -> tuple[str, str
     if options.form == "peft":
         text = (
             f"```python\nfrom diffusers import {pipeline}\nfrom peft import PeftModel\n\n{load}\n"
-            'PeftModel.from_pretrained(pipeline.unet, "unet")  # adapts it in place\n```'
+            f'PeftModel.from_pretrained(pipeline.{base.rules.denoiser}, "{base.rules.denoiser}")  '
+            "# adapts it in place\n```"
         )
         return text, "Each folder holds the adapter of the network that it is called after."
     note = (

@@ -160,7 +160,7 @@ def cache_file(base: Base, settings: SamplingSettings) -> Path:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "base": base.fingerprint,
-        "dtype": str(base.unet.dtype),
+        "dtype": str(base.dtype),
         "resolution": settings.resolution or base.resolution,
         "steps": settings.num_inference_steps,
         "guidance": settings.guidance_scale > 1,

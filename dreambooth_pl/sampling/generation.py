@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import diffusers
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -33,21 +32,6 @@ from dreambooth_pl.sampling.settings import SamplingSettings
 
 Progress = Callable[[int, int], None]
 """Called with the number of images done and the number asked for."""
-
-# diffusers' class, and what it takes beyond the base's own schedule.
-_SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "dpm++": ("DPMSolverMultistepScheduler", {}),
-    "dpm++_karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-    "ddim": ("DDIMScheduler", {}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
-    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
-    "ddpm": ("DDPMScheduler", {}),
-}
-# The pipeline insists on these two, with a long warning where the base's schedule lacks them:
-# latents are not bounded by 1, so that clipping them is wrong.
-_PIPELINE_CONFIG = {"steps_offset": 1, "clip_sample": False}
 
 
 def generate(
@@ -77,10 +61,10 @@ def generate(
             the base cannot draw.
     """
     assert settings.batch_size != "auto", "the batch size is settled before drawing"
-    if settings.resolution is not None and settings.resolution % base.vae_scale_factor:
+    if settings.resolution is not None and settings.resolution % base.pixel_multiple:
         raise UserError(
             f"sampling.resolution: {settings.resolution} px is not a multiple of "
-            f"{base.vae_scale_factor}, the pixels per latent cell of {base.name!r}."
+            f"{base.pixel_multiple}, as {base.name!r} needs it."
         )
     return _batches(base, list(requests), settings, progress)
 
@@ -106,7 +90,7 @@ def _draw(
     encoded: dict[str | None, Conditioning],
 ) -> list[Image.Image]:
     """Draw one batch; `encoded` is what batches have encoded, by prompt; None: the negative one."""
-    pipeline = base.pipeline(make_scheduler(base, settings))
+    pipeline = base.pipeline(base.objective.sampler(settings.scheduler))
     filled = requests + requests[-1:] * (settings.batch_size - len(requests))
     if None not in encoded:
         encoded[None] = base.encode_negative(settings.negative_prompt, base.device)
@@ -125,7 +109,7 @@ def _draw(
             guidance_scale=settings.guidance_scale,
             width=side,
             height=side,
-            output_type="latent",  # the VAE is float32, whatever the UNet's latents are
+            output_type="latent",  # the VAE is float32, whatever the denoiser's latents are
         ).images
     decoded = base.decode_latents(latents)[: len(requests)]
     processor = pipeline.image_processor
@@ -133,13 +117,6 @@ def _draw(
     for request, raw, image in zip(requests, decoded, images, strict=True):
         _check_image(request, raw, image)
     return processor.numpy_to_pil(processor.pt_to_numpy(images))
-
-
-def make_scheduler(base: Base, settings: SamplingSettings) -> Any:
-    """Return the diffusers scheduler of `settings` on the base's own noise schedule."""
-    name, options = _SCHEDULERS[settings.scheduler]
-    config = {**base.scheduler_config, **_PIPELINE_CONFIG, **options}
-    return getattr(diffusers, name).from_config(config)
 
 
 def _check_image(request: ImageRequest, raw: Tensor, image: Tensor) -> None:
@@ -176,15 +153,15 @@ def _drawing(base: Base, settings: SamplingSettings) -> Iterator[None]:
 
 @contextmanager
 def _denoising_in(base: Base, dtype: str | None) -> Iterator[None]:
-    """Let the UNet compute in `dtype`, and guidance and sampler in float32 all the same."""
+    """Let the denoiser compute in `dtype`, and guidance and sampler in float32 all the same."""
     if dtype is None:
         yield
         return
 
-    def widen(unet: nn.Module, inputs: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def widen(denoiser: nn.Module, inputs: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(output.float() for output in outputs)  # guidance multiplies rounding errors
 
-    hook = base.unet.register_forward_hook(widen)
+    hook = base.denoiser.register_forward_hook(widen)
     try:
         with torch.autocast(base.device.type, getattr(torch, dtype)):
             yield

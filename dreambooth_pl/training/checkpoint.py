@@ -11,6 +11,7 @@ from dreambooth_pl.adapters import adapter_state_dict
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.dotted_keys import flatten
+from dreambooth_pl.training.settings import ModelSettings
 
 CONFIG_KEY = "dreambooth_pl_config"  # where the run's whole configuration is, in plain types
 SWITCH = "model.allow_changed_settings"
@@ -43,22 +44,7 @@ def check_same_config(checkpoint: dict[str, Any], config: dict[str, Any]) -> Non
 
     More steps, other probes or another logger are no difference; model, data, seed and batch are.
     """
-    before, now = flatten(checkpoint[CONFIG_KEY]), flatten(config)
-    keys = [
-        key
-        for key in sorted(before.keys() | now.keys())
-        if any(key == part or key.startswith(f"{part}.") for part in COMPARED) and key not in FREE
-    ]
-    changed = [
-        f"{key} is {now.get(key)!r}, was {before.get(key)!r}"
-        for key in keys
-        if now.get(key) != before.get(key)
-    ]
-    if changed:
-        raise UserError(
-            f"The config differs from the checkpoint's: {'; '.join(changed)}. Set these back, or "
-            f"pass --{SWITCH}=true to go on with the new values."
-        )
+    _check_same(_shaping(checkpoint[CONFIG_KEY]), _shaping(config))
 
 
 def write_contract(checkpoint: dict[str, Any], base: Base, settings: dict[str, Any]) -> None:
@@ -73,6 +59,8 @@ def check_contract(
 ) -> None:
     """Check that a checkpoint can be continued with this base and these settings.
 
+    A setting that the checkpoint does not know had its default.
+
     Raises:
         UserError: naming what differs and what to do.
     """
@@ -85,22 +73,36 @@ def check_contract(
             f"{written['fingerprint']}), model.base is {base.name!r} (fingerprint "
             f"{base.fingerprint}). Set model.base to the checkpoint's base."
         )
-    older = {"frozen_dtype": "float32", "noise_offset": 0.0}  # what was so before it was said
-    before = older | checkpoint["settings"]
-    differing = [
-        f"model.{name} is {value!r}, was {before.get(name)!r}"
-        for name, value in settings.items()
-        if before.get(name) != value
-    ]
-    if differing and not allow_changed_settings:
-        raise UserError(
-            f"the checkpoint was trained with other settings: {'; '.join(differing)}. Set them "
-            "back, or pass --model.allow_changed_settings=true to go on with the new ones."
-        )
+    if not allow_changed_settings:
+        before = ModelSettings().contract() | checkpoint["settings"]
+        _check_same(*({f"model.{k}": v for k, v in own.items()} for own in (before, settings)))
     mine, theirs = adapter_state_dict(base), checkpoint["state_dict"]
     shapes = {name: tensor.shape for name, tensor in mine.items()}
     if shapes != {name: tensor.shape for name, tensor in theirs.items()}:
         raise UserError(
             f"the checkpoint's {len(theirs)} adapter weights do not fit the {len(mine)} of "
             "this run; model.lora and model.train_text_encoder must be those of its run."
+        )
+
+
+def _shaping(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a config that shape the training, by dotted key."""
+    return {
+        key: value
+        for key, value in flatten(config).items()
+        if key not in FREE and any(f"{key}.".startswith(f"{part}.") for part in COMPARED)
+    }
+
+
+def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise UserError that names the settings, by dotted key, which are not what they were."""
+    changed = [
+        f"{key} is {now.get(key)!r}, was {before.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if now.get(key) != before.get(key)
+    ]
+    if changed:
+        raise UserError(
+            f"The config differs from the checkpoint's: {'; '.join(changed)}. Set these back, or "
+            f"pass --{SWITCH}=true to go on with the new values."
         )

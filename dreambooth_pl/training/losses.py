@@ -34,58 +34,18 @@ def per_sample_mse(prediction: Tensor, target: Tensor, mask: Tensor | None = Non
     return (errors.flatten(1) * weights).sum(1) / weights.sum(1)
 
 
-def min_snr_weights(snr: Tensor, gamma: float, prediction_type: str) -> Tensor:
-    """Return the min-SNR-gamma weight of each sample, [B] -> [B] (arXiv 2303.09556, section 3.4).
-
-    `epsilon`: min(snr, gamma) / snr. `v_prediction`: min(snr, gamma) / (snr + 1), because an error
-    in v is snr + 1 times the error in x_0, where one in epsilon is snr times it. Where the ratio
-    is 0, the epsilon weight is its limit, 1.
-
-    >>> import torch
-    >>> min_snr_weights(torch.tensor([1.0, 20.0]), 5.0, "epsilon")
-    tensor([1.0000, 0.2500])
-    """
-    if prediction_type == "epsilon":
-        return (gamma / snr).clamp(max=1.0)
-    assert prediction_type == "v_prediction", f"unknown prediction type {prediction_type!r}"
-    return snr.clamp(max=gamma) / (snr + 1)
-
-
-def dreambooth_loss(
-    prediction: Tensor,
-    target: Tensor,
-    num_instance: int,
-    prior_loss_weight: float = 1.0,
-    weights: Tensor | None = None,
-    mask: Tensor | None = None,
+def combine_losses(
+    losses: Tensor, num_instance: int, prior_loss_weight: float = 1.0
 ) -> DreamBoothLoss:
     """Return the instance loss plus the weighted prior-preservation loss (arXiv 2208.12242, eq. 2).
 
     Args:
-        prediction: the network's output, [N, ...]: the instance samples first, then any class
-            samples.
-        target: what it should have been, same shape.
+        losses: of each sample, [N]: the instance samples first, then any class samples.
         num_instance: how many of the N samples are instance samples.
         prior_loss_weight: lambda of eq. 2.
-        weights: per-sample weights [N] such as `min_snr_weights`, applied to all N samples before
-            they are split.
-        mask: what counts within each sample, see `per_sample_mse`.
     """
-    losses = per_sample_mse(prediction, target, mask)
-    return combine_losses(losses, num_instance, prior_loss_weight, weights)
-
-
-def combine_losses(
-    losses: Tensor,
-    num_instance: int,
-    prior_loss_weight: float = 1.0,
-    weights: Tensor | None = None,
-) -> DreamBoothLoss:
-    """Return `dreambooth_loss` from the losses of each sample, [N]."""
-    assert 0 < num_instance <= len(losses), "a batch needs instance samples"
-    if weights is not None:
-        assert weights.shape == losses.shape, f"{weights.shape} weights for {losses.shape} losses"
-        losses = losses * weights
+    if not 0 < num_instance <= len(losses):
+        raise ValueError(f"{num_instance} instance samples in a batch of {len(losses)}")
     instance = losses[:num_instance].mean()
     if num_instance == len(losses):
         return DreamBoothLoss(total=instance, instance=instance, prior=None)

@@ -1,8 +1,9 @@
-"""DreamBooth as a LightningModule: steps, optimiser groups, checkpoint contract."""
+"""DreamBooth as a LightningModule: the training step, optimiser groups, what a checkpoint holds."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,130 +11,73 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from dreambooth_pl.adapters import (
-    AdapterKind,
-    AdapterSettings,
-    add_adapters,
-    assert_trainable_set,
-    trainable_parameters,
-)
-from dreambooth_pl.bases.base import FrozenDtype, load_base
+from dreambooth_pl.adapters import add_adapters, assert_trainable_set, trainable_parameters
+from dreambooth_pl.bases.base import load_base
 from dreambooth_pl.bases.conditioning import Conditioning
-from dreambooth_pl.bases.objectives import add_noise, snr, training_target
+from dreambooth_pl.bases.families import is_text_encoder
 from dreambooth_pl.randomness import generator, keyed_global_random_state, stable_hash
 from dreambooth_pl.training.checkpoint import check_contract, write_contract
-from dreambooth_pl.training.losses import (
-    DreamBoothLoss,
-    combine_losses,
-    min_snr_weights,
-    per_sample_mse,
-)
-from dreambooth_pl.training.optimizers import OptimizerFactory, describe_optimizer, make_optimizer
-from dreambooth_pl.training.view_cache import Stacked, ViewCache, rows_by_shape, stack
+from dreambooth_pl.training.losses import DreamBoothLoss, combine_losses, per_sample_mse
+from dreambooth_pl.training.optimizers import make_optimizer
+from dreambooth_pl.training.settings import ModelSettings
+from dreambooth_pl.training.view_cache import ViewCache
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Training samples whose latents have one size; the denoiser sees them in one call."""
+
+    rows: list[int]
+    """Their positions in the batch: instance samples come first there, then class samples."""
+    latents: Tensor
+    """x_0, [n, C, h, w]."""
+    noise: Tensor
+    """[n, C, h, w]."""
+    timesteps: Tensor
+    """[n], as the objective samples them."""
+    conditioning: Conditioning
+    """n rows."""
+    mask: Tensor | None
+    """Weight of each latent cell in the loss, [n, 1, h, w]; None for 1 everywhere."""
 
 
 class DreamBooth(LightningModule):
     """Fine-tunes adapters on a frozen base, or the base itself, with the loss of arXiv 2208.12242.
 
     Args:
-        base: the model to start from (Stable Diffusion 1.x, 2.x or XL, recognised by itself): a
-            diffusers pipeline folder, its hub id, or one .safetensors checkpoint file.
-        lora: size and place of the adapters.
-        train_text_encoder: also adapt the text encoder, not only the UNet.
-        prior_loss_weight: weight of the prior-preservation loss on class images; 0 turns it off.
-        learning_rate: step size for the UNet's adapters.
-        text_encoder_learning_rate: step size for the text encoders' adapters.
-        weight_decay: AdamW's decoupled weight decay on all adapters.
-        adam_betas: AdamW's decay rates of the gradient's first and second moment.
-        min_snr_gamma: weight the loss of each timestep by min-SNR with this gamma (5 is usual);
-            null weights all timesteps alike.
-        noise_offset: shift each channel of a sample's noise, all over, by this many standard
-            deviations times a random number (0.05 to 0.1 is usual): what colour the subject has is
-            then learnt with its words and not read off the noise. 0 keeps the published noise.
-        seed: keys adapters' start, noise and timesteps; follows seed_everything.
-        revision: branch, tag or commit of a base on the hub.
-        variant: suffix of the base's weight files, such as fp16, where they have one.
-        frozen_dtype: what the frozen weights of UNet and text encoders are held in; half precision
-            halves their memory. Adapters, optimiser and VAE are float32 whatever it is. Goes well
-            with trainer.precision bf16-mixed (bfloat16) or 16-mixed (float16); images are drawn
-            with the same weights.
-        gradient_checkpointing: compute activations again in the backward pass instead of keeping
-            them: a third slower, and much less memory. Results are the same.
-        optimizer: another optimiser than AdamW, as class_path and init_args, such as
-            bitsandbytes.optim.AdamW8bit or prodigyopt.Prodigy; weight_decay and adam_betas are then
-            its own init_args, the two learning rates hold.
-        adapter: lora (with lora.use_dora: DoRA); lokr, loha or oft; or full, to train the UNet
-            itself (and the text encoders) as the paper does. What trains is float32 and is what
-            checkpoints hold. lora.dropout and lora's sizes and places are not for full.
-        allow_changed_settings: go on from a checkpoint although settings of the model differ from
-            those it was trained with; those of the config then hold.
+        settings: the fields of `ModelSettings`.
     """
 
-    def __init__(
-        self,
-        base: str = "data/miniature",
-        lora: AdapterSettings = AdapterSettings(),  # noqa: B008 (frozen)
-        train_text_encoder: bool = False,
-        prior_loss_weight: float = 1.0,
-        learning_rate: float = 3e-4,
-        text_encoder_learning_rate: float = 1e-4,
-        weight_decay: float = 1e-2,
-        adam_betas: tuple[float, float] = (0.9, 0.999),
-        min_snr_gamma: float | None = None,
-        noise_offset: float = 0.0,
-        seed: int = 42,
-        revision: str | None = None,
-        variant: str | None = None,
-        allow_changed_settings: bool = False,
-        frozen_dtype: FrozenDtype = "float32",
-        gradient_checkpointing: bool = False,
-        optimizer: OptimizerFactory | None = None,
-        adapter: AdapterKind = "lora",
-    ) -> None:
+    def __init__(self, **settings: Any) -> None:
         super().__init__()
-        self.lora = lora
-        self.adapter = adapter
-        self.train_text_encoder = train_text_encoder
-        self.prior_loss_weight = prior_loss_weight
-        self.learning_rates = {"unet": learning_rate, "text_encoder": text_encoder_learning_rate}
-        self.weight_decay = weight_decay
-        self.adam_betas = adam_betas
-        self.min_snr_gamma = min_snr_gamma
-        self.noise_offset = noise_offset
-        self.seed = seed
-        self.allow_changed_settings = allow_changed_settings
-        self.revision = revision
-        self.variant = variant
-        self.frozen_dtype = frozen_dtype
-        self.optimizer = optimizer
-        self._optimizer_settings = describe_optimizer(optimizer)  # also: an early error
-
-        self.base_model = load_base(base, revision, variant, frozen_dtype)
-        if gradient_checkpointing:
+        self.settings = ModelSettings(**settings)
+        self._contract = self.settings.contract()  # also: an early error of the optimizer
+        own = self.settings
+        self.base_model = load_base(own.base, own.revision, own.variant, own.frozen_dtype)
+        if own.gradient_checkpointing:
             self.base_model.enable_gradient_checkpointing()
-        add_adapters(self.base_model, lora, train_text_encoder, seed, adapter)
+        add_adapters(self.base_model, own.lora, own.train_text_encoder, own.seed, own.adapter)
         for name, component in self.base_model.modules.items():
             self.add_module(name, component)  # registered only so that Lightning moves them
         self.strict_loading = False  # checkpoints hold adapters alone; on_load_checkpoint is strict
         self.views: ViewCache | None = None
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        """Nothing is left to do per batch: callbacks draw and score when a test starts."""
+        """Nothing is left to do per batch: callbacks generate and score when a test starts."""
 
     # ---------------------------------------------------------------- training
 
     def on_fit_start(self) -> None:
         """Check what trains and encode photos and prompts once (after the callbacks' turn)."""
-        count = assert_trainable_set(
-            self.base_model, self.lora, self.train_text_encoder, self.adapter
-        )
-        rank_zero_info(f"training {count:,} parameters ({self.adapter})")
+        own = self.settings
+        count = assert_trainable_set(self.base_model, own.lora, own.train_text_encoder, own.adapter)
+        rank_zero_info(f"training {count:,} parameters ({own.adapter})")
         for name in trainable_parameters(self.base_model):
             getattr(self, name).train()  # dropout of adapters; the rest stays in eval mode
         data = self.trainer.datamodule
         drops_prompts = getattr(data, "caption_dropout", 0.0) > 0
         self.views = ViewCache(self.base_model, data.views, data.resolution, drops_prompts)
-        if not self.train_text_encoder:
+        if not own.train_text_encoder:
             self.views.encode_prompts()
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
@@ -147,101 +91,86 @@ class DreamBooth(LightningModule):
             batch: `instance_view` [B], `sample_index` [B] and, with prior preservation,
                 `class_view` [B]; with caption dropout `caption_dropped` [B]; all int64.
         """
-        latents, noise, timesteps, conditioning = self.draw(batch)
-        masks = self.views.loss_weights(_views(batch))
-        losses = self._sample_losses(
-            latents, noise, timesteps, conditioning, masks, batch["sample_index"]
-        )
-        weights = None
-        if self.min_snr_gamma is not None:
-            ratio = snr(timesteps, self.base_model.alphas_cumprod)
-            kind = self.base_model.prediction_type
-            weights = min_snr_weights(ratio, self.min_snr_gamma, kind).to(losses.device)
-        loss = combine_losses(losses, len(batch["instance_view"]), self.prior_loss_weight, weights)
+        objective, gamma = self.base_model.objective, self.settings.min_snr_gamma
+        groups = self.sample(batch)
+        losses = []
+        for x in groups:
+            noisy = objective.add_noise(x.latents, x.noise, x.timesteps)
+            prediction = self.predict(noisy, x.timesteps, x.conditioning, batch["sample_index"])
+            target = objective.target(x.latents, x.noise, x.timesteps)
+            loss = per_sample_mse(prediction, target, x.mask)
+            if gamma is not None:
+                loss = loss * objective.min_snr_weight(x.timesteps, gamma).to(loss.device)
+            losses.append(loss)
+        count = len(batch["instance_view"])
+        per_sample = _in_batch_order(losses, groups)
+        loss = combine_losses(per_sample, count, self.settings.prior_loss_weight)
         self._log_loss(loss)
         return loss.total
 
-    def _sample_losses(
-        self,
-        latents: Stacked,
-        noise: Stacked,
-        timesteps: Tensor,
-        conditioning: Conditioning,
-        masks: Stacked | None,
-        sample_index: Tensor,
-    ) -> Tensor:
-        """Return the loss of each sample, [N]. Samples of one size go through the UNet together."""
-        if not isinstance(latents, Tensor):
-            groups = rows_by_shape(latents)
-            losses = [
-                self._sample_losses(
-                    torch.stack([latents[row] for row in rows]),
-                    torch.stack([noise[row] for row in rows]),
-                    timesteps[rows],
-                    conditioning.select(rows),
-                    None if masks is None else torch.stack([masks[row] for row in rows]),
-                    sample_index,
-                )
-                for rows in groups
-            ]
-            return torch.cat(losses)[torch.cat(groups).argsort()]
-        alphas = self.base_model.alphas_cumprod
-        noisy = add_noise(latents, noise, timesteps, alphas)
-        prediction = self.predict(noisy, timesteps, conditioning, sample_index)
-        kind = self.base_model.prediction_type
-        target = training_target(kind, latents, noise, timesteps, alphas)
-        return per_sample_mse(prediction, target, masks)
+    def sample(self, batch: dict[str, Tensor]) -> list[Samples]:
+        """Return the samples of a batch, those of one latent size together.
 
-    def draw(self, batch: dict[str, Tensor]) -> tuple[Stacked, Stacked, Tensor, Conditioning]:
-        """Return latents, noise [N, C, h, w], timesteps [N] and conditioning of a batch.
-
-        Where views differ in size, latents and noise are lists of N tensors [C, h, w]. Instance
-        samples come first, then class samples. All draws of a sample depend on the seed and its
-        sample index alone.
+        All that is random about a sample depends on the seed, its sample index, and on whether it
+        is an instance or a class sample.
         """
-        assert self.views is not None, "photos are encoded when fit starts"
+        if self.views is None:
+            raise RuntimeError("photos are encoded when fit starts")
         indices = batch["sample_index"].tolist()
         keys = [("instance", index) for index in indices]
-        dropped = batch.get("caption_dropped")
+        views, dropped = batch["instance_view"], batch.get("caption_dropped")
         if batch.get("class_view") is not None:
             keys += [("class", index) for index in indices]
+            views = torch.cat([views, batch["class_view"]])
             if dropped is not None:  # class images keep their prompt
                 dropped = torch.cat([dropped, torch.zeros_like(dropped)])
-
-        views = _views(batch)
-        draws = []
-        for (kind, index), shape in zip(keys, self.views.latent_shapes(views), strict=True):
-            rng = generator(self.seed, "sample", kind, index)
-            timestep = torch.randint(len(self.base_model.alphas_cumprod), (1,), generator=rng)
-            normal = torch.randn((2, *shape), generator=rng)
-            if self.noise_offset:
-                normal[0] += self.noise_offset * torch.randn((shape[0], 1, 1), generator=rng)
-            draws.append((timestep, normal.to(self.device)))
-        timesteps = torch.cat([timestep for timestep, _ in draws])
-        noise = stack([normal[0] for _, normal in draws])
-        latents = self.views.latents(views, stack([normal[1] for _, normal in draws]))
         with self._keyed_dropout("text_encoder", indices):
             conditioning = self.views.conditioning(views, dropped)
-        return latents, noise, timesteps, conditioning
+        return [
+            self._samples(rows, [keys[row] for row in rows], views[rows], conditioning.select(rows))
+            for rows in self.views.rows_by_size(views)
+        ]
+
+    def _samples(
+        self,
+        rows: list[int],
+        keys: list[tuple[str, int]],
+        views: Tensor,
+        conditioning: Conditioning,
+    ) -> Samples:
+        """Sample timesteps and noise of views of one size; see `Samples`."""
+        shape = self.views.latent_shape(views[0])
+        timesteps, normals = [], []
+        for kind, index in keys:
+            rng = generator(self.settings.seed, "sample", kind, index)
+            timesteps.append(self.base_model.objective.sample_timesteps(rng))
+            normal = torch.randn((2, *shape), generator=rng)  # noise, and the posterior's
+            if self.settings.noise_offset:
+                shift = torch.randn((shape[0], 1, 1), generator=rng)
+                normal[0] += self.settings.noise_offset * shift
+            normals.append(normal)
+        noise, posterior = torch.stack(normals, dim=1).to(self.device)  # drawn on the CPU: exact
+        return Samples(
+            rows,
+            self.views.latents(views, posterior),
+            noise,
+            torch.cat(timesteps),
+            conditioning,
+            self.views.loss_weights(views),
+        )
 
     def predict(
         self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, sample_index: Tensor
     ) -> Tensor:
-        """Return the UNet's prediction [N, C, h, w] for all samples in one call."""
-        dtype = self.base_model.dtype
-        with self._keyed_dropout("unet", sample_index.tolist()):
-            return self.unet(
-                noisy.to(dtype),
-                timesteps.to(self.device),
-                encoder_hidden_states=conditioning.hidden_states.to(dtype),
-                added_cond_kwargs=conditioning.added or None,
-            ).sample
+        """Return the denoiser's prediction [n, C, h, w]; the batch's samples key the dropout."""
+        with self._keyed_dropout(self.base_model.rules.denoiser, sample_index.tolist()):
+            return self.base_model.predict(noisy, timesteps, conditioning)
 
     def _keyed_dropout(self, component: str, indices: list[int]) -> AbstractContextManager[None]:
-        """Key the adapters' dropout, the one thing that draws from the global random state."""
-        if self.lora.dropout == 0:
+        """Key the adapters' dropout, the one thing that takes from the global random state."""
+        if self.settings.lora.dropout == 0:
             return nullcontext()
-        key = stable_hash(self.seed, "dropout", component, *indices)
+        key = stable_hash(self.settings.seed, "dropout", component, *indices)
         return keyed_global_random_state(key, self.device)
 
     def _log_loss(self, loss: DreamBoothLoss) -> None:
@@ -258,11 +187,13 @@ class DreamBooth(LightningModule):
             {"name": name, "params": list(parameters.values()), "lr": self._learning_rate(name)}
             for name, parameters in trainable_parameters(self.base_model).items()
         ]
-        adamw = {"betas": self.adam_betas, "weight_decay": self.weight_decay}
-        return make_optimizer(self.optimizer, groups, **adamw)
+        adamw = {"betas": self.settings.adam_betas, "weight_decay": self.settings.weight_decay}
+        return make_optimizer(self.settings.optimizer, groups, **adamw)
 
     def _learning_rate(self, component: str) -> float:
-        return self.learning_rates["unet" if component == "unet" else "text_encoder"]
+        if is_text_encoder(component):
+            return self.settings.text_encoder_learning_rate
+        return self.settings.learning_rate
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log learning rates and, before any clipping, the norm of each component's gradient."""
@@ -275,34 +206,19 @@ class DreamBooth(LightningModule):
                 {f"train/lr_{group['name']}": group["lr"], f"train/grad_norm_{group['name']}": norm}
             )
 
-    # -------------------------------------------------------------- checkpoint
+    def on_train_start(self) -> None:
+        """Let the config's learning rates hold, not those that a checkpoint's optimiser brings."""
+        own = self.settings
+        for group in self.optimizers().param_groups:
+            group["lr"] = self._learning_rate(group["name"])
+            if own.optimizer is None:  # what others keep here may be state
+                group["weight_decay"], group["betas"] = own.weight_decay, own.adam_betas
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What a checkpoint must agree with to be continued."""
-        return {
-            "adapter": self.adapter,
-            "lora.rank": self.lora.rank,
-            "lora.alpha": self.lora.alpha,
-            "lora.dropout": self.lora.dropout,
-            "lora.use_rslora": self.lora.use_rslora,
-            "lora.use_dora": self.lora.use_dora,
-            "train_text_encoder": self.train_text_encoder,
-            "prior_loss_weight": self.prior_loss_weight,
-            "learning_rate": self.learning_rates["unet"],
-            "text_encoder_learning_rate": self.learning_rates["text_encoder"],
-            "weight_decay": self.weight_decay,
-            "adam_betas": list(self.adam_betas),
-            "min_snr_gamma": self.min_snr_gamma,
-            "noise_offset": self.noise_offset,
-            "frozen_dtype": self.frozen_dtype,
-            "optimizer": self._optimizer_settings,
-            "seed": self.seed,
-        }
+    # -------------------------------------------------------------- checkpoint
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is trained, the settings and the fingerprint of the base they belong to."""
-        write_contract(checkpoint, self.base_model, self.settings)
+        write_contract(checkpoint, self.base_model, self._contract)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another base, other adapters or, unless allowed, other settings.
@@ -310,18 +226,13 @@ class DreamBooth(LightningModule):
         Raises:
             UserError: naming what differs and what to do.
         """
-        check_contract(checkpoint, self.base_model, self.settings, self.allow_changed_settings)
-
-    def on_train_start(self) -> None:
-        """Let the config's learning rates hold, not those that a checkpoint's optimiser brings."""
-        for group in self.optimizers().param_groups:
-            group["lr"] = self._learning_rate(group["name"])
-            if self.optimizer is None:  # what others keep here may be state
-                group["weight_decay"], group["betas"] = self.weight_decay, self.adam_betas
+        allowed = self.settings.allow_changed_settings
+        check_contract(checkpoint, self.base_model, self._contract, allowed)
 
 
-def _views(batch: dict[str, Tensor]) -> Tensor:
-    """Return the indices of a batch's views, int64 [N]: instance samples first, then class ones."""
-    if batch.get("class_view") is None:
-        return batch["instance_view"]
-    return torch.cat([batch["instance_view"], batch["class_view"]])
+def _in_batch_order(losses: list[Tensor], groups: list[Samples]) -> Tensor:
+    """Return the losses of all groups' samples, [N], in the order of the batch."""
+    if len(groups) == 1:
+        return losses[0]
+    order = torch.tensor([row for group in groups for row in group.rows]).argsort()
+    return torch.cat(losses)[order.to(losses[0].device)]

@@ -42,8 +42,8 @@ def test_full_fine_tuning(fit, checkpoint, tmp_path, capsys):
     moved = [name for name, tensor in tuned.items() if not torch.equal(tensor, before[name])]
     assert len(moved) == len(names), "all of the networks has learned"
     load_adapters(base, run / "tuned")
-    with adapter_scale(base, unet=0, text_encoder=0):
-        assert torch.equal(base.unet.conv_in.weight, before["unet.conv_in.weight"])
+    with adapter_scale(base, denoiser=0, text_encoder=0):
+        assert torch.equal(base.denoiser.conv_in.weight, before["unet.conv_in.weight"])
 
     # stopped half-way and gone on, it ends in the same weights
     half = fit.run(**FULL, **SCALES, trainer__max_steps=3)

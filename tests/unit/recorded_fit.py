@@ -71,7 +71,7 @@ def recorded_fit(
     base: Path, data: DreamBoothDataModule, folder: Path, steps: int, **options: Any
 ) -> list[Step]:
     """Train on the tiny base for a few steps and return them."""
-    module = DreamBooth(str(base), AdapterSettings(rank=2, alpha=2.0), seed=SEED, **options)
+    module = DreamBooth(base=str(base), lora=AdapterSettings(rank=2, alpha=2.0), seed=SEED, **options)
     recorder = Recorder(module)
     trainer = Trainer(
         max_steps=steps,

@@ -71,7 +71,7 @@ def outputs(base: Base) -> torch.Tensor:
     conditioning = base.encode_prompts(["a sks dog"])
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
     states = conditioning.hidden_states
-    prediction = base.unet(latents, torch.tensor([500]), encoder_hidden_states=states).sample
+    prediction = base.denoiser(latents, torch.tensor([500]), encoder_hidden_states=states).sample
     return torch.cat([states.flatten(), prediction.flatten()])
 
 
@@ -127,7 +127,7 @@ def test_layers_compute_what_the_paper_says(base, case, scale):
     assert adapter_kind(base) == kind
     weights = [adapted_weight(one, kind, settings, scale) for _, _, one in adapted_layers(base)]
     seen = set()
-    with adapter_scale(base, unet=scale, text_encoder=scale):
+    with adapter_scale(base, denoiser=scale, text_encoder=scale):
         for (component, name, layer), weight in zip(adapted_layers(base), weights, strict=True):
             inner = layer.get_base_layer()
             rng = torch.Generator().manual_seed(4)
@@ -151,8 +151,8 @@ def test_layers_compute_what_the_paper_says(base, case, scale):
 def test_merged_for_a_while_is_the_same_function(base, case, scale):
     kind, settings = CASES[case][0], add(base, case)
     layers = [layer for _, _, layer in adapted_layers(base)]
-    before = [(w, w.data_ptr(), w.clone()) for w in base.unet.parameters()]
-    with adapter_scale(base, unet=scale, text_encoder=scale):
+    before = [(w, w.data_ptr(), w.clone()) for w in base.denoiser.parameters()]
+    with adapter_scale(base, denoiser=scale, text_encoder=scale):
         beside = outputs(base)
         wanted = [adapted_weight(layer, kind, settings, scale) for layer in layers]
         with merged_while_generating(base):
@@ -228,7 +228,7 @@ def test_trainable_set(base, case):
     loss.backward()
     got = [p.grad is not None for c in trainable_parameters(base).values() for p in c.values()]
     assert all(got)
-    for parameter in base.unet.parameters():
+    for parameter in base.denoiser.parameters():
         parameter.grad = None
     for parameter in base.text_encoders[0].parameters():
         parameter.grad = None
@@ -240,7 +240,7 @@ def test_file_round_trip_is_exact(base, case, tmp_path):
     settings = add(base, case)
     tuned = outputs(base)
     assert (tuned - plain).abs().max() > 1e-3
-    with adapter_scale(base, unet=0.4, text_encoder=0.4):
+    with adapter_scale(base, denoiser=0.4, text_encoder=0.4):
         halfway = outputs(base)
     path = save_adapters(base, settings, tmp_path)
     state = {name: tensor.clone() for name, tensor in adapter_state_dict(base).items()}
@@ -252,11 +252,11 @@ def test_file_round_trip_is_exact(base, case, tmp_path):
     again = adapter_state_dict(base)
     assert again.keys() == state.keys()
     assert all(torch.equal(again[name], state[name]) for name in state)
-    with adapter_scale(base, unet=0.4, text_encoder=0.4):
+    with adapter_scale(base, denoiser=0.4, text_encoder=0.4):
         assert torch.equal(outputs(base), halfway)
     for weight in [] if case == "oft" else [0.5]:
         load_weighted_adapters(base, [(path, weight)])
-        with adapter_scale(base, unet=2.0, text_encoder=2.0):
+        with adapter_scale(base, denoiser=2.0, text_encoder=2.0):
             torch.testing.assert_close(outputs(base), tuned, atol=1e-4, rtol=1e-4)
 
 
@@ -265,36 +265,36 @@ def test_scale_zero_is_the_base_and_contexts_nest(base, case):
     plain = outputs(base)
     add(base, case)
     tuned = outputs(base)
-    with adapter_scale(base, unet=0.0, text_encoder=0.0):
+    with adapter_scale(base, denoiser=0.0, text_encoder=0.0):
         assert torch.equal(outputs(base), plain)
-        with adapter_scale(base, unet=1.0, text_encoder=1.0):
+        with adapter_scale(base, denoiser=1.0, text_encoder=1.0):
             torch.testing.assert_close(outputs(base), tuned, atol=1e-6, rtol=1e-6)
         assert torch.equal(outputs(base), plain)
     assert torch.equal(outputs(base), tuned)
 
 
 def test_full_interpolates_between_untuned_and_tuned_weights(base):
-    before = base.unet.conv_in.weight.detach().clone()
+    before = base.denoiser.conv_in.weight.detach().clone()
     add(base, "full")
-    after = base.unet.conv_in.weight.detach().clone()
+    after = base.denoiser.conv_in.weight.detach().clone()
     assert not torch.equal(before, after)
-    with adapter_scale(base, unet=0.25, text_encoder=1.0):
-        now = base.unet.conv_in.weight.detach()
+    with adapter_scale(base, denoiser=0.25, text_encoder=1.0):
+        now = base.denoiser.conv_in.weight.detach()
         torch.testing.assert_close(now, before + 0.25 * (after - before))
-    assert torch.equal(base.unet.conv_in.weight, after)
+    assert torch.equal(base.denoiser.conv_in.weight, after)
 
 
 def test_full_on_half_precision_trains_in_float32_and_goes_back(tiny_base_dir):
     base = load_base(str(tiny_base_dir))
-    base.unet.to(torch.float16)
-    before = base.unet.conv_in.weight.clone()
+    base.denoiser.to(torch.float16)
+    before = base.denoiser.conv_in.weight.clone()
     add_adapters(base, AdapterSettings(), train_text_encoder=False, seed=0, kind="full")
     assert_trainable_set(base, AdapterSettings(), False, "full")
-    assert base.unet.conv_in.weight.dtype == torch.float32
+    assert base.denoiser.conv_in.weight.dtype == torch.float32
     remove_adapters(base)
-    assert base.unet.conv_in.weight.dtype == torch.float16
-    assert torch.equal(base.unet.conv_in.weight, before)
-    assert not base.unet.conv_in.weight.requires_grad
+    assert base.denoiser.conv_in.weight.dtype == torch.float16
+    assert torch.equal(base.denoiser.conv_in.weight, before)
+    assert not base.denoiser.conv_in.weight.requires_grad
 
 
 def test_full_file_holds_the_tuned_networks_alone(base, tmp_path):
@@ -302,22 +302,22 @@ def test_full_file_holds_the_tuned_networks_alone(base, tmp_path):
     path = save_adapters(base, AdapterSettings(), tmp_path)
     with safe_open(path, "pt") as file:
         keys = set(file.keys())
-    assert keys == {f"unet.{name}" for name, _ in base.unet.named_parameters()}
+    assert keys == {f"unet.{name}" for name, _ in base.denoiser.named_parameters()}
 
 
 def test_two_full_tunings_add_up(base, tmp_path):
-    before = base.unet.conv_in.weight.detach().clone()
+    before = base.denoiser.conv_in.weight.detach().clone()
     changes = []
     for number in (1, 2):
         add_adapters(base, AdapterSettings(), train_text_encoder=False, seed=0, kind="full")
-        for parameter in base.unet.parameters():
+        for parameter in base.denoiser.parameters():
             parameter.data.add_(torch.randn(parameter.shape) * 0.1)
-        changes.append(base.unet.conv_in.weight.detach() - before)
+        changes.append(base.denoiser.conv_in.weight.detach() - before)
         save_adapters(base, AdapterSettings(), tmp_path / str(number))
         remove_adapters(base)
     load_weighted_adapters(base, [(tmp_path / "1", 0.5), (tmp_path / "2", -1.0)])
     wanted = before + 0.5 * changes[0] - changes[1]
-    torch.testing.assert_close(base.unet.conv_in.weight.detach(), wanted)
+    torch.testing.assert_close(base.denoiser.conv_in.weight.detach(), wanted)
 
 
 def test_kinds_do_not_mix(base, tmp_path):

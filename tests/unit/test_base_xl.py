@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,6 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionXLPipeline
 from PIL import Image
-from torch import Tensor
 
 from dreambooth_pl.adapters import (
     AdapterSettings,
@@ -44,7 +43,7 @@ def base(tiny_xl_base_dir: Path) -> Base:
 
 
 def test_it_describes_itself(base: Base) -> None:
-    assert (base.family, base.prediction_type) == ("stable-diffusion-xl", "epsilon")
+    assert (base.family, base.objective.prediction) == ("stable-diffusion-xl", "epsilon")
     assert list(base.adaptable) == ["unet", "text_encoder", "text_encoder_2"]
     assert (base.resolution, base.zeros_for_empty_prompt) == (32, True)
 
@@ -89,12 +88,8 @@ def test_time_ids_are_the_pipelines(base: Base, pipeline) -> None:
         MicroConditioning.whole((32, 32)),
     ]
     ours = base.micro_conditioning(pictures)["time_ids"]
-    for micro_conditioning, row in zip(pictures, ours, strict=True):
-        parts = (
-            micro_conditioning.original_size,
-            micro_conditioning.crop_top_left,
-            micro_conditioning.target_size,
-        )
+    for picture, row in zip(pictures, ours, strict=True):
+        parts = picture.original_size, picture.crop_top_left, picture.target_size
         theirs = pipeline._get_add_time_ids(
             *parts, dtype=torch.float32, text_encoder_projection_dim=24
         )
@@ -147,28 +142,27 @@ def test_adapters_of_each_part_change_the_image_with_their_scales(tiny_xl_base_d
     assert len(set(drawn) | {draw(0.4, 1.0), draw(1.0, 0.4)}) == 6
 
 
-@dataclass(frozen=True)
-class PlainView:
-    """A view that says nothing of what it was cut out of."""
-
-    prompt: str
-
-    def pixels(self, resolution: int) -> Tensor:
-        return torch.zeros(3, resolution, resolution)
-
-
 @pytest.fixture()
 def photo(tmp_path: Path) -> Path:
     Image.new("RGB", (64, 48), "red").save(tmp_path / "photo.png")
     return tmp_path / "photo.png"
 
 
-def test_views_bring_their_framing_into_training(base: Base, photo: Path) -> None:
+@pytest.fixture()
+def class_image(tmp_path: Path) -> View:
+    """The view of a generated class image: a picture that is its own original."""
+    Image.new("RGB", (32, 32)).save(tmp_path / "class.png")
+    return View(tmp_path / "class.png", "class", "a dog")
+
+
+def test_views_bring_their_framing_into_training(
+    base: Base, photo: Path, class_image: View
+) -> None:
     views = [
         View(photo, "instance", "a sks dog"),  # 48 x 64, scaled to 32 x 43: 11 too wide
         View(photo, "instance", "a sks dog", flip=True, centering=(1.0, 0.5)),
         View(photo, "instance", "a sks dog", size=(24, 40)),  # scaled to 30 x 40: 6 too high
-        PlainView("a dog"),
+        class_image,
     ]
     cache = ViewCache(base, views, 32)
     cache.encode_prompts()
@@ -186,8 +180,10 @@ def test_views_bring_their_framing_into_training(base: Base, photo: Path) -> Non
     torch.testing.assert_close(conditioning.added["text_embeds"], prompts.added["text_embeds"])
 
 
-def test_dropped_captions_are_zeros_and_keep_the_framing(base: Base, photo: Path) -> None:
-    views = [View(photo, "instance", "a sks dog"), PlainView("a dog")]
+def test_dropped_captions_are_zeros_and_keep_the_framing(
+    base: Base, photo: Path, class_image: View
+) -> None:
+    views = [View(photo, "instance", "a sks dog"), class_image]
     for encoded in (False, True):
         cache = ViewCache(base, views, 32, empty_prompt=True)
         if encoded:

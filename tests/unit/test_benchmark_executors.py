@@ -115,7 +115,7 @@ def test_one_benchmark_in_a_folder_and_its_trainings_count(tmp_path) -> None:
 def test_drawing_class_images_takes_turns(tmp_path) -> None:
     hold = (
         "import sys, time, pathlib\n"
-        "from dreambooth_pl.folder_lock import taking_turns\n"
+        "from dreambooth_pl.files.folder_lock import taking_turns\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "with taking_turns(folder):\n"
         "    (folder / 'began').touch(); time.sleep(1.5); (folder / 'ended').touch()\n"

@@ -9,7 +9,7 @@ from dreambooth_pl.commands.common import run_command, tells_mistakes
 from dreambooth_pl.errors import UserError
 
 SHOWS_MUCH = (
-    "from dreambooth_pl.command_line import run_command\n"
+    "from dreambooth_pl.commands.common import run_command\n"
     "run_command(lambda: print('a line of a table\\n' * 100_000))"
 )
 

@@ -37,7 +37,7 @@ from dreambooth_pl.errors import UserError
 from dreambooth_pl.export.origin import Origin
 from dreambooth_pl.export.original_layout import original_weights
 from dreambooth_pl.export.write import ExportOptions, write_export
-from dreambooth_pl.sampling.generation import generate, make_scheduler
+from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.requests import ImageRequest
 from dreambooth_pl.sampling.settings import SamplingSettings
 
@@ -107,17 +107,17 @@ def loaded_pipeline(name: str, folder: str) -> diffusers.DiffusionPipeline:
 
 def plain_pipeline(base: Base) -> diffusers.DiffusionPipeline:
     """The base as diffusers alone loads it, fresh but for the tokenizers, which load slowly."""
-    pipeline = loaded_pipeline(base.pipeline_class, base.name)
+    pipeline = loaded_pipeline(base.rules.pipeline_class, base.name)
     return copy.deepcopy(pipeline, {id(t): t for t in tokenizers(base).values()})
 
 
 def tokenizers(base: Base) -> dict:
-    components = loaded_pipeline(base.pipeline_class, base.name).components
+    components = loaded_pipeline(base.rules.pipeline_class, base.name).components
     return {name: part for name, part in components.items() if name.startswith("tokenizer")}
 
 
 def theirs(pipeline: diffusers.DiffusionPipeline, base: Base) -> np.ndarray:
-    pipeline.scheduler = make_scheduler(base, sampling(1.0))
+    pipeline.scheduler = base.objective.sampler(sampling(1.0).scheduler)
     image = pipeline(
         PROMPT,
         num_inference_steps=STEPS,
@@ -308,7 +308,7 @@ def test_merged_folder_draws_the_same(adapted, tmp_path, family, scale):
     wanted = ours(base, scale)
     options = ExportOptions("merged", unet_scale=scale, text_encoder_scale=scale)
     write_export(base, LORA, tmp_path / "out", origin(base), options)
-    pipeline = getattr(diffusers, base.pipeline_class).from_pretrained(
+    pipeline = getattr(diffusers, base.rules.pipeline_class).from_pretrained(
         tmp_path / "out", **tokenizers(base)
     )
     pipeline.set_progress_bar_config(disable=True)
@@ -318,7 +318,7 @@ def test_merged_folder_draws_the_same(adapted, tmp_path, family, scale):
 
 def load_base_weights_again(base: Base) -> None:
     """A merge has changed the weights of a base that other tests share: put them back."""
-    plain = loaded_pipeline(base.pipeline_class, base.name).components
+    plain = loaded_pipeline(base.rules.pipeline_class, base.name).components
     for name, module in base.modules.items():
         module.load_state_dict(plain[name].state_dict())
 
@@ -332,7 +332,7 @@ def test_merged_single_file_draws_the_same(adapted, tmp_path, family, kind):
     options = ExportOptions("merged", True, unet_scale=scale, text_encoder_scale=scale)
     (path,) = write_export(base, LORA, tmp_path / "out", origin(base), options)
     # Tiny networks have narrower heads than any released version: that a config must say.
-    pipeline = getattr(diffusers, base.pipeline_class).from_single_file(
+    pipeline = getattr(diffusers, base.rules.pipeline_class).from_single_file(
         path, config=base.name, local_files_only=True, **tokenizers(base)
     )
     pipeline.set_progress_bar_config(disable=True)
@@ -344,9 +344,9 @@ def test_merged_single_file_draws_the_same(adapted, tmp_path, family, kind):
 def test_original_layout_is_what_diffusers_converts_back(load, family):
     base = load(family)
     weights = original_weights(base)
-    unet = converters.convert_ldm_unet_checkpoint(dict(weights), dict(base.unet.config))
+    unet = converters.convert_ldm_unet_checkpoint(dict(weights), dict(base.denoiser.config))
     vae = converters.convert_ldm_vae_checkpoint(dict(weights), dict(base.vae.config))
-    for converted, module in ((unet, base.unet), (vae, base.vae)):
+    for converted, module in ((unet, base.denoiser), (vae, base.vae)):
         state = dict(module.named_parameters())
         assert converted.keys() == state.keys()
         assert all(torch.equal(converted[name], state[name]) for name in state)
@@ -396,7 +396,7 @@ def test_layers_with_ranks_of_their_own_keep_them(adapted, tmp_path):
     remove_adapters(base)
     read = load_adapters(base, path)
     assert (read.rank, read.alpha) == (4, 8.0)
-    layer = base.unet.mid_block.attentions[0].transformer_blocks[0].ff.net[0].proj
+    layer = base.denoiser.mid_block.attentions[0].transformer_blocks[0].ff.net[0].proj
     assert (layer.r["default"], layer.scaling["default"]) == (1, 0.5)
     wanted = ours(base, 0.4)
     pipeline = plain_pipeline(base)

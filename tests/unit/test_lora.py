@@ -51,7 +51,7 @@ def unet_output(unet, hidden_states) -> torch.Tensor:
 @torch.no_grad()
 def outputs(base: Base) -> torch.Tensor:
     hidden_states = base.encode_prompts(["a sks dog"]).hidden_states
-    return torch.cat([hidden_states.flatten(), unet_output(base.unet, hidden_states).flatten()])
+    return torch.cat([hidden_states.flatten(), unet_output(base.denoiser, hidden_states).flatten()])
 
 
 def layers(base: Base) -> list[LoraLayer]:
@@ -66,7 +66,7 @@ def test_adapted_layer_computes_w_plus_scaled_b_a(trained, component, scale):
     weight, bias = layer.base_layer.weight, layer.base_layer.bias
     adapted = weight + scale * (8.0 / 4) * b @ a
     x = torch.randn(3, weight.shape[1], generator=torch.Generator().manual_seed(4))
-    with adapter_scale(trained, unet=scale, text_encoder=scale):
+    with adapter_scale(trained, denoiser=scale, text_encoder=scale):
         torch.testing.assert_close(layer(x), torch.nn.functional.linear(x, adapted, bias))
 
 
@@ -98,13 +98,13 @@ def test_trainable_set_is_exactly_the_adapters(base):
     add_adapters(base, SETTINGS, train_text_encoder=False, seed=0)
     parameters = trainable_parameters(base)
     assert list(parameters) == ["unet"]
-    attentions = [n for n, _ in base.unet.named_modules() if n.endswith((".attn1", ".attn2"))]
+    attentions = [n for n, _ in base.denoiser.named_modules() if n.endswith((".attn1", ".attn2"))]
     assert len(parameters["unet"]) == len(attentions) * 4 * 2  # q, k, v, out; A and B
     count = sum(p.numel() for p in parameters["unet"].values())
     assert assert_trainable_set(base, SETTINGS, train_text_encoder=False) == count
     with pytest.raises(AssertionError, match="do not train"):
         assert_trainable_set(base, SETTINGS, train_text_encoder=True)
-    base.unet.conv_in.bias.requires_grad_(True)
+    base.denoiser.conv_in.bias.requires_grad_(True)
     with pytest.raises(AssertionError, match="not name"):
         assert_trainable_set(base, SETTINGS, train_text_encoder=False)
 
@@ -121,10 +121,10 @@ def test_text_encoder_trains_when_asked(base):
 
 
 def test_adapters_are_float32_on_a_half_precision_base(base):
-    base.unet.to(torch.bfloat16)
+    base.denoiser.to(torch.bfloat16)
     add_adapters(base, SETTINGS, train_text_encoder=False, seed=0)
-    assert all(p.dtype == torch.float32 for p in adapter_parameters(base.unet).values())
-    assert base.unet.conv_in.weight.dtype == torch.bfloat16
+    assert all(p.dtype == torch.float32 for p in adapter_parameters(base.denoiser).values())
+    assert base.denoiser.conv_in.weight.dtype == torch.bfloat16
 
 
 def test_unmatched_targets_are_refused(base):
@@ -145,8 +145,8 @@ def test_scale_context_is_relative_and_restores_exactly(trained):
     for layer in layers(trained):
         layer.scaling["default"] = 0.1 + 0.2  # a value that dividing and multiplying would miss
     before = [dict(layer.scaling) for layer in layers(trained)]
-    with pytest.raises(RuntimeError), adapter_scale(trained, unet=0.3, text_encoder=0.7):
-        with adapter_scale(trained, unet=0.0, text_encoder=1.0):
+    with pytest.raises(RuntimeError), adapter_scale(trained, denoiser=0.3, text_encoder=0.7):
+        with adapter_scale(trained, denoiser=0.0, text_encoder=1.0):
             scales = {layer.scaling["default"] for layer in layers(trained)}
             assert scales == {0.0, 2.0}
         assert {layer.scaling["default"] for layer in layers(trained)} == {0.3 * 2, 0.7 * 2}
@@ -155,7 +155,7 @@ def test_scale_context_is_relative_and_restores_exactly(trained):
 
 
 def test_scale_zero_is_the_base(trained, tiny_base_dir):
-    with adapter_scale(trained, unet=0.0, text_encoder=0.0):
+    with adapter_scale(trained, denoiser=0.0, text_encoder=0.0):
         scaled = outputs(trained)
     assert torch.equal(scaled, outputs(load_base(str(tiny_base_dir))))
 
@@ -176,7 +176,7 @@ def test_diffusers_reads_the_file_back_at_the_same_strength(trained, tiny_base_d
     assert not torch.allclose(plain, ours, atol=1e-3)
     torch.testing.assert_close(hidden_states, ours)
     torch.testing.assert_close(
-        unet_output(pipeline.unet, hidden_states), unet_output(trained.unet, ours)
+        unet_output(pipeline.unet, hidden_states), unet_output(trained.denoiser, ours)
     )
 
 
@@ -291,7 +291,7 @@ def test_mixed_files_add_up_with_their_weights(trained, tiny_base_dir, tmp_path)
     load_weighted_adapters(mixed, [(tmp_path / "both", 0.75), (tmp_path / "small", -2.0)])
     assert trainable_parameters(mixed) == {}
     seen = set()
-    with adapter_scale(mixed, unet=0.4, text_encoder=0.6):
+    with adapter_scale(mixed, denoiser=0.4, text_encoder=0.6):
         for component, name, layer in adapted_layers(mixed):
             scale = 0.4 if component == "unet" else 0.6
             expected = weights[f"{component}.{name}"]

@@ -17,17 +17,17 @@ PROMPTS = ["A sks dog in red t-shorts.", "", "a cat"]
 def test_base_describes_itself(tiny_base_dir):
     base = load_base(str(tiny_base_dir))
     assert (base.vae_scale_factor, base.resolution) == (4, 32)
-    assert base.prediction_type == "epsilon"
+    assert base.objective.prediction == "epsilon"
     assert list(base.adaptable) == ["unet", "text_encoder"]
     scheduler = PNDMScheduler.from_config(base.scheduler_config)
-    assert torch.equal(scheduler.alphas_cumprod, base.alphas_cumprod)
+    assert torch.equal(scheduler.alphas_cumprod, base.objective.alphas_cumprod)
     for module in base.modules.values():
         assert not module.training
         assert all(p.dtype == torch.float32 and not p.requires_grad for p in module.parameters())
 
 
 def test_v_prediction_is_recognised(tiny_v_prediction_base_dir):
-    assert load_base(str(tiny_v_prediction_base_dir)).prediction_type == "v_prediction"
+    assert load_base(str(tiny_v_prediction_base_dir)).objective.prediction == "v"
 
 
 @pytest.mark.parametrize("length", [20, 40, 77])
@@ -100,7 +100,7 @@ def test_pipeline_draws_with_the_live_networks_as_diffusers_does(tiny_base_dir):
     base = load_base(str(tiny_base_dir))
     scheduler = DDIMScheduler.from_config(base.scheduler_config)
     pipeline = base.pipeline(scheduler)
-    assert pipeline.unet is base.unet and pipeline.vae is base.vae
+    assert pipeline.unet is base.denoiser and pipeline.vae is base.vae
     loaded = StableDiffusionPipeline.from_pretrained(tiny_base_dir, safety_checker=None)
     loaded.scheduler = scheduler
     images = []
@@ -139,7 +139,7 @@ def test_weight_files_with_a_variant_suffix(tiny_base_dir, tmp_path):
     pipeline.to(torch.float16).save_pretrained(tmp_path / "base", variant="fp16")
     with pytest.raises(UserError, match=r"model\.variant"):
         load_base(str(tmp_path / "base"))
-    assert load_base(str(tmp_path / "base"), variant="fp16").unet.dtype == torch.float32
+    assert load_base(str(tmp_path / "base"), variant="fp16").denoiser.dtype == torch.float32
 
 
 def test_unknown_bases_are_explained(tiny_base_dir, tmp_path, monkeypatch):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -9,7 +11,7 @@ from dreambooth_pl.adapters import AdapterSettings
 from dreambooth_pl.bases.base import load_base
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.randomness import generator
-from dreambooth_pl.training.losses import dreambooth_loss
+from dreambooth_pl.training.losses import per_sample_mse
 from dreambooth_pl.training.module import DreamBooth
 
 
@@ -48,7 +50,7 @@ def test_step_is_the_loss_computed_by_hand_with_diffusers(tiny_base_dir, tmp_pat
                 moments = base.vae.encode(view.pixels(32)[None]).latent_dist
                 latents = (moments.mean + moments.std * posterior) * base.vae.config.scaling_factor
                 noisy = scheduler.add_noise(latents, noise, timestep)
-                prediction = base.unet(noisy, timestep, encoder_hidden_states=hidden).sample
+                prediction = base.denoiser(noisy, timestep, encoder_hidden_states=hidden).sample
             alpha = scheduler.alphas_cumprod[timestep]
             ratio = (alpha / (1 - alpha)).item()
             errors.append((prediction - noise).square().mean().item() * min(ratio, 5.0) / ratio)
@@ -64,44 +66,45 @@ def test_v_prediction_base_learns_velocity(tiny_v_prediction_base_dir, tmp_path)
     fit(module, DrawnData(batch_size=1, prior=False), tmp_path, steps=0)
     batch = {"instance_view": torch.tensor([0]), "sample_index": torch.tensor([0])}
     with torch.no_grad():
-        latents, noise, timesteps, conditioning = module.draw(batch)
+        (x,) = module.sample(batch)
         scheduler = DDPMScheduler.from_config(module.base_model.scheduler_config)
-        noisy = scheduler.add_noise(latents, noise, timesteps)
-        prediction = module.predict(noisy, timesteps, conditioning, batch["sample_index"])
-    velocity = scheduler.get_velocity(latents, noise, timesteps)
-    expected = dreambooth_loss(prediction, velocity, 1).total.item()
+        noisy = scheduler.add_noise(x.latents, x.noise, x.timesteps)
+        prediction = module.predict(noisy, x.timesteps, x.conditioning, batch["sample_index"])
+    velocity = scheduler.get_velocity(x.latents, x.noise, x.timesteps)
+    expected = per_sample_mse(prediction, velocity).item()
     assert losses.values == [pytest.approx(expected, rel=1e-5)]
 
 
-def test_draws_depend_on_seed_and_sample_index_only(tiny_base_dir, tmp_path):
+def test_samples_depend_on_seed_and_sample_index_only(tiny_base_dir, tmp_path):
     module = new_module(tiny_base_dir, seed=5)
     fit(module, DrawnData(), tmp_path, steps=0)
 
-    def draw(indices: list[int], prior: bool = True) -> tuple[Tensor, Tensor]:
+    def sample(indices: list[int], prior: bool = True) -> tuple[Tensor, Tensor]:
         batch = {"instance_view": torch.zeros_like(torch.tensor(indices))}
         batch["sample_index"] = torch.tensor(indices)
         if prior:
             batch["class_view"] = torch.full_like(batch["instance_view"], 2)
-        _, noise, timesteps, _ = module.draw(batch)
-        return noise, timesteps
+        (x,) = module.sample(batch)
+        return x.noise, x.timesteps
 
-    noise, timesteps = draw([7, 8, 9])
+    noise, timesteps = sample([7, 8, 9])
     torch.manual_seed(123)
     for position, index in enumerate([7, 8, 9]):
-        single, timestep = draw([index])
+        single, timestep = sample([index])
         assert torch.equal(single, noise[[position, position + 3]])  # instance, class
         assert torch.equal(timestep, timesteps[[position, position + 3]])
-    assert torch.equal(draw([7, 8, 9], prior=False)[0], noise[:3])
+    assert torch.equal(sample([7, 8, 9], prior=False)[0], noise[:3])
     assert len(set(noise[:, 0, 0, 0].tolist())) == 6
-    module.seed = 6
-    assert not torch.equal(draw([7, 8, 9])[0], noise)
+    module.settings = replace(module.settings, seed=6)
+    assert not torch.equal(sample([7, 8, 9])[0], noise)
 
 
 def test_timesteps_are_uniform_and_noise_is_normal(tiny_base_dir, tmp_path):
     module = new_module(tiny_base_dir)
     fit(module, DrawnData(), tmp_path, steps=0)
     batch = {"instance_view": torch.zeros(2000, dtype=torch.long)}
-    _, noise, timesteps, _ = module.draw(batch | {"sample_index": torch.arange(2000)})
+    (x,) = module.sample(batch | {"sample_index": torch.arange(2000)})
+    noise, timesteps = x.noise, x.timesteps
     assert timesteps.min() < 10 and timesteps.max() > 990
     quarters = torch.histc(timesteps.float(), bins=4, min=0, max=1000) / 2000
     assert (quarters - 0.25).abs().max() < 0.04
@@ -170,7 +173,7 @@ def test_dropout_is_keyed_too(tiny_base_dir, tmp_path):
         torch.manual_seed(global_seed)
         losses = Losses()
         lora = AdapterSettings(rank=4, alpha=8.0, dropout=0.5)
-        module = DreamBooth(str(tiny_base_dir), lora, learning_rate=1e-2)
+        module = DreamBooth(base=str(tiny_base_dir), lora=lora, learning_rate=1e-2)
         fit(module, DrawnData(), tmp_path, losses)
         runs.append(losses.values)
     assert runs[0] == runs[1]

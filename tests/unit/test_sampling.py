@@ -15,12 +15,13 @@ from torch import Tensor
 
 from dreambooth_pl.adapters import AdapterSettings, add_adapters
 from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.bases.objectives import DiscreteSchedule, FlowMatching
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.png_metadata import read_png_metadata, save_png
-from dreambooth_pl.sampling.generation import _SCHEDULERS, generate, make_scheduler
+from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.image_metadata import image_metadata
 from dreambooth_pl.sampling.requests import ImageRequest, probe_requests
-from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.sampling.settings import SCHEDULERS, SamplingSettings
 
 SETTINGS = SamplingSettings(num_inference_steps=3, batch_size=3)
 REQUESTS = [ImageRequest(f"A sks dog {where}", 2**62 + i) for i, where in enumerate("abcb")]
@@ -101,10 +102,10 @@ def snapshot(base: Base) -> dict[str, object]:
     return state
 
 
-@pytest.mark.parametrize("scheduler", _SCHEDULERS)
+@pytest.mark.parametrize("scheduler", DiscreteSchedule.samplers)
 def test_nothing_is_different_afterwards(base: Base, scheduler: str) -> None:
-    base.unet.train()
-    base.unet.mid_block.eval()
+    base.denoiser.train()
+    base.denoiser.mid_block.eval()
     base.text_encoders[0].train()
     before = snapshot(base)
     settings = replace(SETTINGS, scheduler=scheduler, num_inference_steps=4)
@@ -121,14 +122,14 @@ def test_nothing_is_different_afterwards(base: Base, scheduler: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         list(generate(base, REQUESTS, settings, interrupt))
     assert snapshot(base) == before
-    base.unet.eval()
+    base.denoiser.eval()
     base.text_encoders[0].eval()
 
 
 def test_a_failure_while_drawing_restores_everything(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base.unet.train()
+    base.denoiser.train()
     before = snapshot(base)
 
     def fail(*args: object, **kwargs: object) -> Tensor:
@@ -139,21 +140,21 @@ def test_a_failure_while_drawing_restores_everything(
         list(generate(base, REQUESTS, SETTINGS))
     monkeypatch.undo()
     assert snapshot(base) == before
-    base.unet.eval()
+    base.denoiser.eval()
 
 
 def test_dropout_and_autocast_of_the_caller_do_not_reach_in(base: Base) -> None:
     plain = draw(base, REQUESTS[:2], SETTINGS)
-    base.unet.train()
+    base.denoiser.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert draw(base, REQUESTS[:2], SETTINGS) == plain
-    base.unet.eval()
+    base.denoiser.eval()
 
 
 def test_autocast_denoises_in_bfloat16_and_decodes_in_float32(tiny_base_dir: Path) -> None:
     base = load_base(str(tiny_base_dir))
     settings = replace(SETTINGS, autocast="bfloat16", batch_size=1, num_inference_steps=1)
-    pipeline = base.pipeline(make_scheduler(base, settings))
+    pipeline = base.pipeline(base.objective.sampler(settings.scheduler))
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))
     plain, negative = base.encode_prompts(["a dog"]), base.encode_prompts([""])
     (image,) = generate(base, [ImageRequest("a dog", 5)], settings)
@@ -164,7 +165,7 @@ def test_autocast_denoises_in_bfloat16_and_decodes_in_float32(tiny_base_dir: Pat
     states = torch.cat([negative.hidden_states, plain.hidden_states])
     with torch.no_grad():
         with torch.autocast("cpu", torch.bfloat16):
-            predicted = base.unet(noise.expand(2, -1, -1, -1), timestep, states).sample
+            predicted = base.denoiser(noise.expand(2, -1, -1, -1), timestep, states).sample
         assert predicted.dtype == torch.bfloat16
         without, of_prompt = predicted.float().chunk(2)
         guided = without + settings.guidance_scale * (of_prompt - without)
@@ -176,7 +177,7 @@ def test_autocast_denoises_in_bfloat16_and_decodes_in_float32(tiny_base_dir: Pat
     exact = next(generate(base, [ImageRequest("a dog", 5)], replace(settings, autocast=None)))
     assert exact.tobytes() != image.tobytes()
     assert image_metadata(base, REQUESTS[0], settings)["autocast"] == "bfloat16"
-    assert not base.unet._forward_hooks
+    assert not base.denoiser._forward_hooks
 
 
 def test_progress_counts_images(base: Base) -> None:
@@ -259,3 +260,8 @@ def test_files_without_settings(tmp_path: Path) -> None:
     for name in ("plain.png", "text.png", "gone.png"):
         with pytest.raises(UserError, match=name):
             read_png_metadata(tmp_path / name)
+
+
+def test_every_scheduler_that_settings_name_is_some_objectives() -> None:
+    of_objectives = {*DiscreteSchedule.samplers, *FlowMatching.samplers}
+    assert of_objectives == set(SCHEDULERS)

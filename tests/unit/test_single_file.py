@@ -336,7 +336,7 @@ def test_file_and_folder_draw_the_same_images(models, version: str) -> None:
     folder, file = models[version]
     bases = [load_base(str(folder)), load_base(str(file))]
     assert bases[0].fingerprint == bases[1].fingerprint
-    assert bases[0].prediction_type == bases[1].prediction_type
+    assert bases[0].objective.prediction == bases[1].objective.prediction
     for settings in (
         SamplingSettings(num_inference_steps=2, batch_size=1, resolution=32),
         SamplingSettings(num_inference_steps=2, batch_size=1, resolution=32, scheduler="euler"),
@@ -372,12 +372,12 @@ def test_what_a_checkpoint_tells_of_its_prediction(
     file = save_checkpoint(state, tmp_path / "model.safetensors", metadata)
     if beside:
         file.with_suffix(".yaml").write_text(beside)
-    assert load_base(str(file)).prediction_type == expected
+    assert load_base(str(file)).scheduler_config["prediction_type"] == expected
 
 
 def test_a_trained_predictor_of_noise_is_told_from_pure_noise(models) -> None:
-    assert predicts_noise(load_base("data/miniature").unet)
-    assert not predicts_noise(load_base(str(models["sd2"][0])).unet)
+    assert predicts_noise(load_base("data/miniature").denoiser)
+    assert not predicts_noise(load_base(str(models["sd2"][0])).denoiser)
 
 
 def test_half_precision_files_load_as_stored_or_as_float32(models, tmp_path) -> None:

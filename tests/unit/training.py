@@ -19,6 +19,13 @@ STEPS = 4
 class DrawnView:
     prompt: str
     key: int
+    original_size = (32, 32)
+
+    def crop_top_left(self, resolution: int) -> tuple[int, int]:
+        return (0, 0)
+
+    def loss_weights(self, resolution: int) -> None:
+        return None
 
     def pixels(self, resolution: int) -> Tensor:
         rng = torch.Generator().manual_seed(self.key)

@@ -32,7 +32,7 @@ class ClassImages(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw what is missing on the first rank; the others wait and read the same files."""
         data = trainer.datamodule
-        count = data.num_class_images if pl_module.prior_loss_weight > 0 else 0
+        count = data.num_class_images if pl_module.settings.prior_loss_weight > 0 else 0
         if count == 0:
             data.set_class_images([])
             return

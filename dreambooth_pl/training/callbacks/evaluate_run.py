@@ -51,7 +51,7 @@ class RunEvaluation(Callback):
         """Do all the work."""
         first, device = trainer.is_global_zero, pl_module.device
         if self.run.adapter is not None and first:
-            save_adapters(pl_module.base_model, pl_module.lora, self.run.adapter.parent)
+            save_adapters(pl_module.base_model, pl_module.settings.lora, self.run.adapter.parent)
         if first:  # alone: two that measure at once would disturb each other
             settle_batch_sizes([self.run], self.settings.protocol, device)
         trainer.strategy.barrier()

@@ -23,5 +23,5 @@ class ExportLora(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the adapter with its rank and alpha."""
         if trainer.is_global_zero:
-            name = TUNED if pl_module.adapter == "full" else LORA
-            save_adapters(pl_module.base_model, pl_module.lora, self.folder / name)
+            name = TUNED if pl_module.settings.adapter == "full" else LORA
+            save_adapters(pl_module.base_model, pl_module.settings.lora, self.folder / name)

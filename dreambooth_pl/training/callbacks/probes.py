@@ -103,7 +103,11 @@ class Probes(Rounds):
         singles.mkdir(parents=True, exist_ok=True)
         data = trainer.datamodule
         origin = origin_metadata(
-            base, pl_module.revision, pl_module.variant, data.identifier, data.class_noun
+            base,
+            pl_module.settings.revision,
+            pl_module.settings.variant,
+            data.identifier,
+            data.class_noun,
         )
         for index, ((label, request), image) in enumerate(zip(requests, images, strict=True)):
             metadata = image_metadata(base, request, sampling, step=step, **origin)

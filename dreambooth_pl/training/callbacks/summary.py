@@ -26,9 +26,9 @@ class Summary(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Name the base, how many parameters train, and what the result cannot be exported as."""
         count = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
-        kind, base = pl_module.adapter, pl_module.base_model.name
-        self._line(trainer, f"{count:,} {kind} parameters on {base}")
-        possible = export_formats(kind)
+        kind, base = pl_module.settings.adapter, pl_module.base_model
+        self._line(trainer, f"{count:,} {kind} parameters on {base.name}")
+        possible = export_formats(kind, base.rules)
         if missing := [name for name in EXPORT_FORMATS if name not in possible]:
             self._line(
                 trainer,

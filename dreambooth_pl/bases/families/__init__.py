@@ -1,0 +1,18 @@
+"""The families of base models, a file each."""
+
+from dreambooth_pl.bases.families.family import Family, is_text_encoder
+from dreambooth_pl.bases.families.stable_diffusion import StableDiffusion
+from dreambooth_pl.bases.families.stable_diffusion_3 import StableDiffusion3
+from dreambooth_pl.bases.families.stable_diffusion_xl import StableDiffusionXL
+
+FAMILIES: dict[str, Family] = {
+    family.pipeline_class: family
+    for family in (
+        StableDiffusion(),
+        StableDiffusionXL(),
+        StableDiffusion3(),
+    )
+}
+"""By the pipeline's class."""
+
+__all__ = ["FAMILIES", "Family", "is_text_encoder"]
