@@ -26,8 +26,10 @@ from dreambooth_pl.miniature.subjects import build_parser as build_subjects_pars
 from dreambooth_pl.prompts import check_template
 
 REPOSITORY = Path(__file__).parents[2]
+README = REPOSITORY / "README.md"
 PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
-TEXTS = [REPOSITORY / "README.md", REPOSITORY / "data/miniature/README.md", *PAGES]
+TEXTS = [README, REPOSITORY / "data/miniature/README.md", *PAGES]
+MAX_README_LINES = 210
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
 FIT_OPTIONS = (REPOSITORY / "tests/golden/fit_options.txt").read_text(encoding="utf-8").split()
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -198,3 +200,12 @@ def test_links_lead_somewhere(path):
         assert linked.exists(), target
         if anchor:
             assert anchor in anchors(read(linked)), target
+
+
+def test_readme_is_short():
+    assert len(read(README).splitlines()) <= MAX_README_LINES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_readme_leads_to_every_page(page):
+    assert f"]({name(page)})" in read(README)
