@@ -1,4 +1,4 @@
-"""Every command in the README is one that the programs take."""
+"""Every command in the README and in docs/ is one that the programs take; every link leads on."""
 
 from __future__ import annotations
 
@@ -26,17 +26,57 @@ from dreambooth_pl.miniature.subjects import build_parser as build_subjects_pars
 from dreambooth_pl.prompts import check_template
 
 REPOSITORY = Path(__file__).parents[2]
-TEXTS = ("README.md", "data/miniature/README.md")
+README = REPOSITORY / "README.md"
+PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
+TEXTS = [README, REPOSITORY / "data/miniature/README.md", *PAGES]
+MAX_README_LINES = 210
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+FIT_OPTIONS = (REPOSITORY / "tests/golden/fit_options.txt").read_text(encoding="utf-8").split()
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def name(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
 
 
 def blocks(language: str) -> list[str]:
-    text = "\n".join((REPOSITORY / name).read_text(encoding="utf-8") for name in TEXTS)
-    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+    fences = [fence for path in TEXTS for fence in FENCE.findall(read(path))]
+    return [block for its_language, block in fences if its_language == language]
 
 
-def commands() -> list[list[str]]:
+def commands() -> list[tuple[str, ...]]:
+    """Each command once, though several texts may say it."""
     lines = [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
-    return [shlex.split(part) for line in lines for part in line.split("&&")]
+    parts = [part for line in lines for part in line.split("&&")]
+    return list(dict.fromkeys(tuple(shlex.split(part)) for part in parts))
+
+
+def spans(path: Path) -> list[str]:
+    """What the prose of a text sets in `backticks`."""
+    return re.findall(r"`([^`\n]+)`", FENCE.sub("", read(path)))
+
+
+def options_in_prose() -> list[str]:
+    found = [span for path in TEXTS for span in spans(path) if re.match(r"--[a-z]", span)]
+    return list(dict.fromkeys(found))
+
+
+def keys_in_prose() -> list[str]:
+    """Keys of train.py's configs, such as `data.crop` or `data.crop random`."""
+    groups = "data|model|trainer|sampling|probe|fidelity|validation"
+    pattern = re.compile(rf"({groups})(\.[a-z_]+)+( \S+|: \S+)?")
+    found = [span for path in TEXTS for span in spans(path) if pattern.fullmatch(span)]
+    return list(dict.fromkeys(re.split(r"[: ]", span)[0] for span in found))
+
+
+def anchors(text: str) -> set[str]:
+    """Return what GitHub calls the headings of a text in links."""
+    headings = re.findall(r"^#+ +(.+)$", FENCE.sub("", text), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
@@ -80,6 +120,10 @@ def test_command_is_understood(words, monkeypatch, capsys):
             build_attainable_parser().parse_args(arguments)
         case ["python", "-m", "dreambooth_pl.miniature.subjects", *arguments]:
             build_subjects_parser().parse_args(arguments)
+        case ["pip", "uninstall", "-y", "torch", "torchvision"]:
+            pass
+        case ["pip", "install", "torch", "torchvision", "--index-url", index]:
+            assert index.startswith("https://download.pytorch.org/whl/")
         case ["pip", "install", "-c", constraints, "-e", what]:
             assert (REPOSITORY / constraints).is_file()
             assert what in (".", ".[dev]")
@@ -106,8 +150,62 @@ def test_files_of_prompts_are_protocols(tmp_path):
         assert len(set(plan.kinds)) > 1, "kinds of prompt have columns"
 
 
-def test_linked_files_are_there():
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
-        if not target.startswith("http"):
-            assert (REPOSITORY / target).exists(), target
+@pytest.mark.parametrize("path", TEXTS, ids=name)
+def test_fences_are_of_a_language_that_is_tested(path):
+    text = read(path)
+    assert len(re.findall(r"^```", text, flags=re.MULTILINE)) == 2 * len(FENCE.findall(text))
+    assert {language for language, _ in FENCE.findall(text)} <= {"bash", "python", "yaml"}
+
+
+@pytest.mark.parametrize("span", options_in_prose())
+def test_option_in_prose_is_one_of_a_program(span, monkeypatch):
+    option, *values = shlex.split(span)
+    if "." in option and not values:
+        assert option in FIT_OPTIONS
+        return
+    if "." in option:
+        monkeypatch.chdir(REPOSITORY)
+        monkeypatch.setattr(sys, "argv", ["train.py"])
+        with pytest.raises(SystemExit) as ended:
+            train(["fit", "--config", "configs/sks.yaml", option, *values, "--print_config"])
+        assert ended.value.code == 0
+        return
+    parsers = [
+        build_attainable_parser(),
+        build_benchmark_parser(),
+        build_export_parser(),
+        build_generate_parser(),
+        build_identifiers_parser(),
+        build_parser(),
+        build_report_parser(),
+        build_subjects_parser(),
+    ]
+    pretrain = read(REPOSITORY / "dreambooth_pl/miniature/pretrain/__main__.py")
+    known = {known for parser in parsers for known in parser._option_string_actions}
+    assert option in {*known, "--help"} or f'"{option}"' in pretrain
+
+
+@pytest.mark.parametrize("key", keys_in_prose())
+def test_key_in_prose_is_one_of_the_configs(key):
+    assert f"--{key}" in FIT_OPTIONS
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name)
+def test_links_lead_somewhere(path):
+    for target in LINK.findall(read(path)):
+        if target.startswith("http"):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = path.parent / file if file else path
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(read(linked)), target
+
+
+def test_readme_is_short():
+    assert len(read(README).splitlines()) <= MAX_README_LINES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_readme_leads_to_every_page(page):
+    assert f"]({name(page)})" in read(README)
