@@ -29,8 +29,8 @@ from dreambooth_pl.metrics.distances import load_distance
 from dreambooth_pl.metrics.encoders import load_encoders
 from dreambooth_pl.miniature import subjects, world
 from dreambooth_pl.miniature.base_folder import encoders_of
-from dreambooth_pl.miniature.drawn_files import write_drawn
 from dreambooth_pl.miniature.outfits import OUTFITS
+from dreambooth_pl.miniature.rendered_files import write_rendered
 from dreambooth_pl.miniature.settings import SETTINGS
 from dreambooth_pl.prompts import IDENTIFIERS, SUBJECTS, is_live
 from dreambooth_pl.randomness import stable_hash
@@ -89,7 +89,7 @@ def answer(name: str, template: str, number: int) -> world.Scene:
     return replace(scene, **changes_of(template))
 
 
-def draw_answers(
+def render_answers(
     name: str, folder: Path, protocol: str = DREAMBENCH
 ) -> tuple[ImagePlan, list[Image.Image]]:
     """Draw all images that a protocol asks of a subject, with their index, into `folder`.
@@ -102,9 +102,9 @@ def draw_answers(
     images, names = [], []
     for index, template in enumerate(plan.templates):
         number = plan.templates[:index].count(template)
-        images.append(world.draw(answer(name, template, number)))
+        images.append(world.render(answer(name, template, number)))
         names.append(f"{index:04d}.png")
-    write_drawn(folder, dict(zip(names, images, strict=True)), f"answers drawn for {name}")
+    write_rendered(folder, dict(zip(names, images, strict=True)), f"answers drawn for {name}")
     write_index(folder, names, plan)
     return plan, images
 
@@ -129,7 +129,7 @@ def score(names: Sequence[str], out: Path, base: Path, protocol: str = DREAMBENC
     found: list[Line] = []
     count = 0
     for name in names:
-        plan, images = draw_answers(name, out / name, protocol)
+        plan, images = render_answers(name, out / name, protocol)
         first = [plan.templates.index(template) for template in dict.fromkeys(plan.templates)]
         sheet = contact_sheet(
             [images[i] for i in first], [plan.prompts[i] for i in first], 9, title=name

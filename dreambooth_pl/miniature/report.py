@@ -81,14 +81,14 @@ def zero_shot(encoders: Encoders, images: Sequence[Image.Image], texts: Sequence
     return similarity.argmax(1).tolist()
 
 
-def drawn_accuracy(encoders: Encoders, count: int) -> dict[str, float]:
+def rendered_accuracy(encoders: Encoders, count: int) -> dict[str, float]:
     """CLIP's class and setting accuracy on held-out drawn pictures without other changes."""
     rng = random.Random(HELD_OUT_SEED)
     scenes = []
     for _ in range(count):
         noun, setting = rng.choice(KNOWN), rng.choice(SETTINGS)
         scenes.append(world.sample_scene(rng, (noun,), (setting,)).plain())
-    images = [world.draw(s) for s in scenes]
+    images = [world.render(s) for s in scenes]
     return {
         f"clip_drawn_{name}": value
         for name, value in _accuracy(encoders, images, [(s.noun, s.setting) for s in scenes])
@@ -150,7 +150,7 @@ def subject_figures(encoders: Encoders) -> dict[str, float]:
     nouns = sorted(set(SUBJECTS.values()))
     for index, (name, noun) in enumerate(SUBJECTS.items()):
         for photo in subjects.photos(name):
-            images.append(world.draw(photo))
+            images.append(world.render(photo))
             subject_labels.append(index)
             class_labels.append(nouns.index(noun))
     who, what = torch.tensor(subject_labels), torch.tensor(class_labels)
@@ -200,7 +200,7 @@ def figures(
     encoders = load_encoders(names)
     sampling = SamplingSettings()
     progress("VAE")
-    drawn = [world.draw(scene(HELD_OUT_SEED, i)[0]) for i in range(64)]
+    drawn = [world.render(scene(HELD_OUT_SEED, i)[0]) for i in range(64)]
     value, decoded = through_vae(base, drawn)
     result = {"vae_psnr_drawn": value}
     shown = list(zip(drawn[:8], decoded[:8], ["drawn"] * 8, strict=True))
@@ -208,7 +208,7 @@ def figures(
         result["vae_psnr_photo"], decoded = through_vae(base, natural)
         shown += zip(natural[:4], decoded[:4], ["photo"] * len(natural[:4]), strict=True)
     progress("encoders on drawn pictures")
-    result |= drawn_accuracy(encoders, 400)
+    result |= rendered_accuracy(encoders, 400)
     result |= subject_figures(encoders)
     progress("generated pictures")
     generated, images, prompts = generated_accuracy(base, encoders, sampling, count)

@@ -18,14 +18,14 @@ def world_sheet(seed: int, count: int = 40, columns: int = 8) -> Image.Image:
     images, captions = [], []
     for index in range(count):
         drawn, rng = scene(seed, index)
-        images.append(world.draw(drawn))
+        images.append(world.render(drawn))
         captions.append(caption(drawn, rng))
     return contact_sheet(images, captions, columns, title="the drawn world")
 
 
 def subjects_sheet(names: Sequence[str] = tuple(SUBJECTS)) -> Image.Image:
     """All photos of each subject, a row a subject."""
-    rows = [[world.draw(photo) for photo in subjects.photos(name)] for name in names]
+    rows = [[world.render(photo) for photo in subjects.photos(name)] for name in names]
     columns = [f"photo {n}" for n in range(len(rows[0]))]
     labels = [f"{name}\n({SUBJECTS[name]})" for name in names]
     return image_table(rows, labels, columns, title="the subjects")

@@ -14,8 +14,8 @@ from pathlib import Path
 from dreambooth_pl.commands.common import run_command, tells_mistakes
 from dreambooth_pl.miniature import world
 from dreambooth_pl.miniature.canvas import Colour
-from dreambooth_pl.miniature.drawn_files import write_drawn
 from dreambooth_pl.miniature.look import Look, Pose, SubjectClass
+from dreambooth_pl.miniature.rendered_files import write_rendered
 from dreambooth_pl.prompts import OWN_SUBJECTS, SUBJECTS
 from dreambooth_pl.randomness import stable_hash
 
@@ -90,8 +90,8 @@ def write(name: str, folder: Path, size: int = 128) -> list[Path]:
         UserError: the folder holds other pictures, which are not to be mixed with these or lost, or
             it cannot be written to. Nothing is written then.
     """
-    drawn = {f"{i:02d}.png": world.draw(scene, size) for i, scene in enumerate(photos(name))}
-    return write_drawn(folder, drawn, f"drawn photos of {name}")
+    drawn = {f"{i:02d}.png": world.render(scene, size) for i, scene in enumerate(photos(name))}
+    return write_rendered(folder, drawn, f"drawn photos of {name}")
 
 
 def build_parser() -> argparse.ArgumentParser:

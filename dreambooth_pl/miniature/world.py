@@ -36,7 +36,7 @@ _CAR_COLOURS: tuple[Colour, ...] = (
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that a picture shows; `draw` is a function of it alone."""
+    """Everything that a picture shows; `render` is a function of it alone."""
 
     noun: str
     look: Look
@@ -121,18 +121,18 @@ def tinted(look: Look, colour: Colour) -> Look:
     return look.with_colour(colour, shade(colour, 0.55 if darker_second else 1.45))
 
 
-def draw(scene: Scene, size: int = 128) -> Image.Image:
+def render(scene: Scene, size: int = 128) -> Image.Image:
     """The picture of a scene, RGB, `size` x `size` pixels."""
-    return draw_with_mask(scene, size)[0]
+    return render_with_mask(scene, size)[0]
 
 
-def draw_with_mask(scene: Scene, size: int = 128) -> tuple[Image.Image, Image.Image]:
+def render_with_mask(scene: Scene, size: int = 128) -> tuple[Image.Image, Image.Image]:
     """The picture of a scene, and where in it the subject is seen: "L", 255 on the subject."""
     rng = random.Random(scene.seed)
     pixels = size * _OVERSAMPLING
     image = Image.new("RGB", (pixels, pixels))
     canvas = Canvas(image)
-    front = SETTINGS[scene.setting].paint(canvas, rng)
+    front = SETTINGS[scene.setting].draw(canvas, rng)
     image = canvas.image
     if scene.action == "driving car":
         colour = rng.choice(_CAR_COLOURS)

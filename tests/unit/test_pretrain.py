@@ -290,7 +290,7 @@ def few_pictures(count, scene_of=pictures.scene):
     drawn, masks, texts = [], [], []
     for index in range(count):
         scene, rng = scene_of(0, index)
-        picture, mask = world.draw_with_mask(scene)
+        picture, mask = world.render_with_mask(scene)
         drawn.append(np.asarray(picture))
         masks.append(np.asarray(mask.reduce(4)))
         texts.append([pictures.caption(scene, rng) for _ in range(4)])

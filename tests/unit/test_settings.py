@@ -23,7 +23,7 @@ FACTS = Path(dreambooth_pl.__file__).parent / "facts"
 
 def painted(name: str, seed: int, ground: tuple[int, int, int] = MAGENTA) -> np.ndarray:
     image = Image.new("RGB", (256, 256), ground)
-    SETTINGS[name].paint(Canvas(image), random.Random(seed))
+    SETTINGS[name].draw(Canvas(image), random.Random(seed))
     return np.asarray(image).astype(int)
 
 
@@ -51,7 +51,7 @@ def test_front_is_repeatable_and_stays_low(name):
         results = []
         for _ in range(2):
             image = Image.new("RGB", (256, 256))
-            front = SETTINGS[name].paint(Canvas(image), random.Random(seed))
+            front = SETTINGS[name].draw(Canvas(image), random.Random(seed))
             if front is None:
                 break
             image.paste(MAGENTA, tuple(round(256 * v) for v in box))

@@ -28,7 +28,7 @@ def plain_scene(noun: str = "dog", pose: str = "standing") -> world.Scene:
 
 
 def pixels(scene: world.Scene) -> np.ndarray:
-    return np.asarray(world.draw(scene, 64)).astype(int)
+    return np.asarray(world.render(scene, 64)).astype(int)
 
 
 def test_a_scene_is_drawn_the_same_every_time():
@@ -59,12 +59,12 @@ def test_every_part_of_a_scene_shows(noun, change):
 
 def test_the_mask_is_where_the_subject_is_seen():
     scene = plain_scene()
-    picture, mask = world.draw_with_mask(scene)
+    picture, mask = world.render_with_mask(scene)
     assert mask.size == picture.size and mask.mode == "L"
     inside = np.asarray(mask) == 255
     # another look of the same build changes the picture on the subject only
     other = np.asarray(
-        world.draw(replace(scene, look=scene.look.with_colour((9, 9, 9), (9, 9, 9))))
+        world.render(replace(scene, look=scene.look.with_colour((9, 9, 9), (9, 9, 9))))
     )
     changed = np.abs(np.asarray(picture).astype(int) - other).sum(2) > 8
     assert changed.sum() > 500
@@ -74,7 +74,7 @@ def test_the_mask_is_where_the_subject_is_seen():
 
 def test_what_stands_before_the_subject_is_not_in_its_mask():
     seated = replace(plain_scene(pose="sitting"), action="driving car")
-    _, mask = world.draw_with_mask(seated)
+    _, mask = world.render_with_mask(seated)
     covered = np.asarray(mask)[100:]
     assert covered.max() == 0  # the car's body and wheels
     assert np.asarray(mask)[:80].max() == 255

@@ -194,10 +194,10 @@ def draw_backpack(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
                      flip=pose.turn < 0)  # fmt: skip
     if pose.name == "back":
         return moved(canvas, lambda c: _back(c, look, pose.turn), angle=5 * pose.bend)
-    paint = lambda c: _front(c, look, pose.turn)  # noqa: E731
+    draw = lambda c: _front(c, look, pose.turn)  # noqa: E731
     if pose.name == "tipped":
-        return lying(canvas, paint, 0.9, _measures(look)[1], 52 + 12 * pose.bend)
-    return moved(canvas, paint, angle=5 * pose.bend)
+        return lying(canvas, draw, 0.9, _measures(look)[1], 52 + 12 * pose.bend)
+    return moved(canvas, draw, angle=5 * pose.bend)
 
 
 BACKPACK = SubjectClass("backpack", False, ("front", "side", "back", "tipped"), _sample,

@@ -141,7 +141,7 @@ def _sneaker_above(canvas: Canvas, look: Look) -> Anchors:
 def _sideways(
     canvas: Canvas,
     pose: Pose,
-    paint: Callable[[Canvas, float], Anchors],
+    draw: Callable[[Canvas, float], Anchors],
     angle: float = 0.0,
     y: float = 0.0,
 ) -> Anchors:
@@ -151,7 +151,7 @@ def _sideways(
     lean = (angle + 5 * pose.bend) * (-1 if flip else 1)
 
     def narrowed(frame: Canvas) -> Anchors:
-        inner = paint(frame.frame(0, 0, stretch=squeeze), 0.05 * abs(pose.turn))
+        inner = draw(frame.frame(0, 0, stretch=squeeze), 0.05 * abs(pose.turn))
         inner.points = {name: (px * squeeze, py) for name, (px, py) in inner.points.items()}
         return inner
 
@@ -167,10 +167,10 @@ def draw_sneaker(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
         angle = 36 * pose.turn + 8 * pose.bend
         return moved(canvas, lambda c: moved(c, lambda d: _sneaker_above(d, look), y=0.5),
                      y=-0.55, scale=0.95, angle=angle)  # fmt: skip
-    paint = lambda c, shift: _sneaker_side(c, look, shift)  # noqa: E731
+    draw = lambda c, shift: _sneaker_side(c, look, shift)  # noqa: E731
     if pose.name == "tipped":
-        return _sideways(canvas, pose, paint, 26 + 6 * pose.bend, -0.24)
-    return _sideways(canvas, pose, paint)
+        return _sideways(canvas, pose, draw, 26 + 6 * pose.bend, -0.24)
+    return _sideways(canvas, pose, draw)
 
 
 def _sample_boot(rng: random.Random) -> Look:
@@ -269,10 +269,10 @@ def draw_boot(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
     """Poses: side, front, tipped (falling forward)."""
     if pose.name == "front":
         return moved(canvas, lambda c: _boot_front(c, look, pose.turn), angle=5 * pose.bend)
-    paint = lambda c, shift: _boot_side(c, look, shift)  # noqa: E731
+    draw = lambda c, shift: _boot_side(c, look, shift)  # noqa: E731
     if pose.name == "tipped":
-        return _sideways(canvas, pose, paint, 32 + 5 * pose.bend, -0.22)
-    return _sideways(canvas, pose, paint)
+        return _sideways(canvas, pose, draw, 32 + 5 * pose.bend, -0.22)
+    return _sideways(canvas, pose, draw)
 
 
 SNEAKER = SubjectClass(

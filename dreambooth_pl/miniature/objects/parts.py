@@ -156,7 +156,7 @@ def anchors(
 
 def moved(
     canvas: Canvas,
-    paint: Callable[[Canvas], Anchors],
+    draw: Callable[[Canvas], Anchors],
     x: float = 0.0,
     y: float = 0.0,
     scale: float = 1.0,
@@ -164,7 +164,7 @@ def moved(
     flip: bool = False,
 ) -> Anchors:
     """Paint in a frame at (x, y), scaled and turned clockwise; the anchors come back with it."""
-    inner = paint(canvas.frame(x, y, scale, angle, flip))
+    inner = draw(canvas.frame(x, y, scale, angle, flip))
     cos, sin = math.cos(math.radians(angle)) * scale, math.sin(math.radians(angle)) * scale
     mirror = -1.0 if flip else 1.0
     points = {
@@ -176,7 +176,7 @@ def moved(
 
 
 def lying(
-    canvas: Canvas, paint: Callable[[Canvas], Anchors], height: float, half: float, angle: float
+    canvas: Canvas, draw: Callable[[Canvas], Anchors], height: float, half: float, angle: float
 ) -> Anchors:
     """Paint something tipped over clockwise by `angle` degrees, resting on its right side.
 
@@ -184,4 +184,4 @@ def lying(
         height, half: its height and half-width when upright.
     """
     sin, cos = math.sin(math.radians(angle)), math.cos(math.radians(angle))
-    return moved(canvas, paint, -sin * height / 2, -sin * half, 1.0 - 0.02 * cos, angle)
+    return moved(canvas, draw, -sin * height / 2, -sin * half, 1.0 - 0.02 * cos, angle)

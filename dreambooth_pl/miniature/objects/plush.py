@@ -198,11 +198,11 @@ def draw_stuffed_animal(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
             return _sitting(frame.frame(0, 0, stretch=0.9), look, turn, pose.bend, False)
 
         return moved(canvas, squeezed, scale=scale, angle=3 * turn)
-    paint = lambda c: _sitting(c, look, turn, pose.bend, pose.name == "standing")  # noqa: E731
+    draw = lambda c: _sitting(c, look, turn, pose.bend, pose.name == "standing")  # noqa: E731
     if pose.name == "lying":
-        scaled = lambda c: moved(c, paint, scale=0.94 * scale)  # noqa: E731
+        scaled = lambda c: moved(c, draw, scale=0.94 * scale)  # noqa: E731
         return lying(canvas, scaled, 0.95, 0.37, 68 + 9 * pose.bend)
-    return moved(canvas, paint, scale=scale, angle=4 * pose.bend)
+    return moved(canvas, draw, scale=scale, angle=4 * pose.bend)
 
 
 STUFFED_ANIMAL = SubjectClass(

@@ -131,17 +131,17 @@ def _clock(canvas: Canvas, look: Look, turn: float, squeeze: float) -> Anchors:
 def draw_clock(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
     """Poses: front, side (seen at a slant), tipped (rolled to one side)."""
     squeeze = {"front": 0.98, "side": 0.72, "tipped": 0.94}[pose.name] - 0.12 * abs(pose.turn)
-    paint = lambda c: _clock(c, look, pose.turn, squeeze)  # noqa: E731
+    draw = lambda c: _clock(c, look, pose.turn, squeeze)  # noqa: E731
     if pose.name == "tipped":
         return moved(
             canvas,
-            paint,
+            draw,
             -0.2,
             -0.19 if look.kind["form"] == "mantel" else -0.15,
             0.92,
             34 + 10 * pose.bend,
         )
-    return moved(canvas, paint, angle=5 * pose.bend)
+    return moved(canvas, draw, angle=5 * pose.bend)
 
 
 _LENSES: dict[str, list[Point]] = {
@@ -222,10 +222,10 @@ def draw_glasses(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
     if pose.name == "folded":
         return moved(canvas, lambda c: _glasses(c, look, turn, 0.88, True, 0.8),
                      angle=7 * turn + 4 * pose.bend, y=-0.05)  # fmt: skip
-    paint = lambda c: _glasses(c, look, turn, 0.93 - 0.14 * abs(turn), False, 1.0)  # noqa: E731
+    draw = lambda c: _glasses(c, look, turn, 0.93 - 0.14 * abs(turn), False, 1.0)  # noqa: E731
     if pose.name == "tipped":
-        return moved(canvas, paint, -0.08, -0.2, 0.88, 24 + 8 * pose.bend)
-    return moved(canvas, paint, scale=0.96, angle=4 * pose.bend)
+        return moved(canvas, draw, -0.08, -0.2, 0.88, 24 + 8 * pose.bend)
+    return moved(canvas, draw, scale=0.96, angle=4 * pose.bend)
 
 
 CLOCK = SubjectClass("clock", False, ("front", "side", "tipped"), _sample_clock, draw_clock)

@@ -205,13 +205,13 @@ def draw_toy(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
     lean = (24 if tipped else 0) + 5 * pose.bend
     squeeze = 1 - 0.16 * abs(pose.turn) if side_on and form in _PROFILES else 1.0
 
-    def paint(frame: Canvas) -> Anchors:
+    def draw(frame: Canvas) -> Anchors:
         inner = _FORMS[form](frame.frame(0, 0, stretch=squeeze), look, turn, side_on)
         inner.points = {name: (x * squeeze, y) for name, (x, y) in inner.points.items()}
         return inner
 
     shift = 0.4 * math.sin(math.radians(lean)) if tipped else 0.0
-    return moved(canvas, paint, -shift, -0.13 if tipped else 0.0, 0.93 if tipped else 1.0, lean,
+    return moved(canvas, draw, -shift, -0.13 if tipped else 0.0, 0.93 if tipped else 1.0, lean,
                  flip)  # fmt: skip
 
 

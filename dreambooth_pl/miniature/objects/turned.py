@@ -102,7 +102,7 @@ def sample_pattern(rng: random.Random) -> dict[str, str]:
     return {"pattern": rng.choice((*PATTERNS, "emblem")), "emblem": rng.choice(EMBLEMS)}
 
 
-def paint_pattern(
+def draw_pattern(
     canvas: Canvas,
     body: Turned,
     kind: dict[str, str],

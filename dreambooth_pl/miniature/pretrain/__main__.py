@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import nn
 
 from dreambooth_pl.commands.common import run_command
-from dreambooth_pl.miniature.pretrain import clip, dino, pictures, text_to_image, vae
-from dreambooth_pl.miniature.pretrain.assemble import assemble, replace_autoencoder
-from dreambooth_pl.miniature.pretrain.loop import Limits
+from dreambooth_pl.miniature.pretrain import clip, dino, text_to_image, vae
+from dreambooth_pl.miniature.pretrain.stages import STAGES, Pretraining
 
-STAGES = ("world", "vae", "clip", "dino", "text-to-image")
 WORK = Path.home() / ".cache" / "dreambooth_pl" / "pretrain"
 
 
@@ -126,164 +119,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     if args.lock_encoder and not args.start:
         parser.error("--lock-encoder needs --start, the base whose encoder is to stay")
     return args
-
-
-class Pretraining:
-    """The stages, each a method; what one needs of an earlier one it reads from the work folder."""
-
-    def __init__(self, args: argparse.Namespace, report: Callable[[str], None]) -> None:
-        self.args, self.report = args, report
-        self.limits = Limits(
-            args.work, torch.device(args.device), args.minutes, args.compile, args.pace
-        )
-        args.work.mkdir(parents=True, exist_ok=True)
-
-    def run(self, stage: str) -> bool:
-        """Run one stage; False when it paused before its end."""
-        return getattr(self, stage.replace("-", "_"))()
-
-    def world(self) -> bool:
-        """Draw the pictures."""
-        for name, count in {"world": self.args.pictures, "subjects": self.args.views}.items():
-            for done in pictures.render(
-                self.args.work / name, count, self.args.seed, os.cpu_count() or 1
-            ):
-                self.report(f"world: {done}/{count} pictures in {name}")
-        return True
-
-    def vae(self) -> bool:
-        """Train the autoencoder and encode all pictures with it.
-
-        With a locked encoder the latents stay; the autoencoder goes straight into the base.
-        """
-        drawn = self._pictures()
-        photos = vae.load_photos(self.args.photos)
-        self.report(f"vae: {len(drawn)} pictures, {len(photos)} natural photos")
-        locked = self.args.lock_encoder
-        model = vae.fit(
-            drawn,
-            photos,
-            self.args.vae_steps,
-            self.args.seed,
-            self.limits,
-            self.report,
-            start=self._start(
-                lambda base: AutoencoderKL.from_pretrained(base / "vae"),
-                None if locked else vae.build,
-            ),
-            lock_encoder=locked,
-        )
-        if model is None:
-            return False
-        if locked:
-            replace_autoencoder(self.args.out, model.eval())
-            return True
-        model.eval().save_pretrained(self.args.work / "vae")
-        latents = vae.encode(model, drawn, self.limits, self.report)
-        np.save(self.args.work / "latents.npy", latents)
-        return True
-
-    def clip(self) -> bool:
-        """Train the CLIP; with a locked text tower it goes straight into the base."""
-        model = clip.fit(
-            self._pictures(),
-            self.args.clip_steps,
-            self.args.seed,
-            self.limits,
-            self.report,
-            start=self._start(lambda base: clip.load(base / "clip")),
-            lock_text=self.args.lock_text,
-        )
-        if model is not None and self.args.lock_text:
-            clip.save(model, self.args.out / "clip")
-        return self._keep(model, "clip")
-
-    def dino(self) -> bool:
-        """Train the DINO; nothing in the base depends on it, so it goes straight there."""
-        model = dino.fit(
-            pictures.load(self.args.work / "subjects", self.args.views),
-            self.args.dino_steps,
-            self.args.seed,
-            self.limits,
-            self.report,
-            start=self._start(lambda base: dino.load(base / "dino")),
-        )
-        if model is not None and (self.args.out / "dino").is_dir():
-            dino.save(model, self.args.out / "dino")
-        return self._keep(model, "dino")
-
-    def text_to_image(self) -> bool:
-        """Train the UNet and write the whole base."""
-        latents = np.load(self.args.work / "latents.npy")
-        std = float(latents[:2000].astype(np.float32).std())
-        clip_model = self._kept(clip.build(), "clip")
-        unet = text_to_image.fit(
-            (latents / std).astype(np.float16),
-            self._pictures(),
-            clip.text_encoder(clip_model),
-            self.args.steps,
-            self.args.seed,
-            self.limits,
-            self.report,
-            start=self._start(
-                lambda base: UNet2DConditionModel.from_pretrained(base / "unet"),
-                text_to_image.build,
-            ),
-        )
-        if unet is None:
-            return False
-        autoencoder = AutoencoderKL.from_pretrained(self.args.work / "vae")
-        backbone = self._kept(dino.Student().backbone, "dino")
-        assemble(self.args.out, autoencoder, unet.eval(), clip_model, backbone, std)
-        self.report(f"text-to-image: the base is in {self.args.out}")
-        return True
-
-    def _start(
-        self, load: Callable[[Path], nn.Module], build: Callable[[], nn.Module] | None = None
-    ) -> nn.Module | None:
-        """What to go on from, in float32; None to begin with an untrained model.
-
-        Args:
-            build: makes such a model; one of another shape in the base is left out.
-        """
-        if not self.args.start:
-            return None
-        found = load(self.args.start).float()
-        if build is not None and _shapes(found) != _shapes(build()):
-            name = type(found).__name__
-            self.report(f"the {name} in {self.args.start} has another shape: begun from nothing")
-            return None
-        return found
-
-    def _pictures(self) -> pictures.Pictures:
-        return pictures.load(self.args.work / "world", self.args.pictures)
-
-    def _keep(self, model: nn.Module | None, name: str) -> bool:
-        if model is not None:
-            torch.save(model.state_dict(), self.args.work / f"{name}-final.pt")
-        return model is not None
-
-    def _kept(self, model: nn.Module, name: str) -> nn.Module:
-        """Read an earlier stage's result; where it was not run, the part of the base in --start."""
-        path = self.args.work / f"{name}-final.pt"
-        if not path.exists():
-            load = {"clip": clip.load, "dino": dino.load}[name]
-            started = self._start(lambda base: load(base / name))
-            if started is None:
-                raise SystemExit(f"{path} is missing: run the stage `{name}` first")
-            return started.eval()
-        try:
-            model.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
-        except RuntimeError as error:
-            raise SystemExit(
-                f"{path} is of a network of another shape: delete it and run the stage `{name}` "
-                "again, or name a base to take it from with --start"
-            ) from error
-        return model.eval()
-
-
-def _shapes(model: nn.Module) -> dict[str, torch.Size]:
-    return {name: weight.shape for name, weight in model.state_dict().items()}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -84,7 +84,7 @@ def _chunk(job: tuple[Path, int, int]) -> Path:
     captions = []
     for i in range(CHUNK):
         drawn, rng = SETS[folder.name](seed, start + i)
-        image, mask = world.draw_with_mask(drawn, SIZE)
+        image, mask = world.render_with_mask(drawn, SIZE)
         images[i] = np.asarray(image)
         masks[i] = np.asarray(mask.reduce(SIZE // MASK_SIZE))
         captions.append([caption(drawn, rng) for _ in range(CAPTIONS_PER_PICTURE)])

@@ -12,7 +12,7 @@ Box = tuple[float, float, float, float]
 """(x0, y0, x1, y1) of the subject in the unit square, y downwards; y1 is where it stands."""
 Front = Callable[[Canvas, Box], None]
 """Paints what lies in front of the subject's feet."""
-Paint = Callable[[Canvas, random.Random], "Front | None"]
+Draw = Callable[[Canvas, random.Random], "Front | None"]
 
 
 @dataclass(frozen=True)
@@ -22,5 +22,5 @@ class Setting:
     name: str
     phrases: tuple[str, ...]
     """Caption phrases after the noun, such as "in the snow"; the first is the canonical one."""
-    paint: Paint
+    draw: Draw
     """Covers the whole unit square; may return what is to be painted over the subject's feet."""

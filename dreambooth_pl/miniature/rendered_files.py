@@ -12,7 +12,7 @@ from dreambooth_pl.data.photos import is_picture
 from dreambooth_pl.errors import UserError
 
 
-def write_drawn(folder: Path, images: Mapping[str, Image.Image], what: str) -> list[Path]:
+def write_rendered(folder: Path, images: Mapping[str, Image.Image], what: str) -> list[Path]:
     """Write `images`, by file name, into `folder`; those that are there already stay.
 
     Args:
