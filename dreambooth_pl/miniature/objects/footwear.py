@@ -117,7 +117,7 @@ def _sneaker_front(canvas: Canvas, look: Look, turn: float) -> Anchors:
 
 
 def _sneaker_above(canvas: Canvas, look: Look) -> Anchors:
-    """Seen from above, around (0, -.5), with the toe down."""
+    """Draw a sneaker seen from above, around (0, -0.5), with the toe down."""
     main, second, accent = look.colours
     shoe = canvas.frame(0, -0.5)
     print_ = [(-0.19, -0.5), (0.0, -0.58), (0.19, -0.5), (0.2, -0.2), (0.25, 0.15), (0.2, 0.46),
@@ -145,7 +145,7 @@ def _sideways(
     angle: float = 0.0,
     y: float = 0.0,
 ) -> Anchors:
-    """Paint a shoe in profile, its toe to where it is turned and foreshortened by the turn."""
+    """Draw a shoe in profile. Its toe points where it is turned, foreshortened by the turn."""
     flip = pose.turn < 0
     squeeze = 1 - 0.2 * abs(pose.turn)
     lean = (angle + 5 * pose.bend) * (-1 if flip else 1)
@@ -159,7 +159,7 @@ def _sideways(
 
 
 def draw_sneaker(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: side, front, above, tipped (on its toe)."""
+    """Draw a sneaker. Poses: side, front, above, tipped (on its toe)."""
     if pose.name == "front":
         return moved(canvas, lambda c: _sneaker_front(c, look, pose.turn), scale=1.15,
                      angle=4 * pose.bend)  # fmt: skip
@@ -266,7 +266,7 @@ def _boot_front(canvas: Canvas, look: Look, turn: float) -> Anchors:
 
 
 def draw_boot(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: side, front, tipped (falling forward)."""
+    """Draw a boot. Poses: side, front, tipped (falling forward)."""
     if pose.name == "front":
         return moved(canvas, lambda c: _boot_front(c, look, pose.turn), angle=5 * pose.bend)
     draw = lambda c, shift: _boot_side(c, look, shift)  # noqa: E731

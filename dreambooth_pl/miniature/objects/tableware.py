@@ -41,7 +41,7 @@ def _trim(look: Look) -> Colour:
 
 
 def _teapot(canvas: Canvas, look: Look, pose: Pose, tilt: float, bearing: float) -> Anchors:
-    """The spout points `bearing` degrees to the right of the viewer."""
+    """Draw a teapot whose spout points `bearing` degrees to the right of the viewer."""
     main, second, accent = look.colours
     height = between(0.46, 0.66, look.shape["height"])
     radius = between(0.28, 0.37, look.shape["width"])
@@ -105,7 +105,7 @@ def _teapot(canvas: Canvas, look: Look, pose: Pose, tilt: float, bearing: float)
 
 
 def draw_teapot(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: side, front (spout towards the viewer), above, pouring."""
+    """Draw a teapot. Poses: side, front (spout towards the viewer), above, pouring."""
     tilt, bearing = {
         "side": (0.16, 80), "front": (0.2, 26), "above": (0.5, 72), "pouring": (0.12, 86),
     }[pose.name]  # fmt: skip
@@ -165,7 +165,7 @@ def _bowl(canvas: Canvas, look: Look, pose: Pose, tilt: float) -> Anchors:
 
 
 def draw_bowl(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: front, above, tipped (leaning over to the right)."""
+    """Draw a bowl. Poses: front, above, tipped (leaning over to the right)."""
     tilt = {"front": 0.26, "above": 0.58, "tipped": 0.42}[pose.name] + 0.05 * pose.bend
     draw = lambda c: _bowl(c, look, pose, tilt)  # noqa: E731
     if pose.name == "tipped":

@@ -83,7 +83,7 @@ def _vase(canvas: Canvas, look: Look, pose: Pose, tilt: float, stems: bool = Tru
 
 
 def draw_vase(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: front, above, tipped (lying on its side, without flowers)."""
+    """Draw a vase. Poses: front, above, tipped (lying on its side, without flowers)."""
     tilt = {"front": 0.2, "above": 0.46, "tipped": 0.3}[pose.name]
     if pose.name == "tipped":
         half = between(0.22, 0.34, look.shape["width"])
@@ -133,7 +133,7 @@ def _can(canvas: Canvas, look: Look, pose: Pose, tilt: float) -> Anchors:
 
 
 def draw_can(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: front, above, tipped (lying)."""
+    """Draw a can. Poses: front, above, tipped (lying)."""
     tilt = {"front": 0.22, "above": 0.5, "tipped": 0.36}[pose.name]
     draw = lambda c: _can(c, look, pose, tilt)  # noqa: E731
     if pose.name == "tipped":
@@ -151,7 +151,7 @@ def _sample_candle(rng: random.Random) -> Look:
 
 
 def _flame(canvas: Canvas, y: float, size: float, sway: float) -> None:
-    """A flame of half-width `size` on a wick whose foot is at y."""
+    """Draw a flame of half-width `size` on a wick whose foot is at y."""
     canvas.line([(0, y), (0, y - size * 0.9)], (60, 42, 40), 0.035)
     tip = sway * size * 0.7
     for share, colour in ((1.0, (246, 128, 30)), (0.64, (254, 214, 70)), (0.34, (255, 250, 214))):
@@ -211,7 +211,7 @@ def _candle(canvas: Canvas, look: Look, pose: Pose, tilt: float) -> Anchors:
 
 
 def draw_candle(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: front, above, tipped (leaning)."""
+    """Draw a candle. Poses: front, above, tipped (leaning)."""
     tilt = {"front": 0.2, "above": 0.44, "tipped": 0.2}[pose.name]
     draw = lambda c: _candle(c, look, pose, tilt)  # noqa: E731
     if pose.name == "tipped":

@@ -1,4 +1,4 @@
-"""Command line of the pretraining: runs the stages asked for, in order, each resumable."""
+"""Train the embedded base: run the requested stages in order. Each stage can be resumed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ WORK = Path.home() / ".cache" / "dreambooth_pl" / "pretrain"
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line.
+
+    Args:
+        argv: command-line arguments; `None` for those of the process.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m dreambooth_pl.miniature.pretrain",
         description=__doc__,
@@ -30,15 +34,18 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="STAGE",
         help="any of: " + " ".join(STAGES),
     )
-    parser.add_argument("--pictures", type=int, default=60_000, help="drawn training pictures")
+    parser.add_argument("--pictures", type=int, default=60_000, help="training pictures to render")
     parser.add_argument(
-        "--views", type=int, default=40_000, help="drawn pictures of subjects seen several times"
+        "--views",
+        type=int,
+        default=40_000,
+        help="pictures to render of subjects with several views",
     )
     parser.add_argument(
         "--vae-steps",
         type=int,
         default=8_000,
-        help=f"steps of {vae.BATCH} pictures, {vae.GPU_BATCH} on a GPU",
+        help=f"steps of {vae.BATCH} pictures, of {vae.GPU_BATCH} on a GPU",
     )
     parser.add_argument(
         "--clip-steps", type=int, default=5_000, help=f"steps of {clip.BATCH} pictures"
@@ -50,7 +57,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--steps",
         type=int,
         default=10_300,
-        help=f"steps of text-to-image, {text_to_image.BATCH} pictures each, "
+        help=f"steps of text-to-image, of {text_to_image.BATCH} pictures, of "
         f"{text_to_image.GPU_BATCH} on a GPU",
     )
     parser.add_argument(
@@ -58,53 +65,55 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         action="append",
         default=[],
-        help="folder of natural photos for the VAE; may be repeated",
+        help="folder of natural photos for the autoencoder; may be repeated",
     )
     parser.add_argument(
         "--start",
         type=Path,
-        help="folder of a base, such as data/miniature: the stages go on from its weights instead "
-        "of from nothing",
+        help="folder of a base, such as data/miniature, whose weights the stages start from; "
+        "without it, they start from random weights",
     )
     parser.add_argument(
         "--lock-text",
         action="store_true",
-        help="leave CLIP's text tower as it is in --start, so that the UNet stays valid",
+        help="freeze CLIP's text tower as it is in --start, so that the UNet stays valid",
     )
     parser.add_argument(
         "--lock-encoder",
         action="store_true",
-        help="leave the autoencoder's encoder as it is in --start and train its decoder alone, so "
+        help="freeze the autoencoder's encoder as it is in --start and train only its decoder, so "
         "that the UNet stays valid",
     )
     parser.add_argument(
         "--minutes",
         type=float,
         default=math.inf,
-        help="pause a stage after so long; the same command goes on",
+        help="pause a stage after this time; the same command resumes it",
     )
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile the UNet, on a GPU the autoencoder too; two CPU cores gain nothing by it",
+        help="compile the UNet, and on a GPU the autoencoder; no faster on two CPU cores",
     )
     parser.add_argument(
         "--pace",
         type=float,
         default=1.0,
-        help="part of the stages' learning rates: below 1 for weights in --start that are nearly "
-        "as good as they get",
+        help="factor of all learning rates; choose it below 1 if the weights in --start are nearly "
+        "converged",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of everything random")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all randomness")
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda"
     )
-    parser.add_argument("--work", type=Path, default=WORK, help="pictures and states between calls")
+    parser.add_argument(
+        "--work", type=Path, default=WORK, help="folder for pictures and for states between calls"
+    )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("data/miniature"),
-        help="where the base is written after text-to-image",
+        help="folder for the base, written after text-to-image",
     )
     args = parser.parse_args(argv)
     unknown = [s for s in args.stages if s not in STAGES]
@@ -113,16 +122,16 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     if args.start and not (args.start / "model_index.json").is_file():
         parser.error(f"--start {args.start} is not the folder of a base (no model_index.json)")
     if not args.pace > 0:
-        parser.error(f"--pace {args.pace:g} is not above 0: it is a part of the learning rates")
+        parser.error(f"--pace {args.pace:g} is not above 0: it is a factor of the learning rates")
     if args.lock_text and not args.start:
-        parser.error("--lock-text needs --start, the base whose text tower is to stay")
+        parser.error("--lock-text needs --start, the base whose text tower is kept")
     if args.lock_encoder and not args.start:
-        parser.error("--lock-encoder needs --start, the base whose encoder is to stay")
+        parser.error("--lock-encoder needs --start, the base whose encoder is kept")
     return args
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the stages; exit status 0 when all are done, 3 when one paused."""
+    """Run the stages and return the exit status: 0 if all are done, 3 if one paused."""
     args = parse(argv)
     began = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""The stages of the pretraining, each resumable, and what they hand on to each other."""
+"""The stages of the pretraining and the files that they pass on to each other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ STAGES = ("world", "vae", "clip", "dino", "text-to-image")
 
 
 class Pretraining:
-    """The stages, each a method; what one needs of an earlier one it reads from the work folder."""
+    """Runs the stages. Each is a method and reads the results of earlier ones from the work folder.
+
+    Args:
+        args: the parsed command line.
+        report: called with each line of progress.
+    """
 
     def __init__(self, args: argparse.Namespace, report: Callable[[str], None]) -> None:
         self.args, self.report = args, report
@@ -31,11 +36,11 @@ class Pretraining:
         args.work.mkdir(parents=True, exist_ok=True)
 
     def run(self, stage: str) -> bool:
-        """Run one stage; False when it paused before its end."""
+        """Run one stage. Return whether it is done; `False` means that it paused."""
         return getattr(self, stage.replace("-", "_"))()
 
     def world(self) -> bool:
-        """Draw the pictures."""
+        """Render the training pictures."""
         for name, count in {"world": self.args.pictures, "subjects": self.args.views}.items():
             for done in pictures.render(
                 self.args.work / name, count, self.args.seed, os.cpu_count() or 1
@@ -46,14 +51,15 @@ class Pretraining:
     def vae(self) -> bool:
         """Train the autoencoder and encode all pictures with it.
 
-        With a locked encoder the latents stay; the autoencoder goes straight into the base.
+        With a locked encoder the latents stay the same and the autoencoder is written into the base
+        at once.
         """
-        drawn = self._pictures()
+        rendered = self._pictures()
         photos = vae.load_photos(self.args.photos)
-        self.report(f"vae: {len(drawn)} pictures, {len(photos)} natural photos")
+        self.report(f"vae: {len(rendered)} pictures, {len(photos)} natural photos")
         locked = self.args.lock_encoder
         model = vae.fit(
-            drawn,
+            rendered,
             photos,
             self.args.vae_steps,
             self.args.seed,
@@ -71,12 +77,12 @@ class Pretraining:
             replace_autoencoder(self.args.out, model.eval())
             return True
         model.eval().save_pretrained(self.args.work / "vae")
-        latents = vae.encode(model, drawn, self.limits, self.report)
+        latents = vae.encode(model, rendered, self.limits, self.report)
         np.save(self.args.work / "latents.npy", latents)
         return True
 
     def clip(self) -> bool:
-        """Train the CLIP; with a locked text tower it goes straight into the base."""
+        """Train the CLIP. With a locked text tower it is written into the base at once."""
         model = clip.fit(
             self._pictures(),
             self.args.clip_steps,
@@ -91,7 +97,7 @@ class Pretraining:
         return self._keep(model, "clip")
 
     def dino(self) -> bool:
-        """Train the DINO; nothing in the base depends on it, so it goes straight there."""
+        """Train the DINO. It is written into the base at once, since no other part depends on it."""
         model = dino.fit(
             pictures.load(self.args.work / "subjects", self.args.views),
             self.args.dino_steps,
@@ -133,17 +139,23 @@ class Pretraining:
     def _start(
         self, load: Callable[[Path], nn.Module], build: Callable[[], nn.Module] | None = None
     ) -> nn.Module | None:
-        """What to go on from, in float32; None to begin with an untrained model.
+        """Load the model in `--start` that training continues from.
 
         Args:
-            build: makes such a model; one of another shape in the base is left out.
+            load: loads the model from the base's folder.
+            build: builds an untrained model. A model of another shape in the base is not used.
+
+        Returns:
+            The model in float32; `None` to begin with an untrained one.
         """
         if not self.args.start:
             return None
         found = load(self.args.start).float()
         if build is not None and _shapes(found) != _shapes(build()):
             name = type(found).__name__
-            self.report(f"the {name} in {self.args.start} has another shape: begun from nothing")
+            self.report(
+                f"the {name} in {self.args.start} has another shape: starting from random weights"
+            )
             return None
         return found
 
@@ -156,7 +168,7 @@ class Pretraining:
         return model is not None
 
     def _kept(self, model: nn.Module, name: str) -> nn.Module:
-        """Read an earlier stage's result; where it was not run, the part of the base in --start."""
+        """Load an earlier stage's result. If it was not run, load that part of the base in --start."""
         path = self.args.work / f"{name}-final.pt"
         if not path.exists():
             load = {"clip": clip.load, "dino": dino.load}[name]
