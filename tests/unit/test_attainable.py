@@ -96,7 +96,7 @@ def test_the_table_is_the_mean_over_subjects(tmp_path, capsys):
     arguments = [str(tmp_path), "can", "dog6", "--base", str(BASE), "--format", "json"]
     assert attainable.main(arguments) == 0
     rows = {row["run"]: row for row in json.loads(capsys.readouterr().out)}
-    photos, mean, can, dog = (rows[n] for n in ("real photos", "drawn as asked", "can", "dog6"))
+    photos, mean, can, dog = (rows[n] for n in ("real photos", "rendered as asked", "can", "dog6"))
     for score in ("dino", "clip_i", "clip_t", "div"):
         average = (can[score]["mean"] + dog[score]["mean"]) / 2
         assert mean[score]["mean"] == pytest.approx(average, abs=1e-5)
@@ -114,7 +114,7 @@ def test_any_protocol_of_known_words_has_answers(tmp_path, capsys):
     own.write_text("- a {identifier} {class} at sea\n")
     arguments = [str(tmp_path / "sea"), "dog", "--base", str(BASE), "--protocol", str(own)]
     assert attainable.main(arguments) == 1
-    assert "the drawn world has no picture of 'at sea'" in capsys.readouterr().err
+    assert "the picture-book world has no picture of 'at sea'" in capsys.readouterr().err
     assert not (tmp_path / "sea").exists()
 
 

@@ -101,7 +101,7 @@ def turned(
 
 
 def sample_pattern(rng: random.Random) -> dict[str, str]:
-    """Sample the kind traits `pattern` and `emblem`. The emblem is twice as frequent as each other."""
+    """Sample the kind traits `pattern` and `emblem`. "emblem" is the most frequent pattern."""
     return {"pattern": rng.choice((*PATTERNS, "emblem")), "emblem": rng.choice(EMBLEMS)}
 
 

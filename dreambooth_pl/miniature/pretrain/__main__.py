@@ -39,7 +39,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--views",
         type=int,
         default=40_000,
-        help="pictures to render of subjects with several views",
+        help="pictures of subjects with several views to render",
     )
     parser.add_argument(
         "--vae-steps",
@@ -106,9 +106,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda"
     )
-    parser.add_argument(
-        "--work", type=Path, default=WORK, help="folder for pictures and for states between calls"
-    )
+    parser.add_argument("--work", type=Path, default=WORK, help="folder for pictures and states")
     parser.add_argument(
         "--out",
         type=Path,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from dreambooth_pl.miniature.captions import noun_in, rare_tokens
+from dreambooth_pl.miniature.pretrain.augmentation import jitter, soften
 from dreambooth_pl.miniature.pretrain.loop import Limits, TrainingSchedule, autocast, train
 from dreambooth_pl.miniature.pretrain.pictures import Pictures
 from dreambooth_pl.miniature.world import CLASSES
@@ -54,8 +55,8 @@ CLASS_SCALE = 100.0
 """Scale of the cosines in the loss's second term. Texts that differ only in the noun are so similar
 at first that the learned scale, which suits whole captions, gives hardly any gradient."""
 LEARNING_RATE, TEXT_SHARE = 6e-3, 1 / 6
-"""Learning rate of the image tower, whose batch norm allows a high one and benefits from it, and the
-factor of it for all other parameters."""
+"""Learning rate of the image tower, whose batch norm allows and benefits from a high one, and its
+factor for all other parameters."""
 
 
 def build() -> nn.Module:
@@ -67,32 +68,6 @@ def build() -> nn.Module:
 def tokenizer() -> open_clip.SimpleTokenizer:
     """Return CLIP's tokenizer with the miniature's context length. Loading it takes 0.1 s."""
     return open_clip.SimpleTokenizer(context_length=CONTEXT)
-
-
-def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Augment pictures [B, 3, h, w] in [-1, 1]: shift by up to 8 px, brightness, mirroring."""
-    padded = F.pad(images, (8, 8, 8, 8), mode="reflect")
-    dy, dx = torch.randint(0, 17, (2,), generator=generator).tolist()
-    height, width = images.shape[-2:]
-    gain = 1 + 0.2 * (torch.rand(len(images), 1, 1, 1, generator=generator) - 0.5)
-    mirrored = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
-    images = padded[..., dy : dy + height, dx : dx + width]
-    images = torch.where(mirrored.to(images.device), images.flip(-1), images)
-    return (images * gain.to(images.device)).clamp(-1, 1)
-
-
-def soften(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Remove details below a random size from a random half of the pictures [B, 3, h, w].
-
-    Generated images are softer than rendered pictures. A CLIP that has seen only sharp edges
-    misclassifies them.
-    """
-    size = images.shape[-1]
-    kept = int(torch.randint(size // 6, size * 3 // 4, (1,), generator=generator))
-    small = F.interpolate(images, kept, mode="bilinear", antialias=True)
-    soft = F.interpolate(small, size, mode="bicubic").clamp(-1, 1)
-    chosen = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
-    return torch.where(chosen.to(images.device), soft, images)
 
 
 def fit(
@@ -117,7 +92,7 @@ def fit(
         seed: seed of all randomness.
         limits: device, state folder and time limit.
         report: called with each line of progress.
-        start: a CLIP to continue from; `None` for an untrained one.
+        start: a CLIP to continue from, as from `load`; `None` for an untrained one.
         lock_text: freeze the text tower and train the rest, including the text projection. A UNet
             conditioned on the tower stays valid.
 
@@ -216,7 +191,7 @@ def _rare() -> frozenset[str]:
 
 
 def load(folder: Path) -> nn.Module:
-    """Load a model that `save` wrote, in float32. An image tower of another shape stays untrained."""
+    """Load a model from `save` in float32. An image tower of another shape stays untrained."""
     state = load_file(folder / "open_clip_model.safetensors")
     config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
     if config["vision_cfg"] != MODEL["vision_cfg"]:

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dreambooth_pl.miniature.captions import noun_in
+from dreambooth_pl.miniature.pretrain.augmentation import crops, on_plain_ground
 from dreambooth_pl.miniature.pretrain.loop import Limits, TrainingSchedule, autocast, train
 from dreambooth_pl.miniature.pretrain.pictures import VIEWS, Pictures
 from dreambooth_pl.randomness import stable_hash
@@ -30,8 +31,6 @@ CLASSES_PER_BATCH = 4
 """Number of classes in a batch. The model must distinguish subjects of one class, so a batch shows
 few classes and many subjects of each."""
 LOCAL_CROPS = 2
-PLAIN_SHARE = 0.3
-"""Share of pictures with a plain background, where only the subject is common to both views."""
 PROTOTYPES = 512
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.05
 SINKHORN_ROUNDS = 3
@@ -69,7 +68,7 @@ class Student(nn.Module):
         self.prototypes.parametrizations.weight.original0.requires_grad_(False)
 
     def forward(self, crops: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return unit-length embeddings [N, 128] and prototype scores [N, PROTOTYPES] of all crops."""
+        """Return unit-length embeddings [N, 128] and scores [N, PROTOTYPES] of all crops."""
         features = torch.cat([self.backbone(c) for c in crops])
         embeddings = F.normalize(self.head(features), dim=-1)
         return embeddings, self.prototypes(embeddings)
@@ -82,53 +81,6 @@ class Distillation(nn.Module):
         super().__init__()
         self.student = Student()
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-
-
-def crops(
-    images: Tensor, size: int, scale: tuple[float, float], generator: torch.Generator
-) -> Tensor:
-    """Crop and resize images randomly, with mirroring and changes of light and colour.
-
-    Args:
-        images: [B, 3, H, W] in [-1, 1].
-        size: side of the crops in pixels.
-        scale: smallest and largest share of the picture's side that a crop shows.
-        generator: source of randomness.
-
-    Returns:
-        One crop per image, [B, 3, size, size] in [-1, 1].
-    """
-    b = len(images)
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(b, generator=generator)
-
-    side = uniform(*scale)
-    theta = torch.zeros(b, 2, 3)
-    mirror = torch.where(torch.rand(b, generator=generator) < 0.5, -1.0, 1.0)
-    theta[:, 0, 0], theta[:, 1, 1] = side * mirror, side
-    theta[:, 0, 2], theta[:, 1, 2] = uniform(-1, 1) * (1 - side), uniform(-1, 1) * (1 - side)
-    grid = F.affine_grid(theta.to(images.device), [b, 3, size, size], align_corners=False)
-    out = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-    gain = uniform(0.75, 1.25).view(-1, 1, 1, 1)
-    warmth = torch.stack([uniform(0.92, 1.08) for _ in range(3)], 1).view(-1, 3, 1, 1)
-    return ((out + 1) * (gain * warmth).to(out.device) - 1).clamp(-1, 1)
-
-
-def on_plain_ground(images: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
-    """Replace the scenery of some pictures with one random colour each.
-
-    Args:
-        images: [B, 3, H, W] in [-1, 1].
-        masks: [B, h, w] uint8, 255 on the subject.
-        generator: source of randomness.
-    """
-    b = len(images)
-    chosen = torch.rand(b, 1, 1, 1, generator=generator) < PLAIN_SHARE
-    colour = 2 * torch.rand(b, 3, 1, 1, generator=generator) - 1
-    scenery = 1 - masks[:, None].float() / 255
-    scenery = F.interpolate(scenery, images.shape[-2:], mode="bilinear") * chosen
-    return torch.lerp(images, colour.to(images.device), scenery.to(images.device))
 
 
 def balanced(scores: Tensor) -> Tensor:
@@ -277,7 +229,7 @@ def centred(backbone: nn.Module, pictures: Pictures, count: int = 1_000) -> nn.M
 
 
 def load(folder: Path) -> nn.Module:
-    """Load a backbone that `save` wrote, in float32."""
+    """Load a backbone from `save` in float32."""
     return timm.create_model(
         f"local-dir:{folder}", pretrained=True, num_classes=0, dynamic_img_size=True
     ).float()

@@ -97,7 +97,7 @@ class Pretraining:
         return self._keep(model, "clip")
 
     def dino(self) -> bool:
-        """Train the DINO. It is written into the base at once, since no other part depends on it."""
+        """Train the DINO. An existing base gets it at once, since no other part depends on it."""
         model = dino.fit(
             pictures.load(self.args.work / "subjects", self.args.views),
             self.args.dino_steps,
@@ -168,7 +168,7 @@ class Pretraining:
         return model is not None
 
     def _kept(self, model: nn.Module, name: str) -> nn.Module:
-        """Load an earlier stage's result. If it was not run, load that part of the base in --start."""
+        """Load an earlier stage's result, or that part of the base in --start if it was not run."""
         path = self.args.work / f"{name}-final.pt"
         if not path.exists():
             load = {"clip": clip.load, "dino": dino.load}[name]
