@@ -211,7 +211,7 @@ def train(
 def _refuse_diverged(name: str, parameters: Sequence[nn.Parameter], done: int, path: Path) -> None:
     if all(bool(p.isfinite().all()) for p in parameters):
         return
-    start = f", which goes on from the last good state, {path}" if path.exists() else ""
+    start = f", which resumes from the last good state, {path}" if path.exists() else ""
     raise SystemExit(
         f"{name}: by step {done} a weight was no longer a finite number. Lower learning rates may "
         f"get through: the same command with --pace 0.5{start}"
