@@ -1,4 +1,4 @@
-"""How far long work has come: one bar per task on a terminal, now and then a line elsewhere."""
+"""Progress of long work: one bar per task on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-REFRESH_SECONDS = 0.5  # a terminal's bar
-LINE_SECONDS = 15.0  # between two lines in a log file
+REFRESH_SECONDS = 0.5
+"""Time between two updates of a bar on a terminal."""
+LINE_SECONDS = 15.0
+"""Time between two lines in a log file."""
 
 
 class Task:
-    """One piece of work of a known length. Made by `ProgressReporter.task`."""
+    """The progress of one piece of work of known length. `ProgressReporter.task` creates it."""
 
     def __init__(
         self, reporter: ProgressReporter, description: str, total: int, completed: int
@@ -32,11 +34,17 @@ class Task:
         )
 
     def due(self) -> bool:
-        """Whether the display is old enough that an update would be seen. Costs a clock reading."""
+        """Return whether an update would be shown now. The cost is one reading of the clock."""
         return time.monotonic() - self._shown >= self._reporter.seconds_between_updates
 
     def update(self, done: int, total: int | None = None, note: str = "") -> None:
-        """Say that `done` of `total` are done; `note` is shown behind the numbers."""
+        """Report progress.
+
+        Args:
+            done: number of items done.
+            total: number of all items; `None` keeps the last value.
+            note: text shown after the numbers.
+        """
         self._done = done
         self._total = self._total if total is None else total
         if self._reporter.bars:
@@ -47,7 +55,7 @@ class Task:
             self._reporter.line(self._text(note))
 
     def close(self) -> None:
-        """Take the bar away; a finished one leaves a line."""
+        """Remove the bar. A finished task leaves a line."""
         if self._reporter.bars:
             self._reporter.bars.remove_task(self._bar)
             if self._done == self._total:
@@ -68,13 +76,17 @@ class Task:
 
 
 class ProgressReporter:
-    """Shows tasks on `stream`. Tasks may nest: drawing probes in the middle of training."""
+    """Shows the progress of tasks. Tasks may nest, as when probes are generated during training.
+
+    Args:
+        stream: output stream; standard error by default.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._console = Console(file=stream or sys.stderr)
         self._open_tasks = 0
         self.bars: Progress | None = None
-        """rich's display of all open tasks; None where there is no terminal."""
+        """rich's display of all open tasks; `None` without a terminal."""
         if self._console.is_terminal:
             self.bars = Progress(
                 TextColumn("{task.description}"),
@@ -89,12 +101,21 @@ class ProgressReporter:
 
     @property
     def seconds_between_updates(self) -> float:
-        """How often the display changes at most."""
+        """Shortest time between two updates of the display."""
         return REFRESH_SECONDS if self.bars else LINE_SECONDS
 
     @contextmanager
     def task(self, description: str, total: int, completed: int = 0) -> Iterator[Task]:
-        """Show a task of `total` items while the block runs."""
+        """Show a task while the block runs.
+
+        Args:
+            description: text in front of the numbers.
+            total: number of items.
+            completed: number of items that are already done.
+
+        Yields:
+            The task.
+        """
         if self.bars and self._open_tasks == 0:
             self.bars.start()
         self._open_tasks += 1
@@ -108,12 +129,12 @@ class ProgressReporter:
                 self.bars.stop()
 
     def line(self, text: str) -> None:
-        """Write a line that stays, above any bars."""
+        """Write a permanent line above any bars."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _clock(seconds: float) -> str:
-    """Minutes and seconds.
+    """Format a duration as minutes and seconds.
 
     >>> _clock(75.2)
     '1:15'

@@ -1,6 +1,6 @@
-"""Identifiers, class nouns, subjects and sets of prompts: facts read from `facts/*.yaml`.
+"""Identifiers, class nouns, subjects and sets of prompts, read from `facts/*.yaml`.
 
-A prompt template holds `{identifier}` and `{class}`, which `fill` replaces.
+A prompt template contains `{identifier}` and `{class}`, which `fill` replaces.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ def _read_facts(name: str) -> dict[str, Any]:
 _SUBJECT_FACTS = _read_facts("subjects")
 
 IDENTIFIERS: tuple[str, ...] = tuple(_read_facts("identifiers")["identifiers"])
-"""Rare tokens that the project's experiments use for the subject."""
+"""Rare tokens that name the subject in the project's experiments."""
 SUBJECTS: dict[str, str] = _SUBJECT_FACTS["subjects"]
-"""The DreamBooth dataset's 30 subjects, each with its class noun."""
+"""The 30 subjects of the DreamBooth dataset with their class nouns."""
 OWN_SUBJECTS: dict[str, str] = _SUBJECT_FACTS["own_subjects"]
-"""Subjects of this project, each with its class noun."""
+"""The project's own subjects with their class nouns."""
 CLASS_NOUNS: tuple[str, ...] = tuple(dict.fromkeys(SUBJECTS.values()))
-"""The dataset's 15 class nouns."""
+"""The 15 class nouns of the DreamBooth dataset."""
 FIRST_IMAGE = "A {identifier} {class}"
-"""Template of the plainest picture of the subject."""
+"""Template of the plainest image of the subject."""
 IMAGES_PER_PROMPT = 4
-"""The paper's number of images per subject and prompt."""
+"""Images per subject and prompt in the paper."""
 PROMPT_SETS = ("probes", "dreambench_live", "dreambench_object", "validation")
-"""Names that `prompt_set` knows; any other is taken for the path of a YAML file."""
+"""Names that `prompt_set` knows. It takes any other name for the path of a YAML file."""
 
 _LIVE_NOUNS = frozenset(_SUBJECT_FACTS["live"] + _SUBJECT_FACTS["also_live"])
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
@@ -44,25 +44,22 @@ _PLACEHOLDER = re.compile(r"\{[^{}]*\}")
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Prompt templates with a name.
-
-    Attributes:
-        name: of the set.
-        prompts: templates.
-        labels: what each template says, in a word or a few.
-        kinds: the sort of each template, such as `setting`; empty text where none is given.
-        images_per_prompt: how many images of each an evaluation draws.
-    """
+    """A named set of prompt templates."""
 
     name: str
+    """Name of the set."""
     prompts: tuple[str, ...]
+    """The templates."""
     labels: tuple[str, ...]
+    """Short description of each template."""
     kinds: tuple[str, ...] = ()
+    """Kind of each template, such as `setting`; empty text if the set gives none."""
     images_per_prompt: int = IMAGES_PER_PROMPT
+    """Images that an evaluation generates per prompt."""
 
 
 def is_live(class_noun: str) -> bool:
-    """Whether the noun takes the live list of prompts (with clothes) or the object list.
+    """Return whether a noun gets the live list of prompts (with clothes), not the object list.
 
     >>> is_live("dog"), is_live("teapot")
     (True, False)
@@ -71,10 +68,15 @@ def is_live(class_noun: str) -> bool:
 
 
 def fill(template: str, identifier: str | None, class_noun: str) -> str:
-    """Put identifier and class noun into a template; without identifier, its space goes, too.
+    """Fill identifier and class noun into a template.
+
+    Args:
+        template: the template.
+        identifier: the identifier; `None` or empty text removes it and the space next to it.
+        class_noun: the class noun.
 
     Raises:
-        UserError: the template has another placeholder than `{identifier}` and `{class}`.
+        UserError: the template has a placeholder other than `{identifier}` and `{class}`.
 
     >>> fill("a {identifier} {class} in the snow", "sks", "dog")
     'a sks dog in the snow'
@@ -89,7 +91,11 @@ def fill(template: str, identifier: str | None, class_noun: str) -> str:
 
 
 def check_template(template: str) -> None:
-    """Raise UserError if a template has other placeholders than `{identifier}` and `{class}`."""
+    """Check the placeholders of a template.
+
+    Raises:
+        UserError: a placeholder is neither `{identifier}` nor `{class}`.
+    """
     unknown = set(_PLACEHOLDER.findall(template)) - {"{identifier}", "{class}"}
     if unknown:
         raise UserError(
@@ -99,14 +105,17 @@ def check_template(template: str) -> None:
 
 
 def prompt_set(name: str | Path) -> PromptSet:
-    """Return a set of prompt templates by its name (see `PROMPT_SETS`) or from a YAML file.
+    """Load a set of prompt templates.
 
-    A file holds a list of templates, a mapping of labels to templates, or a mapping of kinds
-    (`setting`, `property`, ...) to lists of templates; either at the top or under the key
-    `prompts`, beside an optional `name` and `images_per_prompt`.
+    A YAML file contains a list of templates, a mapping of labels to templates, or a mapping of
+    kinds (`setting`, `property`, ...) to lists of templates. They are at the top level or under the
+    key `prompts`, next to an optional `name` and `images_per_prompt`.
+
+    Args:
+        name: one of `PROMPT_SETS`, or the path of a YAML file.
 
     Raises:
-        UserError: no such set or file, or a file that does not read as one.
+        UserError: the set or file does not exist, or the file has another format.
 
     >>> prompt_set("probes").labels
     ('clothing', 'style', 'place', 'action')
@@ -153,7 +162,7 @@ def _parse_prompt_set(content: Any, name: str, source: str) -> PromptSet:
 
 
 def _entries(prompts: Any) -> list[tuple[str, str, Any]]:
-    """Return label, kind and template of each prompt; nothing for what is no list of prompts."""
+    """Return label, kind and template of each prompt; nothing if `prompts` has another format."""
     if isinstance(prompts, list):
         return [(_label(template), "", template) for template in prompts]
     if not isinstance(prompts, dict):
@@ -166,7 +175,7 @@ def _entries(prompts: Any) -> list[tuple[str, str, Any]]:
 
 
 def _label(template: Any) -> str:
-    """Return what a template says besides "a {identifier} {class}".
+    """Return a template without "a {identifier} {class}".
 
     >>> _label("a {identifier} {class} in the snow"), _label("a red {identifier} {class}")
     ('in the snow', 'red')

@@ -1,7 +1,7 @@
 """Randomness as a function of (seed, purpose, index), never of history.
 
-Which photo is shown, its noise and its timestep are drawn from generators keyed by what they are
-for. A resumed run, another number of workers, or a probe in the middle therefore changes nothing.
+Each generator that samples a photo, noise or a timestep is keyed by its purpose. A resumed run,
+another number of workers or a probe during training therefore changes nothing.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch
 
 
 def stable_hash(*parts: str | int) -> int:
-    """Hash ``parts`` to an integer in [0, 2**63), the same in every process and Python version.
+    """Hash `parts` to an integer in [0, 2**63), the same in every process and Python version.
 
-    The type and length of each part enter the hash, so ``("ab", "c")`` and ``("a", "bc")``, or
-    ``1`` and ``"1"``, differ.
+    The hash depends on the type and length of each part: `("ab", "c")` and `("a", "bc")` differ,
+    and so do `1` and `"1"`.
 
     >>> stable_hash("noise", 0) == stable_hash("noise", 0)
     True
@@ -36,9 +36,9 @@ def stable_hash(*parts: str | int) -> int:
 
 
 def generator(seed: int, *parts: str | int) -> torch.Generator:
-    """Return a CPU generator keyed by ``seed`` and ``parts``.
+    """Return a CPU generator keyed by `seed` and `parts`.
 
-    Always on the CPU: the numbers do not depend on the device that uses them.
+    It is always on the CPU, so the numbers do not depend on the device that uses them.
 
     >>> a = torch.rand(2, generator=generator(42, "noise", 7))
     >>> b = torch.rand(2, generator=generator(42, "noise", 7))
@@ -50,9 +50,13 @@ def generator(seed: int, *parts: str | int) -> torch.Generator:
 
 @contextmanager
 def keyed_global_random_state(key: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Seed PyTorch's global random state with `key` for the duration, then put it back.
+    """Seed PyTorch's global random state inside the context and restore it afterwards.
 
-    For layers such as dropout that take no generator.
+    This is for layers such as dropout that take no generator.
+
+    Args:
+        key: the seed.
+        device: a device whose random state is seeded and restored as well.
     """
     device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -1,1 +1,1 @@
-"""Rare words for a subject's name."""
+"""Rare words as identifiers of a subject."""

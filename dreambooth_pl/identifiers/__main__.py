@@ -1,4 +1,4 @@
-"""Find a rare word for a subject: ``python -m dreambooth_pl.identifiers --class dog``."""
+"""Find a rare word for a subject: `python -m dreambooth_pl.identifiers --class dog`."""
 
 from dreambooth_pl.commands.common import run_command
 from dreambooth_pl.commands.identifiers import main

@@ -1,9 +1,9 @@
-"""Rare tokens of a tokenizer: words to call a subject by that mean little to the base.
+"""Rare tokens of a tokenizer: words that mean little to the base, as identifiers of a subject.
 
-The DreamBooth paper (arXiv 2208.12242, section 3.2) takes short sequences of rare tokens. Ours are
-single tokens of one to three letters that make a word of their own, so that a prompt holds exactly
-one token for the subject. Nothing here depends on the kind of tokenizer: what a token means is
-found out by decoding and encoding it.
+The DreamBooth paper (arXiv 2208.12242, section 3.2) uses short sequences of rare tokens. This
+module finds single tokens of one to three letters that form a whole word, so a prompt contains
+exactly one token for the subject. It only decodes and encodes tokens and therefore works with any
+kind of tokenizer.
 """
 
 from __future__ import annotations
@@ -18,39 +18,41 @@ from dreambooth_pl.bases.folder import read_model_index
 from dreambooth_pl.errors import UserError
 
 MAX_LETTERS = 3
-_CHUNK = 2000  # tokens decoded at a time
+"""Length limit of the words that `rare_words` yields."""
+
+_CHUNK = 2000  # tokens decoded at once
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word as a tokenizer sees it.
-
-    Attributes:
-        text: the word.
-        token_ids: what it is encoded to; one, if it is to be an identifier.
-        rarer: how many of the vocabulary's tokens come after it; few means rare, for vocabularies
-            go from the frequent to the rare. None for a word of several tokens.
-    """
+    """A word and its tokens."""
 
     text: str
+    """The word."""
     token_ids: tuple[int, ...]
+    """Its token ids. A good identifier has one."""
     rarer: int | None
+    """Number of tokens after it in the vocabulary; `None` for a word of several tokens.
+    Vocabularies are sorted from frequent to rare, so a small number means a rare word."""
 
     @property
     def is_single(self) -> bool:
-        """Whether the word is one token."""
+        """Whether the word is a single token."""
         return len(self.token_ids) == 1
 
 
 def load_tokenizer(base: str, revision: str | None = None) -> Any:
-    """Load the first tokenizer of a base, without the base's networks.
+    """Load the first tokenizer of a base without its networks.
 
     Args:
         base: path of a diffusers folder, or `owner/name` on the hub.
         revision: branch, tag or commit on the hub.
 
+    Returns:
+        The tokenizer.
+
     Raises:
-        UserError: no such base, or one without a tokenizer that loads.
+        UserError: the base does not exist or its tokenizer cannot be loaded.
     """
     read_model_index(base, revision)
     try:
@@ -66,10 +68,10 @@ def load_tokenizer(base: str, revision: str | None = None) -> Any:
 
 
 def look_up(tokenizer: Any, text: str) -> Word:
-    """Return a word as the tokenizer sees it inside a prompt.
+    """Return a word with its tokens inside a prompt.
 
     Raises:
-        UserError: it is empty or holds spaces.
+        UserError: the word is empty or contains spaces.
     """
     if not text or text.split() != [text]:
         raise UserError(f"the identifier {text!r} must be one word without spaces")
@@ -79,10 +81,13 @@ def look_up(tokenizer: Any, text: str) -> Word:
 
 
 def rare_words(tokenizer: Any) -> Iterator[Word]:
-    """Yield words of one to three ASCII letters that are single tokens, the rarest first.
+    """Find words of one to three ASCII letters that are single tokens.
 
-    Letters of other scripts and signs are left out: they are awkward to type and to put into the
-    names of files.
+    Letters of other scripts and other characters are excluded: they are hard to type and to use in
+    file names.
+
+    Yields:
+        The words, the rarest first.
     """
     special = set(tokenizer.all_special_ids)
     last = _last_id(tokenizer)
@@ -96,7 +101,7 @@ def rare_words(tokenizer: Any) -> Iterator[Word]:
 
 
 def _encode(tokenizer: Any, word: str) -> tuple[int, ...]:
-    """Return the ids of a word as it stands between others: between spaces."""
+    """Return the token ids of a word between other words."""
     around = tokenizer("a a", add_special_tokens=False).input_ids
     ids = tokenizer(f"a {word} a", add_special_tokens=False).input_ids
     assert len(around) == 2, "a is one token"
@@ -104,6 +109,6 @@ def _encode(tokenizer: Any, word: str) -> tuple[int, ...]:
 
 
 def _last_id(tokenizer: Any) -> int:
-    """Highest id of the vocabulary that is no special token."""
+    """Return the highest id of the vocabulary that is not a special token."""
     special = set(tokenizer.all_special_ids)
     return max(i for i in tokenizer.get_vocab().values() if i not in special)

@@ -1,7 +1,7 @@
-"""What an untuned base draws for identifiers: does one mean something already?
+"""Measure whether an identifier already means something to an untuned base.
 
-To Stable Diffusion, "sks" is also a rifle. Images of "a sks dog" are drawn from the same seeds as
-images of "a dog"; the farther they are apart, the more the base takes the identifier to mean.
+To Stable Diffusion, "sks" is also a rifle. Images of "a sks dog" are generated from the same seeds
+as images of "a dog". The larger their distance, the more the identifier means to the base.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from dreambooth_pl.sampling.requests import ImageRequest, image_seed
 from dreambooth_pl.sampling.settings import SamplingSettings
 
 TEMPLATE = "a {identifier} {class}"
+"""Template of the prompts."""
 SHEET = "identifiers.png"
+"""File name of the contact sheet."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Images of one prompt.
-
-    Attributes:
-        identifier: None for the plain class.
-        prompt: what was drawn.
-        images: one per seed.
-        dino, clip: mean distance from the plain class, seed by seed: 1 - cosine, in [0, 2].
-    """
+    """Images of one prompt and their distance from those of the plain class."""
 
     identifier: str | None
+    """The identifier; `None` for the plain class."""
     prompt: str
+    """The prompt."""
     images: tuple[Image.Image, ...]
+    """One image per seed."""
     dino: float
+    """Mean distance from the plain class by DINO: 1 - cosine for images of a seed, in [0, 2]."""
     clip: float
+    """The same by CLIP."""
 
 
 def try_identifiers(
@@ -57,20 +57,20 @@ def try_identifiers(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Trial]:
-    """Draw the plain class and each identifier from the same seeds and measure the distance.
+    """Generate the plain class and each identifier from the same seeds and measure their distance.
 
     Args:
-        base: without adapters, or with adapters at the strengths of ``settings``.
-        encoders: for the distances.
-        identifiers: words.
-        class_noun: what the subject will be.
-        settings: how images are drawn.
-        count: images of each prompt.
-        seed: decides the images' seeds; they do not depend on the identifier.
-        progress: called with the number of images done and to do.
+        base: the base, without adapters or with adapters at the strengths of `settings`.
+        encoders: the encoders that measure distances.
+        identifiers: the words to try.
+        class_noun: class noun of the subject.
+        settings: settings of the sampler.
+        count: images per prompt.
+        seed: decides the images' seeds. They do not depend on the identifier.
+        progress: called with the number of images done and the total.
 
     Returns:
-        The plain class, then the identifiers, the nearest to it by DINO first.
+        The plain class, then the identifiers, ordered by their DINO distance from it.
     """
     prompts = [fill(TEMPLATE, identifier, class_noun) for identifier in [None, *identifiers]]
     seeds = [image_seed(seed, "identifiers", n) for n in range(count)]
@@ -97,15 +97,25 @@ def try_identifiers(
 def save_trials(
     trials: Sequence[Trial], base: Base, settings: SamplingSettings, folder: Path, seed: int = 0
 ) -> Path:
-    """Write the contact sheet, a row per prompt and a column per seed; return its path.
+    """Write the images and a contact sheet with one row per prompt and one column per seed.
 
-    The images lie beside it, each with what it was drawn with in its metadata.
+    The metadata of each image records how it was generated.
+
+    Args:
+        trials: the trials, as from `try_identifiers`.
+        base: the base that generated the images.
+        settings: settings of the sampler.
+        folder: output folder.
+        seed: the seed that `try_identifiers` had.
+
+    Returns:
+        The path of the contact sheet.
     """
     folder.mkdir(parents=True, exist_ok=True)
     count = len(trials[0].images)
     seeds = [image_seed(seed, "identifiers", n) for n in range(count)]
     for row, trial in enumerate(trials):
-        words = re.sub(r"[^\w.-]+", "_", trial.prompt)  # an identifier may hold any sign
+        words = re.sub(r"[^\w.-]+", "_", trial.prompt)  # an identifier may contain any character
         for n, (image, own) in enumerate(zip(trial.images, seeds, strict=True)):
             request = ImageRequest(trial.prompt, own)
             metadata = image_metadata(base, request, settings)
@@ -122,7 +132,11 @@ def save_trials(
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UserError if images cannot be written to ``folder``."""
+    """Check that images can be written to a folder.
+
+    Raises:
+        UserError: `folder` or one of its parents is a file.
+    """
     existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
     if not existing.is_dir():
         raise UserError(f"--draw: {existing} is a file. Give a folder for the images.")

@@ -1,1 +1,1 @@
-"""The miniature: a drawn picture-book world, and a small Stable Diffusion trained on it."""
+"""The miniature: a picture-book world in code, and a small Stable Diffusion trained on it."""

@@ -1,8 +1,9 @@
-"""What could be had at most: the subject itself, drawn as each prompt says, scored as images are.
+"""The highest attainable scores: the subject itself, rendered as each prompt asks, then scored.
 
-`python -m dreambooth_pl.miniature.attainable OUT [NAME...]` draws it and prints the table. Of the
-way from floor to ceiling a part cannot be gone at all: a subject in purple, in a costume or in a
-jungle is not its photo, however well it is drawn. Only a drawn world can say how much that is.
+`python -m dreambooth_pl.miniature.attainable OUT [NAME...]` renders the answers and prints a table
+of their scores. No model can reach the ceiling, which photos of the subject set: a subject in
+purple, in a costume or in a jungle differs from its photos even in a perfect image. A rendered
+world shows by how much.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from dreambooth_pl.metrics.distances import load_distance
 from dreambooth_pl.metrics.encoders import load_encoders
 from dreambooth_pl.miniature import subjects, world
 from dreambooth_pl.miniature.base_folder import encoders_of
-from dreambooth_pl.miniature.drawn_files import write_drawn
 from dreambooth_pl.miniature.outfits import OUTFITS
+from dreambooth_pl.miniature.rendered_files import write_rendered
 from dreambooth_pl.miniature.settings import SETTINGS
 from dreambooth_pl.prompts import IDENTIFIERS, SUBJECTS, is_live
 from dreambooth_pl.randomness import stable_hash
@@ -44,20 +45,20 @@ _PHRASES: dict[str, dict[str, str]] = {
     **{phrase: {"action": phrase} for phrase in world.ACTIONS},
     **{phrase: {"setting": s.name} for s in SETTINGS.values() for phrase in s.phrases},
 }
-"""What may follow the class noun -> the fields of a scene that it sets."""
+"""Phrase that may follow the class noun -> the fields of a scene that it sets."""
 _ADJECTIVES: dict[str, dict[str, str]] = {
     "": {},
     **{name: {"tint": name} for name in world.TINTS},
     **{name: {"finish": name} for name in world.FINISHES},
 }
-"""What may stand before the identifier."""
+"""Adjective that may precede the identifier -> the fields of a scene that it sets."""
 
 
 def changes_of(template: str) -> dict[str, str]:
-    """What a prompt asks for, as fields of `Scene`.
+    """Parse a prompt template into fields of `Scene`.
 
     Raises:
-        UserError: the world has no picture of a part of the prompt.
+        UserError: the picture-book world cannot show a part of the prompt.
 
     >>> changes_of("a wet {identifier} {class} on the beach")
     {'finish': 'wet', 'setting': 'beach'}
@@ -65,12 +66,12 @@ def changes_of(template: str) -> dict[str, str]:
     before, _, rest = template.lower().partition(_SUBJECT)
     adjective = before.strip().removeprefix("a").strip()
     if adjective not in _ADJECTIVES:
-        raise UserError(f"{template!r}: the drawn world knows no {adjective!r} subjects.")
+        raise UserError(f"{template!r}: the picture-book world has no {adjective!r} subjects.")
     changes = dict(_ADJECTIVES[adjective])
     while rest := rest.strip(" .,"):
         known = [phrase for phrase in _PHRASES if rest.startswith(phrase.lower())]
         if not known:
-            raise UserError(f"{template!r}: the drawn world has no picture of {rest!r}.")
+            raise UserError(f"{template!r}: the picture-book world has no picture of {rest!r}.")
         phrase = max(known, key=len)
         changes |= _PHRASES[phrase]
         rest = rest[len(phrase) :]
@@ -78,9 +79,19 @@ def changes_of(template: str) -> dict[str, str]:
 
 
 def answer(name: str, template: str, number: int) -> world.Scene:
-    """The subject as a prompt asks for it, in the view of picture `number`.
+    """Return the scene that answers a prompt.
 
-    Where the prompt names no place, it is one of those that photos are taken in.
+    Args:
+        name: the subject.
+        template: the prompt template.
+        number: the image's number among those of this prompt. It decides the view.
+
+    Returns:
+        The subject as the prompt asks for it. If the prompt names no setting, the scene has one of
+        the settings of the photos.
+
+    Raises:
+        UserError: the picture-book world cannot show a part of the prompt.
     """
     rng = random.Random(stable_hash("attainable", name, template, number))
     photo = subjects.photos(name)[0]
@@ -89,38 +100,50 @@ def answer(name: str, template: str, number: int) -> world.Scene:
     return replace(scene, **changes_of(template))
 
 
-def draw_answers(
+def render_answers(
     name: str, folder: Path, protocol: str = DREAMBENCH
 ) -> tuple[ImagePlan, list[Image.Image]]:
-    """Draw all images that a protocol asks of a subject, with their index, into `folder`.
+    """Render all images that a protocol asks for and write them with their index.
+
+    Args:
+        name: the subject.
+        folder: where the images and the index go.
+        protocol: name of a protocol or path of its file.
+
+    Returns:
+        The protocol's plan and the images.
 
     Raises:
-        UserError: a prompt that the world has no picture of, or the folder holds other pictures or
+        UserError: the picture-book world cannot show a prompt, or `folder` holds other pictures or
             cannot be written to.
     """
     plan = make_plan(protocol, IDENTIFIERS[0], subjects.NOUNS[name], _SEED, name)
     images, names = [], []
     for index, template in enumerate(plan.templates):
         number = plan.templates[:index].count(template)
-        images.append(world.draw(answer(name, template, number)))
+        images.append(world.render(answer(name, template, number)))
         names.append(f"{index:04d}.png")
-    write_drawn(folder, dict(zip(names, images, strict=True)), f"answers drawn for {name}")
+    write_rendered(folder, dict(zip(names, images, strict=True)), f"rendered answers for {name}")
     write_index(folder, names, plan)
     return plan, images
 
 
 def score(names: Sequence[str], out: Path, base: Path, protocol: str = DREAMBENCH) -> list[Line]:
-    """Draw each subject's answers into `out/NAME` and score them against its photos.
+    """Render each subject's answers into `out/NAME` and score them against its photos.
 
     Args:
-        base: whose CLIP and DINO measure.
-        protocol: what is asked for, as `evaluate.py` takes it.
+        names: the subjects.
+        out: folder for the images and contact sheets.
+        base: folder of the base whose CLIP and DINO score.
+        protocol: the prompts, as for `evaluate.py`.
 
     Returns:
-        The photos against each other and the mean over subjects; each subject, if several.
+        A line for the photos against each other and one for the mean over subjects; if there are
+        several subjects, also a line for each.
 
     Raises:
-        UserError: no base is there, or `out` holds other pictures or cannot be written to.
+        UserError: `base` holds no base, the picture-book world cannot show a prompt, or `out` holds
+            other pictures or cannot be written to.
     """
     asked, settings = protocol_name(protocol), encoders_of(base)
     encoders = load_encoders(settings)
@@ -129,7 +152,7 @@ def score(names: Sequence[str], out: Path, base: Path, protocol: str = DREAMBENC
     found: list[Line] = []
     count = 0
     for name in names:
-        plan, images = draw_answers(name, out / name, protocol)
+        plan, images = render_answers(name, out / name, protocol)
         first = [plan.templates.index(template) for template in dict.fromkeys(plan.templates)]
         sheet = contact_sheet(
             [images[i] for i in first], [plan.prompts[i] for i in first], 9, title=name
@@ -146,13 +169,13 @@ def score(names: Sequence[str], out: Path, base: Path, protocol: str = DREAMBENC
     answers = tuple(own for line in found for own in line.sets)
     mean = [
         Line("ceiling", REAL_PHOTOS, asked, tuple(ceilings), count),
-        Line("run", "drawn as asked", asked, answers, distance=distance.name),
+        Line("run", "rendered as asked", asked, answers, distance=distance.name),
     ]
     return [*mean, *found] if len(found) > 1 else mean
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of ``python -m dreambooth_pl.miniature.attainable``."""
+    """Return the parser of `python -m dreambooth_pl.miniature.attainable`."""
     parser = argparse.ArgumentParser(
         prog="python -m dreambooth_pl.miniature.attainable", description=__doc__
     )
@@ -170,7 +193,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="probes, dreambench or a YAML file of prompts (default: %(default)s)",
     )
     parser.add_argument(
-        "--base", type=Path, default=Path("data/miniature"), help="has the encoders"
+        "--base", type=Path, default=Path("data/miniature"), help="base with the encoders"
     )
     parser.add_argument("--format", choices=TABLE_FORMATS, default="table")
     return parser
@@ -178,10 +201,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 @tells_mistakes
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status.
+    """Run the command line and return its exit status.
 
     Args:
-        args: what stands after the program's name; None for the process's own arguments.
+        args: command-line arguments; `None` for those of the process.
     """
     options = build_parser().parse_args(args)
     lines = score(list(dict.fromkeys(options.names)), options.out, options.base, options.protocol)

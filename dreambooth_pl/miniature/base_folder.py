@@ -1,4 +1,4 @@
-"""A base of the miniature's kind on disk, with the encoders that measure on it."""
+"""The encoders in the folder of a base such as the miniature."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dreambooth_pl.metrics.encoders import EncoderSettings
 
 
 def encoders_of(base: Path) -> EncoderSettings:
-    """The CLIP and DINO in a base's folder.
+    """Return the settings that load the CLIP and DINO in a base's folder.
 
     Raises:
-        UserError: it is not the folder of a base.
+        UserError: `base` is not the folder of a base.
     """
     if not (base / "model_index.json").is_file():
         raise UserError(

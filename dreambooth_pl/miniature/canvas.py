@@ -1,4 +1,4 @@
-"""A Pillow canvas with movable local frames; the whole picture-book world is drawn on it."""
+"""A Pillow canvas with local coordinate frames. The whole picture-book world is drawn on it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,14 @@ class Canvas:
     """Draws shapes given in local coordinates.
 
     The outermost frame is the unit square of the picture: x to the right, y downwards, both 0 to 1.
-    `frame` returns a canvas over the same picture with an origin, size, turn and mirroring of its
-    own. Lengths (radii, line widths) are in local units too. Alpha in a colour blends.
+    `frame` returns a canvas over the same picture with its own origin, scale, rotation and
+    mirroring. Lengths (radii, line widths) are in local units too. A colour with alpha is blended
+    over the picture.
+
+    Args:
+        image: the picture to draw into.
+        matrix: affine map (a, b, c, d, e, f) from local coordinates to pixels; the unit square by
+            default.
     """
 
     def __init__(self, image: Image.Image, matrix: tuple[float, ...] | None = None) -> None:
@@ -39,13 +45,14 @@ class Canvas:
         flip: bool = False,
         stretch: float = 1.0,
     ) -> Canvas:
-        """A canvas whose origin lies at (x, y) of this one.
+        """Return a canvas over the same picture whose origin lies at (x, y) of this one.
 
         Args:
+            x, y: the new origin in units of this frame.
             scale: one unit of the new frame, in units of this one.
-            angle: turn in degrees, clockwise as seen.
-            flip: mirror left and right.
-            stretch: width over height; 1 keeps proportions.
+            angle: rotation in degrees, clockwise in the picture.
+            flip: whether to mirror left and right.
+            stretch: ratio of width to height; 1 keeps proportions.
         """
         a, b, c, d, e, f = self._matrix
         cos, sin = math.cos(math.radians(angle)) * scale, math.sin(math.radians(angle)) * scale
@@ -62,7 +69,7 @@ class Canvas:
         return Canvas(self.image, matrix)
 
     def place(self, points: Sequence[Point]) -> list[Point]:
-        """Pixel positions of local points."""
+        """Convert local points to pixel positions."""
         a, b, c, d, e, f = self._matrix
         return [(a * x + b * y + c, d * x + e * y + f) for x, y in points]
 
@@ -73,7 +80,7 @@ class Canvas:
     def ellipse(
         self, cx: float, cy: float, rx: float, ry: float, fill: Colour, angle: float = 0.0
     ) -> None:
-        """Fill an ellipse with centre (cx, cy) and radii rx, ry, turned by `angle` degrees."""
+        """Fill an ellipse with centre (cx, cy) and radii rx, ry, rotated by `angle` degrees."""
         cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
         self.polygon(
             [
@@ -86,7 +93,7 @@ class Canvas:
     def rectangle(
         self, x0: float, y0: float, x1: float, y1: float, fill: Colour, radius: float = 0.0
     ) -> None:
-        """Fill an axis-parallel rectangle, with corners rounded by `radius`."""
+        """Fill an axis-aligned rectangle with corners rounded by `radius`."""
         if radius <= 0:
             self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], fill)
             return
@@ -108,11 +115,11 @@ class Canvas:
         self.polygon(points, fill)
 
     def blob(self, points: Sequence[Point], fill: Colour) -> None:
-        """Fill the smooth closed curve through the points (Catmull-Rom spline)."""
+        """Fill the smooth closed curve (Catmull-Rom spline) through the points."""
         self.polygon(smooth(points, closed=True), fill)
 
     def line(self, points: Sequence[Point], fill: Colour, width: float) -> None:
-        """Draw a polyline with round joints and ends; `width` in local units."""
+        """Draw a polyline with round joints and ends. `width` is in local units."""
         placed = self.place(points)
         pixels = max(1, round(width * self._unit))
         self._draw.line(placed, fill=fill, width=pixels, joint="curve")
@@ -126,7 +133,7 @@ class Canvas:
         self.line(smooth(points, closed=False), fill, width)
 
     def limb(self, points: Sequence[Point], fill: Colour, start: float, end: float) -> None:
-        """Fill a smooth tapering limb along the points; `start` and `end` are its half-widths."""
+        """Fill a smooth tapering limb along the points. `start` and `end` are its half-widths."""
         path = smooth(points, closed=False)
         left, right = [], []
         for i, (x, y) in enumerate(path):
@@ -143,7 +150,13 @@ class Canvas:
 
 
 def smooth(points: Sequence[Point], closed: bool, steps: int = 6) -> list[Point]:
-    """Points along the Catmull-Rom spline through `points`."""
+    """Return points along the Catmull-Rom spline through `points`.
+
+    Args:
+        points: the points to pass through. Fewer than three are returned as they are.
+        closed: whether the curve returns to its first point.
+        steps: points per segment.
+    """
     n = len(points)
     if n < 3:
         return list(points)
@@ -173,14 +186,14 @@ def smooth(points: Sequence[Point], closed: bool, steps: int = 6) -> list[Point]
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """The colour made darker (factor < 1) or lighter (factor > 1, towards white)."""
+    """Darken a colour (factor < 1) or lighten it towards white (factor > 1)."""
     if factor <= 1:
         return tuple(round(c * factor) for c in colour[:3]) + colour[3:]
     return mix(colour, (255, 255, 255), min(factor - 1, 1.0))
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """`share` of the second colour in the first, 0 to 1."""
+    """Blend two colours. `share` is that of the second colour, 0 to 1."""
     return tuple(
         round(a + (b - a) * share) for a, b in zip(first[:3], second[:3], strict=True)
     ) + tuple(first[3:])

@@ -1,4 +1,4 @@
-"""Captions for scenes of the picture-book world, phrased as people prompt."""
+"""Captions for scenes of the picture-book world, phrased as users write prompts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dreambooth_pl.miniature.world import CLASSES, Scene
 from dreambooth_pl.prompts import IDENTIFIERS
 
 RARE_TOKEN_SHARE = 0.4
-"""Share of captions with a random rare token before the class noun, so that an unknown identifier
-is neutral."""
+"""Share of captions with a random rare token before the class noun. They make the base treat an
+unknown identifier as neutral."""
 _OPENINGS = ("", "", "", "", "", "a photo of ", "a picture of ")
 
 
 def caption(scene: Scene, rng: random.Random) -> str:
-    """One of the many true captions of a scene; any part but the class noun may go unmentioned."""
+    """Sample one of the many true captions of a scene. It may omit anything but the class noun."""
     described = any((scene.outfit, scene.tint, scene.finish, scene.style, scene.action))
     words = []
     if scene.tint and rng.random() < 0.93:
@@ -49,9 +49,9 @@ def caption(scene: Scene, rng: random.Random) -> str:
 
 @functools.cache
 def rare_tokens() -> tuple[str, ...]:
-    """Single tokens of CLIP's vocabulary, 2 to 4 small letters, that no caption uses.
+    """Return CLIP's single tokens of 2 to 4 lower-case letters that no caption uses otherwise.
 
-    The identifiers that the project's experiments use are left out: the base never sees them.
+    They exclude the identifiers of the project's experiments, so the base never sees those.
     """
     phrases = [*OUTFITS, *(p for s in SETTINGS.values() for p in s.phrases), *CLASSES]
     used = set(re.findall(r"[a-z]+", " ".join(phrases).lower())) | set(IDENTIFIERS)
@@ -62,7 +62,7 @@ def rare_tokens() -> tuple[str, ...]:
 
 
 def noun_in(caption: str) -> str:
-    """Return the class noun that a caption names first.
+    """Return the first class noun in a caption.
 
     >>> noun_in("a photo of a oue stuffed animal beside a bowl.")
     'stuffed animal'

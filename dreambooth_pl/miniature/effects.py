@@ -1,4 +1,4 @@
-"""What happens to a whole picture or subject: style, shine, water, cubes, the car, light."""
+"""Effects on a whole picture or subject: style, shine, water, cubes, the car, light."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dreambooth_pl.miniature.canvas import Canvas, Colour, shade
 
 
 def subject_mask(before: Image.Image, after: Image.Image) -> Image.Image:
-    """Where drawing the subject changed the picture: "L", 0 or 255."""
+    """Return the mask of pixels that changed when the subject was drawn: mode "L", 0 or 255."""
     return ImageChops.difference(before, after).convert("L").point(lambda v: 255 if v > 4 else 0)
 
 
 def shadow(image: Image.Image, x: float, y: float, half: float) -> None:
-    """A soft contact shadow under a subject that stands at (x, y)."""
+    """Draw a soft contact shadow under a subject that stands at (x, y)."""
     canvas = Canvas(image)
     canvas.ellipse(x, y, half, half * 0.13, (20, 20, 30, 60))
     canvas.ellipse(x, y, half * 0.75, half * 0.09, (20, 20, 30, 60))
@@ -25,7 +25,7 @@ def shadow(image: Image.Image, x: float, y: float, half: float) -> None:
 def shiny(
     image: Image.Image, mask: Image.Image, box: tuple[float, ...], rng: random.Random
 ) -> None:
-    """Bright streaks on the subject and sparkles around it."""
+    """Draw bright streaks on the subject and sparkles around it."""
     layer = image.copy()
     canvas = Canvas(layer)
     x0, y0, x1, y1 = box
@@ -57,7 +57,7 @@ def shiny(
 
 
 def wet(image: Image.Image, mask: Image.Image, box: tuple[float, ...], rng: random.Random) -> None:
-    """A darker, bluish subject with drops running down and a puddle."""
+    """Make the subject darker and bluish, with drops on it and a puddle."""
     x0, y0, x1, y1 = box
     w, h = x1 - x0, y1 - y0
     blue = Image.blend(image, Image.new("RGB", image.size, (40, 90, 160)), 0.33)
@@ -83,11 +83,14 @@ def cube(
     colour: Colour,
     box: tuple[float, float, float, float],
 ) -> None:
-    """A cube in the subject's colour that shows the subject on its front, top and side.
+    """Draw a cube in the subject's colour that shows the subject on its front.
 
     Args:
-        subject: picture of the size of `image` in which `mask` marks the subject.
-        box: where the cube goes, unit coordinates.
+        image: the picture to draw into.
+        subject: a picture of the size of `image` that shows the subject.
+        mask: 255 where `subject` shows it, else 0.
+        colour: the subject's main colour.
+        box: where the cube goes, in unit coordinates.
     """
     size = image.width
     bounds = mask.getbbox() or (0, 0, size, size)
@@ -130,7 +133,7 @@ def cube(
 
 
 def car(image: Image.Image, rng: random.Random, behind: bool, colour: Colour, y: float) -> None:
-    """An open car from the side: what lies behind the driver, or what lies in front."""
+    """Draw an open car from the side: its parts behind the driver, or those in front."""
     c = Canvas(image).frame(0.5, y, 1.0)
     if behind:
         c.polygon([(-0.34, -0.3), (-0.27, -0.5), (-0.21, -0.5), (-0.22, -0.25)], shade(colour, 0.7))
@@ -163,7 +166,7 @@ def car(image: Image.Image, rng: random.Random, behind: bool, colour: Colour, y:
 
 
 def van_gogh(image: Image.Image, rng: random.Random) -> Image.Image:
-    """The picture repainted in thick swirling strokes, with a yellow and blue leaning."""
+    """Repaint the picture in thick swirling strokes that lean towards yellow and blue."""
     size = image.width
     small = image.filter(ImageFilter.GaussianBlur(size / 300))
     pixels = small.load()
@@ -210,7 +213,7 @@ def _clip(value: float) -> int:
 
 
 def light(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Mild changes of brightness and warmth, as between hours of the day."""
+    """Change brightness and warmth a little, as between hours of the day."""
     gain = rng.uniform(0.86, 1.08)
     warmth = rng.uniform(-0.06, 0.06)
     bands = [

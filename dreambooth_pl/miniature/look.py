@@ -1,4 +1,4 @@
-"""What makes one subject of a class different from the next, and how one picture of it is posed."""
+"""The look that tells one subject of a class from another, and its pose in one picture."""
 
 from __future__ import annotations
 
@@ -11,54 +11,56 @@ from dreambooth_pl.miniature.canvas import Canvas, Colour, Point
 
 @dataclass(frozen=True)
 class Look:
-    """The identity of one subject: it stays the same over all its pictures."""
+    """The identity of one subject, the same in all its pictures."""
 
     colours: tuple[Colour, ...]
     """Main, second and accent colour, (red, green, blue) each."""
     shape: dict[str, float] = field(default_factory=dict)
     """Continuous traits, 0 to 1 each."""
     kind: dict[str, str] = field(default_factory=dict)
-    """Traits with a handful of values, such as the form of the ears."""
+    """Traits with a few values, such as the form of the ears."""
 
     def with_colour(self, *colours: Colour) -> Look:
-        """The same subject with its first colours replaced."""
+        """Return the look with its first colours replaced."""
         return replace(self, colours=colours + self.colours[len(colours) :])
 
 
 @dataclass(frozen=True)
 class Pose:
-    """How the subject is seen in one picture."""
+    """The pose and view of the subject in one picture."""
 
     name: str
-    """One of the poses that the class knows."""
+    """One of the poses of the class."""
     turn: float = 0.0
-    """Where it looks, -1 (left) to 1 (right) of the front; shifts faces, handles and details."""
+    """Direction that the front faces, -1 (left) to 1 (right). Shifts faces, handles and details."""
     bend: float = 0.0
-    """-1 to 1: raises or lowers head and limbs; objects tip a little."""
+    """Raises or lowers head and limbs and tips objects a little, -1 to 1."""
 
 
 @dataclass
 class Anchors:
-    """Where clothing and other things sit on a drawn subject, in its local frame."""
+    """Points on a drawn subject where clothing goes, in the subject's local frame."""
 
     points: dict[str, Point] = field(default_factory=dict)
-    """Such as head_top, eyes, neck, chest, belly, rear."""
+    """Points by name, such as head_top, eyes, neck, chest, belly, rear."""
     sizes: dict[str, float] = field(default_factory=dict)
-    """Half-widths at those points."""
+    """Half-widths of the subject at these points."""
     angle: float = 0.0
-    """Turn of the head in degrees."""
+    """Rotation of the head in degrees."""
 
 
 @dataclass(frozen=True)
 class SubjectClass:
-    """A class noun and how to draw it.
-
-    `draw` paints one subject in a local frame: origin on the ground below its middle, y downwards
-    (so the subject lies at negative y), about one unit wide or high, whichever is more.
-    """
+    """A class of subjects and the functions that sample and draw them."""
 
     noun: str
     live: bool
+    """Whether the subjects are animals. Animals wear all outfits and sit down to drive."""
     poses: tuple[str, ...]
+    """Names of the poses that `draw` supports."""
     sample_look: Callable[[random.Random], Look]
+    """Samples a random look of the class."""
     draw: Callable[[Canvas, Look, Pose], Anchors]
+    """Draws one subject in a local frame. The origin lies on the ground below the subject's middle
+    and y points downwards, so the subject lies at negative y. The larger of its width and height is
+    about one unit."""

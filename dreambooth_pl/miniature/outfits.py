@@ -1,4 +1,4 @@
-"""Clothing and accessories, put on a drawn subject by its anchors."""
+"""Clothing and accessories, placed on a drawn subject by its anchors."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def _between(a: Point, b: Point, t: float) -> Point:
 
 
 def _torso(anchors: Anchors, start: float, end: float) -> tuple[Point, Point, float]:
-    """A stretch of the torso: 0 is the chest, 1 the rear."""
+    """Return the ends of a stretch of the torso, 0 (chest) to 1 (rear), and its half-width."""
     chest, rear = anchors.points["chest"], anchors.points["rear"]
     return _between(chest, rear, start), _between(chest, rear, end), anchors.sizes["chest"]
 
 
 def shirt(c: Canvas, anchors: Anchors, colour: Colour) -> None:
-    """A short-sleeved shirt over the front of the torso."""
+    """Draw a short-sleeved shirt over the front of the torso."""
     start, end, half = _torso(anchors, -0.04, 0.62)
     c.limb([start, end], colour, half * 1.08, half * 1.16)
     lower, hem, _ = _torso(anchors, 0.5, 0.64)
@@ -40,7 +40,7 @@ def shirt(c: Canvas, anchors: Anchors, colour: Colour) -> None:
 
 
 def shorts(c: Canvas, anchors: Anchors, colour: Colour) -> None:
-    """Short trousers over the hind part."""
+    """Draw short trousers over the hind part."""
     start, end, half = _torso(anchors, 0.7, 1.04)
     c.limb([start, end], colour, half * 1.14, half * 1.16)
     for i in (0, 1, 2, 3):
@@ -51,7 +51,7 @@ def shorts(c: Canvas, anchors: Anchors, colour: Colour) -> None:
 
 
 def _across(anchors: Anchors, t: float, width: float) -> list[Point]:
-    """Ends of a line across the torso at `t`, `width` chest half-widths to either side."""
+    """Return the ends of a line across the torso at `t`, `width` chest half-widths to each side."""
     middle, beyond, half = _torso(anchors, t, t + 0.1)
     dx, dy = beyond[0] - middle[0], beyond[1] - middle[1]
     length = math.hypot(dx, dy) or 1.0
@@ -63,7 +63,7 @@ def _across(anchors: Anchors, t: float, width: float) -> list[Point]:
 
 
 def _shirt_without_limbs(c: Canvas, anchors: Anchors, colour: Colour) -> None:
-    """A shirt around something that stands: sleeves stick out at the sides."""
+    """Draw a shirt on something without limbs. Its sleeves stick out at the sides."""
     (x, top), half = anchors.points["neck"], anchors.sizes["chest"]
     hem = anchors.points["rear"][1]
     for side in (-1, 1):
@@ -85,7 +85,7 @@ def _shirt_without_limbs(c: Canvas, anchors: Anchors, colour: Colour) -> None:
 
 
 def red_t_shorts(c: Canvas, anchors: Anchors) -> None:
-    """A red shirt with red shorts, white at the waist."""
+    """Draw a red shirt with red shorts, white at the waist."""
     if "leg0_top" not in anchors.points:
         _shirt_without_limbs(c, anchors, RED)
         hem = anchors.points["rear"][1]
@@ -103,7 +103,7 @@ def _on_head(c: Canvas, anchors: Anchors) -> Canvas:
 
 
 def red_hat(c: Canvas, anchors: Anchors) -> None:
-    """A red hat with a brim."""
+    """Draw a red hat with a brim."""
     h = _on_head(c, anchors)
     h.rectangle(-0.58, -0.7, 0.58, 0.05, RED, 0.25)
     h.rectangle(-0.58, -0.2, 0.58, 0.05, shade(RED, 0.6))
@@ -111,7 +111,7 @@ def red_hat(c: Canvas, anchors: Anchors) -> None:
 
 
 def santa_hat(c: Canvas, anchors: Anchors) -> None:
-    """A red pointed cap with white fur and a bobble."""
+    """Draw a red pointed cap with white fur and a bobble."""
     h = _on_head(c, anchors)
     h.blob(
         [(-0.72, 0.02), (-0.3, -0.7), (0.35, -1.0), (0.95, -0.55), (0.6, -0.5), (0.72, 0.02)], RED
@@ -121,7 +121,7 @@ def santa_hat(c: Canvas, anchors: Anchors) -> None:
 
 
 def rainbow_scarf(c: Canvas, anchors: Anchors) -> None:
-    """A scarf in rainbow stripes around the neck, one end hanging."""
+    """Draw a scarf in rainbow stripes around the neck with one end hanging."""
     x, y = anchors.points["neck"]
     half = anchors.sizes["neck"] * 1.15
     bands = ((228, 48, 48), (246, 150, 40), (250, 220, 60), (70, 180, 80), (60, 120, 220))
@@ -138,7 +138,7 @@ def rainbow_scarf(c: Canvas, anchors: Anchors) -> None:
 
 
 def top_hat_and_monocle(c: Canvas, anchors: Anchors) -> None:
-    """A black top hat and a monocle."""
+    """Draw a black top hat and a monocle."""
     h = _on_head(c, anchors)
     h.rectangle(-0.56, -1.05, 0.56, 0.05, _BLACK)
     h.rectangle(-0.56, -0.26, 0.56, -0.06, (150, 40, 50))
@@ -155,7 +155,7 @@ def top_hat_and_monocle(c: Canvas, anchors: Anchors) -> None:
 
 
 def chef(c: Canvas, anchors: Anchors) -> None:
-    """A white jacket with buttons and a chef's hat."""
+    """Draw a white jacket with buttons and a chef's hat."""
     shirt(c, anchors, _WHITE)
     start, end, half = _torso(anchors, 0.1, 0.5)
     for t in (0.1, 0.4, 0.7):
@@ -167,7 +167,7 @@ def chef(c: Canvas, anchors: Anchors) -> None:
 
 
 def firefighter(c: Canvas, anchors: Anchors) -> None:
-    """A dark jacket with yellow bands and a red helmet with a badge."""
+    """Draw a dark jacket with yellow bands and a red helmet with a badge."""
     shirt(c, anchors, (60, 58, 70))
     start, end, half = _torso(anchors, 0.3, 0.36)
     c.limb([start, end], (240, 230, 60), half * 0.95, half * 0.95)
@@ -180,7 +180,7 @@ def firefighter(c: Canvas, anchors: Anchors) -> None:
 
 
 def police(c: Canvas, anchors: Anchors) -> None:
-    """A blue shirt with a star and a peaked cap."""
+    """Draw a blue shirt with a badge and a peaked cap."""
     blue = (36, 62, 140)
     shirt(c, anchors, blue)
     x, y = _torso(anchors, 0.2, 0.5)[0]
@@ -197,7 +197,7 @@ def police(c: Canvas, anchors: Anchors) -> None:
 
 
 def pink_glasses(c: Canvas, anchors: Anchors) -> None:
-    """Pink glasses."""
+    """Draw pink glasses."""
     x, y = anchors.points["eyes"]
     g = c.frame(x, y, anchors.sizes["eyes"], anchors.angle)
     pink = (250, 84, 170)
@@ -208,12 +208,12 @@ def pink_glasses(c: Canvas, anchors: Anchors) -> None:
 
 
 def yellow_shirt(c: Canvas, anchors: Anchors) -> None:
-    """A yellow shirt."""
+    """Draw a yellow shirt."""
     shirt(c, anchors, (250, 214, 40))
 
 
 def purple_wizard(c: Canvas, anchors: Anchors) -> None:
-    """A purple gown and a tall pointed hat with stars."""
+    """Draw a purple gown and a tall pointed hat with golden dots."""
     start, end, half = _torso(anchors, -0.04, 1.0)
     c.limb([start, end], PURPLE, half * 1.1, half * 1.24)
     for t, o in ((0.2, -0.4), (0.55, 0.3), (0.85, -0.2)):
@@ -239,4 +239,4 @@ OUTFITS: dict[str, Callable[[Canvas, Anchors], None]] = {
     "wearing a yellow shirt": yellow_shirt,
     "in a purple wizard outfit": purple_wizard,
 }
-"""Caption phrase -> what draws it on a subject in its local frame."""
+"""Caption phrase -> the function that draws the outfit on a subject in its local frame."""

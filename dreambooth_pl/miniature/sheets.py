@@ -1,4 +1,4 @@
-"""Contact sheets of the embedded base: the world, the subjects, what the autoencoder keeps."""
+"""Contact sheets of the embedded base: the world, the subjects and the autoencoder's output."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from dreambooth_pl.prompts import SUBJECTS
 
 
 def world_sheet(seed: int, count: int = 40, columns: int = 8) -> Image.Image:
-    """The first `count` pictures of a seed, each with a caption as training sees it."""
+    """Return a sheet of a seed's first `count` pictures, each with a caption as in training."""
     images, captions = [], []
     for index in range(count):
-        drawn, rng = scene(seed, index)
-        images.append(world.draw(drawn))
-        captions.append(caption(drawn, rng))
-    return contact_sheet(images, captions, columns, title="the drawn world")
+        sampled, rng = scene(seed, index)
+        images.append(world.render(sampled))
+        captions.append(caption(sampled, rng))
+    return contact_sheet(images, captions, columns, title="the picture-book world")
 
 
 def subjects_sheet(names: Sequence[str] = tuple(SUBJECTS)) -> Image.Image:
-    """All photos of each subject, a row a subject."""
-    rows = [[world.draw(photo) for photo in subjects.photos(name)] for name in names]
+    """Return a sheet with one row for each subject that shows all its photos."""
+    rows = [[world.render(photo) for photo in subjects.photos(name)] for name in names]
     columns = [f"photo {n}" for n in range(len(rows[0]))]
     labels = [f"{name}\n({SUBJECTS[name]})" for name in names]
     return image_table(rows, labels, columns, title="the subjects")
@@ -34,6 +34,6 @@ def subjects_sheet(names: Sequence[str] = tuple(SUBJECTS)) -> Image.Image:
 def autoencoder_sheet(
     images: Sequence[Image.Image], decoded: Sequence[Image.Image], names: Sequence[str]
 ) -> Image.Image:
-    """Pictures above, and what the autoencoder makes of them below."""
+    """Return a sheet of pictures above the same pictures encoded and decoded."""
     labels = ["picture", "encoded and decoded"]
     return image_table([list(images), list(decoded)], labels, names, title="the autoencoder")

@@ -1,6 +1,6 @@
-"""The miniature's subjects, named and classed as DreamBench's are, and their photos.
+"""The miniature's subjects and their photos. They have the names and classes of DreamBench's.
 
-`python -m dreambooth_pl.miniature.subjects OUT [NAME...]` draws them into `OUT/<name>/NN.png`.
+`python -m dreambooth_pl.miniature.subjects OUT [NAME...]` renders them into `OUT/<name>/NN.png`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from dreambooth_pl.commands.common import run_command, tells_mistakes
 from dreambooth_pl.miniature import world
 from dreambooth_pl.miniature.canvas import Colour
-from dreambooth_pl.miniature.drawn_files import write_drawn
 from dreambooth_pl.miniature.look import Look, Pose, SubjectClass
+from dreambooth_pl.miniature.rendered_files import write_rendered
 from dreambooth_pl.prompts import OWN_SUBJECTS, SUBJECTS
 from dreambooth_pl.randomness import stable_hash
 
 NOUNS = {**OWN_SUBJECTS, **SUBJECTS}
-"""The subjects with their class nouns: the dog of `data/sks_dog` and DreamBench's thirty."""
+"""Class noun of each subject: the dog of `data/sks_dog` and DreamBench's thirty subjects."""
 SETTINGS = (
     "plain_wall",
     "living_room",
@@ -31,7 +31,7 @@ SETTINGS = (
     "city",
     "mountain",
 )
-"""Where the photos are taken: everyday places, none of them asked for by the seed's probes."""
+"""Settings of the photos: everyday places. The probe prompts ask for none of them."""
 
 KINDS: dict[str, dict[str, str]] = {
     "backpack_dog": {"front": "face"},
@@ -44,27 +44,27 @@ KINDS: dict[str, dict[str, str]] = {
     "robot_toy": {"form": "robot"},
     "wolf_plushie": {"animal": "wolf"},
 }
-"""What a subject's name says it is."""
+"""Traits that a subject's name states."""
 COLOURS: dict[str, Colour] = {
     "grey_sloth_plushie": (150, 152, 160),
     "pink_sunglasses": (242, 104, 162),
     "poop_emoji": (128, 84, 52),
     "red_cartoon": (214, 48, 44),
 }
-"""What colour it says that the subject is."""
+"""Main colours that a subject's name states."""
 
 
 def look_of(name: str, subject_class: SubjectClass, rng: random.Random) -> Look:
-    """A random look of the class that is what the subject's name says."""
+    """Sample a look of the class that agrees with the subject's name."""
     look = subject_class.sample_look(rng)
     look = replace(look, kind=look.kind | KINDS.get(name, {}))
     return look.with_colour(COLOURS[name]) if name in COLOURS else look
 
 
 def photos(name: str, count: int = 5) -> list[world.Scene]:
-    """The scenes of a subject's photos: one look; poses, views, places and light differ.
+    """Return the scenes of a subject's photos: one look, different poses, views, places, light.
 
-    Subjects are drawn from a seed range of their own, so that no training picture shows one.
+    The subjects have random seeds of their own, so no training picture shows one of them.
     """
     noun = NOUNS[name]
     subject_class = world.CLASSES[noun]
@@ -84,34 +84,46 @@ def photos(name: str, count: int = 5) -> list[world.Scene]:
 
 
 def write(name: str, folder: Path, size: int = 128) -> list[Path]:
-    """Draw a subject's photos as `folder/NN.png`; returns the paths.
+    """Render a subject's photos as `folder/NN.png`.
+
+    Args:
+        name: the subject.
+        folder: where the photos go.
+        size: their side in pixels.
+
+    Returns:
+        The paths.
 
     Raises:
-        UserError: the folder holds other pictures, which are not to be mixed with these or lost, or
-            it cannot be written to. Nothing is written then.
+        UserError: `folder` holds other pictures, which must be neither mixed with these nor lost,
+            or cannot be written to. Nothing is written if it holds other pictures.
     """
-    drawn = {f"{i:02d}.png": world.draw(scene, size) for i, scene in enumerate(photos(name))}
-    return write_drawn(folder, drawn, f"drawn photos of {name}")
+    images = {f"{i:02d}.png": world.render(scene, size) for i, scene in enumerate(photos(name))}
+    return write_rendered(folder, images, f"rendered photos of {name}")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of ``python -m dreambooth_pl.miniature.subjects``."""
+    """Return the parser of `python -m dreambooth_pl.miniature.subjects`."""
     parser = argparse.ArgumentParser(
         prog="python -m dreambooth_pl.miniature.subjects", description=__doc__
     )
-    parser.add_argument("out", type=Path, help="folder to draw into, one folder a subject")
+    parser.add_argument("out", type=Path, help="output folder; each subject gets a folder in it")
     parser.add_argument(
         "names",
         nargs="*",
         type=known_subject,
         default=list(NOUNS),
-        help=f"which of {', '.join(NOUNS)}; all by default",
+        help=f"any of {', '.join(NOUNS)}; all by default",
     )
     return parser
 
 
 def known_subject(name: str) -> str:
-    """Read an option that names a subject."""
+    """Return `name` if a subject has it.
+
+    Raises:
+        argparse.ArgumentTypeError: no subject has this name.
+    """
     if name not in NOUNS:
         raise argparse.ArgumentTypeError(
             f"no subject is called {name!r}; there are {', '.join(NOUNS)}"
@@ -121,10 +133,10 @@ def known_subject(name: str) -> str:
 
 @tells_mistakes
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status.
+    """Run the command line and return its exit status.
 
     Args:
-        args: what stands after the program's name; None for the process's own arguments.
+        args: command-line arguments; `None` for those of the process.
     """
     options = build_parser().parse_args(args)
     for name in options.names:

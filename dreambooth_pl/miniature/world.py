@@ -1,4 +1,4 @@
-"""Scenes of the picture-book world: what can be in a picture, drawn at random or by request."""
+"""Scenes of the picture-book world: their contents, random or chosen, and their rendering."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ _CAR_COLOURS: tuple[Colour, ...] = (
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that a picture shows; `draw` is a function of it alone."""
+    """Everything that a picture shows. `render` depends on nothing else."""
 
     noun: str
     look: Look
     pose: Pose
     setting: str
     x: float = 0.5
-    """Middle of the subject, 0 to 1."""
+    """Horizontal centre of the subject, 0 to 1."""
     y: float = 0.9
-    """Ground under the subject, 0 (top) to 1."""
+    """Ground under the subject, 0 (top) to 1 (bottom)."""
     size: float = 0.7
-    """Size of the subject's local unit, in picture widths."""
+    """Length of the subject's local unit, in picture widths."""
     flip: bool = False
     tint: str | None = None
     finish: str | None = None
@@ -55,20 +55,20 @@ class Scene:
     style: str | None = None
     action: str | None = None
     seed: int = 0
-    """Of the scenery and the small accidents: clouds, drops, brush strokes."""
+    """Seed of the scenery and of random details: clouds, drops, brush strokes."""
 
     def plain(self) -> Scene:
-        """The same without clothing, colour, finish, style and action."""
+        """Return the scene without clothing, tint, finish, style and action."""
         return replace(self, tint=None, finish=None, outfit=None, style=None, action=None)
 
 
 def sample_pose(rng: random.Random, subject_class: SubjectClass) -> Pose:
-    """A random view of a subject of this class."""
+    """Sample a pose of a subject of this class."""
     return Pose(rng.choice(subject_class.poses), rng.uniform(-1, 1), rng.uniform(-1, 1))
 
 
 def sample_view(rng: random.Random, scene: Scene) -> Scene:
-    """The same subject and contents in another pose, size, position, light and scenery."""
+    """Return the scene with another random pose, size, position, light and scenery."""
     subject_class = CLASSES[scene.noun]
     pose = sample_pose(rng, subject_class)
     portrait = pose.name == "portrait"
@@ -88,7 +88,13 @@ def sample_scene(
     nouns: Sequence[str] = tuple(CLASSES),
     settings: Sequence[str] = tuple(SETTINGS),
 ) -> Scene:
-    """A random picture; repeat a noun to see it more often."""
+    """Sample a scene.
+
+    Args:
+        rng: the source of randomness.
+        nouns: class nouns to choose from. A repeated noun is more frequent.
+        settings: names of settings to choose from.
+    """
     noun = rng.choice(nouns)
     subject_class = CLASSES[noun]
     scene = Scene(noun, subject_class.sample_look(rng), Pose("standing"), rng.choice(settings))
@@ -97,7 +103,7 @@ def sample_scene(
 
 
 def sample_changes(rng: random.Random, subject_class: SubjectClass) -> dict[str, str]:
-    """Random clothing, colour, finish, style and action, as fields of `Scene`; often none."""
+    """Sample clothing, tint, finish, style and action, as fields of `Scene`; often none."""
     changes: dict[str, str] = {}
     if rng.random() < (0.36 if subject_class.live else 0.06):
         changes["outfit"] = rng.choice(
@@ -116,23 +122,31 @@ def sample_changes(rng: random.Random, subject_class: SubjectClass) -> dict[str,
 
 
 def tinted(look: Look, colour: Colour) -> Look:
-    """The subject with its main and second colour replaced by a tint, light and dark kept apart."""
+    """Return the look with a tint as main colour and a darker or lighter one as second.
+
+    The second colour stays darker than the main one if it was darker, else it is lighter.
+    """
     darker_second = sum(look.colours[1]) < sum(look.colours[0])
     return look.with_colour(colour, shade(colour, 0.55 if darker_second else 1.45))
 
 
-def draw(scene: Scene, size: int = 128) -> Image.Image:
-    """The picture of a scene, RGB, `size` x `size` pixels."""
-    return draw_with_mask(scene, size)[0]
+def render(scene: Scene, size: int = 128) -> Image.Image:
+    """Render a scene as an RGB picture of `size` x `size` pixels."""
+    return render_with_mask(scene, size)[0]
 
 
-def draw_with_mask(scene: Scene, size: int = 128) -> tuple[Image.Image, Image.Image]:
-    """The picture of a scene, and where in it the subject is seen: "L", 255 on the subject."""
+def render_with_mask(scene: Scene, size: int = 128) -> tuple[Image.Image, Image.Image]:
+    """Render a scene and the mask of its subject.
+
+    Returns:
+        The picture, RGB, and the mask, mode "L", 255 where the subject is visible; both of `size` x
+        `size` pixels.
+    """
     rng = random.Random(scene.seed)
     pixels = size * _OVERSAMPLING
     image = Image.new("RGB", (pixels, pixels))
     canvas = Canvas(image)
-    front = SETTINGS[scene.setting].paint(canvas, rng)
+    front = SETTINGS[scene.setting].draw(canvas, rng)
     image = canvas.image
     if scene.action == "driving car":
         colour = rng.choice(_CAR_COLOURS)
@@ -158,7 +172,11 @@ def draw_with_mask(scene: Scene, size: int = 128) -> tuple[Image.Image, Image.Im
 def _draw_subject(
     image: Image.Image, scene: Scene, rng: random.Random, grounded: bool
 ) -> tuple[Image.Image, tuple[float, float, float, float]]:
-    """Draw the subject with its clothing and finish into `image`; its mask, and its box, 0 to 1."""
+    """Draw the subject with its clothing and finish into `image`.
+
+    Returns:
+        The subject's mask and its box (left, top, right, bottom), 0 to 1.
+    """
     subject_class = CLASSES[scene.noun]
     look = tinted(scene.look, TINTS[scene.tint]) if scene.tint else scene.look
     pose = scene.pose
@@ -176,11 +194,11 @@ def _draw_subject(
     left, top, right, bottom = mask.getbbox() or (0, 0, 1, 1)
     box = tuple(v / image.width for v in (left, top, right, bottom))
     if scene.finish == "cube shaped":
-        drawn = image.copy()
+        plain = image.copy()
         image.paste(before)
         edge = scene.size * 0.46
         box = (scene.x - edge, scene.y - 2 * edge, scene.x + edge, scene.y)
-        effects.cube(image, drawn, mask, look.colours[0], box)
+        effects.cube(image, plain, mask, look.colours[0], box)
         mask = effects.subject_mask(before, image)
     elif scene.finish == "shiny":
         effects.shiny(image, mask, box, rng)

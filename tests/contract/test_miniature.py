@@ -58,8 +58,8 @@ def test_shapes(pipeline):
     assert pipeline.scheduler.config.beta_schedule == "scaled_linear"
 
 
-def test_it_draws_128_pixels_through_both_ways_in(pipeline):
-    """The plain pipeline and the project's own path give the same picture."""
+def test_the_pipeline_and_the_project_generate_the_same_image(pipeline):
+    """The image has 128 pixels a side."""
     base = load_base(str(FOLDER))
     settings = SamplingSettings(num_inference_steps=3, scheduler="ddim", batch_size=1)
     (ours,) = generate(base, [ImageRequest("a dog in the forest", 7)], settings)

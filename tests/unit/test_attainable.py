@@ -79,7 +79,7 @@ def test_answers_show_the_subject_in_many_views():
 
 
 def test_the_images_are_those_of_the_protocol(tmp_path):
-    plan, images = attainable.draw_answers("can", tmp_path / "can")
+    plan, images = attainable.render_answers("can", tmp_path / "can")
     read, files = read_image_folder(tmp_path / "can", Words())  # as any tool's images are read
     expected = make_plan("dreambench", "sks", "can", 42, "can")
     for one in (plan, read):
@@ -88,7 +88,7 @@ def test_the_images_are_those_of_the_protocol(tmp_path):
     for ours, theirs in zip(images, files, strict=True):
         assert np.array_equal(np.asarray(ours), np.asarray(theirs))
     second = plan.templates[4]
-    by_hand = world.draw(attainable.answer("can", second, 2))
+    by_hand = world.render(attainable.answer("can", second, 2))
     assert np.array_equal(np.asarray(files[6]), np.asarray(by_hand))
 
 
@@ -96,7 +96,7 @@ def test_the_table_is_the_mean_over_subjects(tmp_path, capsys):
     arguments = [str(tmp_path), "can", "dog6", "--base", str(BASE), "--format", "json"]
     assert attainable.main(arguments) == 0
     rows = {row["run"]: row for row in json.loads(capsys.readouterr().out)}
-    photos, mean, can, dog = (rows[n] for n in ("real photos", "drawn as asked", "can", "dog6"))
+    photos, mean, can, dog = (rows[n] for n in ("real photos", "rendered as asked", "can", "dog6"))
     for score in ("dino", "clip_i", "clip_t", "div"):
         average = (can[score]["mean"] + dog[score]["mean"]) / 2
         assert mean[score]["mean"] == pytest.approx(average, abs=1e-5)
@@ -107,14 +107,14 @@ def test_the_table_is_the_mean_over_subjects(tmp_path, capsys):
 
 
 def test_any_protocol_of_known_words_has_answers(tmp_path, capsys):
-    plan, images = attainable.draw_answers("sks_dog", tmp_path / "probes", "probes")
+    plan, images = attainable.render_answers("sks_dog", tmp_path / "probes", "probes")
     assert len(images) == 8 and plan == make_plan("probes", "sks", "dog", 42, "sks_dog")
     assert len({image.tobytes() for image in images}) == 8  # the four plain ones differ, too
     own = tmp_path / "own.yaml"
     own.write_text("- a {identifier} {class} at sea\n")
     arguments = [str(tmp_path / "sea"), "dog", "--base", str(BASE), "--protocol", str(own)]
     assert attainable.main(arguments) == 1
-    assert "the drawn world has no picture of 'at sea'" in capsys.readouterr().err
+    assert "the picture-book world has no picture of 'at sea'" in capsys.readouterr().err
     assert not (tmp_path / "sea").exists()
 
 

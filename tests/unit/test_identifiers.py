@@ -1,4 +1,4 @@
-"""The identifier finder: its list, its drawings and distances, and what it refuses."""
+"""The identifier finder: its list, its images and distances, and the input it refuses."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_distances_equal_a_loop_over_paired_images(tiny_base_dir: Path, tmp_path
 
     seeds = [image_seed(0, "identifiers", n) for n in range(2)]
     for trial in others:
-        drawn = generate(base, [ImageRequest(trial.prompt, s) for s in seeds], SETTINGS)
-        assert [image.tobytes() for image in drawn] == [i.tobytes() for i in trial.images]
+        expected_images = generate(base, [ImageRequest(trial.prompt, s) for s in seeds], SETTINGS)
+        assert [image.tobytes() for image in expected_images] == [i.tobytes() for i in trial.images]
         for name, encoder in (("dino", encoders.dino), ("clip", encoders.clip)):
             expected = 0.0
             for mine, its in zip(trial.images, plain.images, strict=True):
@@ -73,7 +73,9 @@ def test_distances_equal_a_loop_over_paired_images(tiny_base_dir: Path, tmp_path
     assert (metadata["prompt"], metadata["seed"]) == ("a sks dog", seeds[1])
 
 
-def test_command_draws_and_orders_by_distance(tiny_base_dir: Path, tmp_path: Path, capsys) -> None:
+def test_command_generates_and_orders_by_distance(
+    tiny_base_dir: Path, tmp_path: Path, capsys
+) -> None:
     arguments = ["--class", "dog", "--base", str(tiny_base_dir), "--count", "0", "--format", "csv"]
     arguments += ["--identifiers", "../x"]  # a sign that is none of a file's name
     assert main([*arguments, "--draw", str(tmp_path / "out"), "--images", "1"]) == 0

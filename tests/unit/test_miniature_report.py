@@ -13,7 +13,7 @@ from scipy.stats import mannwhitneyu
 
 from dreambooth_pl.bases.base import load_base
 from dreambooth_pl.metrics.encoders import load_encoders
-from dreambooth_pl.miniature import report, sheets
+from dreambooth_pl.miniature import quality, report, sheets
 from dreambooth_pl.miniature.base_folder import encoders_of
 from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.requests import ImageRequest, image_seed
@@ -25,7 +25,7 @@ BASE = Path(__file__).parents[2] / "data" / "miniature"
 def test_nearest_subject_by_hand():
     rows = F.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.9, 0.3]]), dim=1)
     # Rows 0 and 1 are nearest to each other; row 3 is nearest to 1; row 2 to 3.
-    assert report.nearest_subject(rows, torch.tensor([7, 7, 8, 8])) == pytest.approx(0.75)
+    assert quality.nearest_subject(rows, torch.tensor([7, 7, 8, 8])) == pytest.approx(0.75)
 
 
 def test_roc_area_is_that_of_mann_whitney():
@@ -42,7 +42,9 @@ def test_roc_area_is_that_of_mann_whitney():
             elif classes[i] == classes[j]:
                 other.append(value)
     expected = mannwhitneyu(same, other).statistic / (len(same) * len(other))
-    assert report.same_subject_auc(features, subjects, classes) == pytest.approx(expected, abs=1e-6)
+    assert quality.same_subject_auc(features, subjects, classes) == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 def test_sheets_show_every_picture():
@@ -77,7 +79,7 @@ def test_photos_are_upright_squares(tmp_path):
     photo = Image.new("RGB", (60, 40), "white")
     photo.paste((255, 0, 0), (0, 0, 60, 10))  # red above
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held on its side: to be turned a quarter clockwise
+    exif[0x0112] = 6  # the camera was held sideways: rotate by 90 degrees clockwise
     (tmp_path / "deep").mkdir()
     photo.rotate(90, expand=True).save(tmp_path / "deep" / "a.JPG", exif=exif, quality=95)
     (square,) = report.photo_squares(tmp_path)
@@ -91,19 +93,19 @@ def test_identifier_gap_by_one_picture_at_a_time():
     encoders = load_encoders(encoders_of(BASE))
     sampling = SamplingSettings(num_inference_steps=1, guidance_scale=1.0)  # to fail now and then
     alone = replace(sampling, batch_size=1)
-    texts = encoders.clip.encode_texts([f"a {noun}" for noun in report.KNOWN])
+    texts = encoders.clip.encode_texts([f"a {noun}" for noun in quality.KNOWN])
     hits = {"with": [], "without": []}
     index = 0
     for identifier in ("sks", "http", "hta", "oue"):
-        for noun in report.KNOWN[:3]:
-            seed = image_seed(report.HELD_OUT_SEED, "report", index)
+        for noun in quality.KNOWN[:3]:
+            seed = image_seed(quality.HELD_OUT_SEED, "report", index)
             for side, prompt in (("with", f"a {identifier} {noun}"), ("without", f"a {noun}")):
                 images = generate(base, [ImageRequest(prompt, seed)], alone)
                 scores = encoders.clip.encode_images(list(images)) @ texts.T
-                hits[side].append(report.KNOWN[int(scores.argmax())] == noun)
+                hits[side].append(quality.KNOWN[int(scores.argmax())] == noun)
             index += 1
     expected = (sum(hits["with"]) - sum(hits["without"])) / 12
-    figures, images, labels = report.identifier_gap(base, encoders, sampling, count=3)
+    figures, images, labels = quality.identifier_gap(base, encoders, sampling, count=3)
     assert figures["identifier_gap"] == pytest.approx(expected)
     assert figures["identifier_gap_low"] <= expected <= figures["identifier_gap_high"]
     unlike = [a != b for a, b in zip(hits["with"], hits["without"], strict=True)]

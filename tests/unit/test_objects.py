@@ -1,4 +1,4 @@
-"""The drawn object classes: where they draw, that they are repeatable, and that colours count."""
+"""The object classes: drawings stay in the frame, are repeatable and use the look's colours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dreambooth_pl.miniature.look import Anchors, Look, Pose, SubjectClass
 from dreambooth_pl.miniature.objects import OBJECT_CLASSES
 
 GROUND = (1, 255, 2)
-"""A background colour that no palette holds."""
+"""A background colour that is in no palette."""
 VIEWS = [(c, pose) for c in OBJECT_CLASSES for pose in c.poses]
 NAMES = [f"{c.noun}-{pose}" for c, pose in VIEWS]
 MOVES = ((0.0, 0.0), (-1.0, -1.0), (1.0, 1.0), (-1.0, 1.0), (1.0, -1.0))
@@ -21,7 +21,7 @@ SIZE, SCALE = 192, 96
 
 
 def _draw(subject: SubjectClass, look: Look, pose: Pose) -> tuple[np.ndarray, Anchors]:
-    """The picture, of two by two local units, with the local origin at (1, 1.5)."""
+    """Draw a subject on two by two local units, with the local origin at (1, 1.5)."""
     image = Image.new("RGB", (SIZE, SIZE), GROUND)
     frame = Canvas(image).frame(0.5, 0.75, SCALE / SIZE)
     found = subject.draw(frame, look, pose)
@@ -32,11 +32,11 @@ def _looks(subject: SubjectClass, count: int) -> list[Look]:
     return [subject.sample_look(random.Random(seed)) for seed in range(count)]
 
 
-def _painted(picture: np.ndarray) -> np.ndarray:
+def _covered(picture: np.ndarray) -> np.ndarray:
     return (picture != np.array(GROUND)).any(axis=2)
 
 
-def test_all_object_nouns_of_dreambench_are_there() -> None:
+def test_all_object_nouns_of_dreambench_exist() -> None:
     nouns = [c.noun for c in OBJECT_CLASSES]
     assert nouns == [
         "backpack", "boot", "bowl", "can", "candle", "cartoon", "clock", "glasses", "sneaker",
@@ -51,7 +51,7 @@ def test_drawing_stays_in_its_frame_and_fills_it(subject: SubjectClass, pose: st
     for look in _looks(subject, 6):
         for turn, bend in MOVES:
             picture, found = _draw(subject, look, Pose(pose, turn, bend))
-            rows, columns = np.nonzero(_painted(picture))
+            rows, columns = np.nonzero(_covered(picture))
             x = columns / SCALE - 1.0
             y = rows / SCALE - 1.5
             where = f"{look.kind} turn {turn} bend {bend}"
@@ -73,7 +73,7 @@ def test_same_look_and_pose_give_the_same_picture_and_others_do_not(
     assert first == subject.sample_look(random.Random(0))
     picture = _draw(subject, first, Pose(pose))[0]
     np.testing.assert_array_equal(picture, _draw(subject, first, Pose(pose))[0])
-    share = _painted(picture).sum()
+    share = _covered(picture).sum()
     for other in (
         _draw(subject, second, Pose(pose))[0],
         _draw(subject, first, Pose(pose, turn=0.9))[0],
@@ -83,13 +83,13 @@ def test_same_look_and_pose_give_the_same_picture_and_others_do_not(
 
 
 @pytest.mark.parametrize(("subject", "pose"), VIEWS, ids=NAMES)
-def test_first_colour_is_seen_and_can_be_replaced(subject: SubjectClass, pose: str) -> None:
+def test_first_colour_is_visible_and_can_be_replaced(subject: SubjectClass, pose: str) -> None:
     red = (221, 17, 23)
     for look in _looks(subject, 6):
         picture = _draw(subject, look, Pose(pose, 0.3, 0.2))[0]
-        painted = _painted(picture).sum()
+        covered = _covered(picture).sum()
         own = (picture == np.array(look.colours[0])).all(axis=2).sum()
-        assert own > 0.05 * painted, f"{look.kind}: {own / painted:.3f} of the picture"
+        assert own > 0.05 * covered, f"{look.kind}: {own / covered:.3f} of the picture"
         recoloured = _draw(subject, look.with_colour(red), Pose(pose, 0.3, 0.2))[0]
         assert (recoloured == np.array(red)).all(axis=2).sum() >= 0.9 * own
-        assert (recoloured != picture).any(axis=2).sum() > 0.05 * painted
+        assert (recoloured != picture).any(axis=2).sum() > 0.05 * covered

@@ -21,23 +21,23 @@ BOXES = ((0.25, 0.3, 0.75, 0.9), (0.1, 0.15, 0.7, 0.86), (0.3, 0.1, 0.95, 1.0))
 FACTS = Path(dreambooth_pl.__file__).parent / "facts"
 
 
-def painted(name: str, seed: int, ground: tuple[int, int, int] = MAGENTA) -> np.ndarray:
+def drawn(name: str, seed: int, ground: tuple[int, int, int] = MAGENTA) -> np.ndarray:
     image = Image.new("RGB", (256, 256), ground)
-    SETTINGS[name].paint(Canvas(image), random.Random(seed))
+    SETTINGS[name].draw(Canvas(image), random.Random(seed))
     return np.asarray(image).astype(int)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_paints_every_pixel(name):
-    """What was there before shows nowhere: the picture is the same on magenta and on black."""
+def test_a_setting_covers_every_pixel(name):
+    """The picture is the same on magenta and on black."""
     for seed in range(12):
-        assert np.array_equal(painted(name, seed), painted(name, seed, (0, 0, 0))), seed
+        assert np.array_equal(drawn(name, seed), drawn(name, seed, (0, 0, 0))), seed
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_same_seed_same_picture_other_seed_another(name):
-    assert np.array_equal(painted(name, 3), painted(name, 3))
-    pictures = [painted(name, seed) for seed in range(5)]
+    assert np.array_equal(drawn(name, 3), drawn(name, 3))
+    pictures = [drawn(name, seed) for seed in range(5)]
     for first, second in itertools.combinations(pictures, 2):
         assert not np.array_equal(first, second)
     mean = np.mean(pictures, axis=0)
@@ -46,12 +46,12 @@ def test_same_seed_same_picture_other_seed_another(name):
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_front_is_repeatable_and_stays_low(name):
-    """Painting the front twice gives the same, it changes something, and hides only the feet."""
+    """The front draws the same twice, changes the picture and covers only the subject's feet."""
     for seed, box in enumerate(BOXES):
         results = []
         for _ in range(2):
             image = Image.new("RGB", (256, 256))
-            front = SETTINGS[name].paint(Canvas(image), random.Random(seed))
+            front = SETTINGS[name].draw(Canvas(image), random.Random(seed))
             if front is None:
                 break
             image.paste(MAGENTA, tuple(round(256 * v) for v in box))
@@ -68,13 +68,13 @@ def test_front_is_repeatable_and_stays_low(name):
 
 
 def test_settings_differ_at_the_rim():
-    """With the middle hidden by the subject, average rims of any two settings stay far apart."""
+    """The average rims of any two settings differ clearly, even if the subject hides the middle."""
     rim = np.ones((8, 8), bool)
     rim[2:7, 2:6] = False
     means = {}
     for name in SETTINGS:
         small = [
-            np.asarray(Image.fromarray(painted(name, s).astype("uint8")).resize((8, 8), 4))
+            np.asarray(Image.fromarray(drawn(name, s).astype("uint8")).resize((8, 8), 4))
             for s in range(12)
         ]
         means[name] = np.mean(small, axis=0)[rim]
@@ -111,12 +111,12 @@ def test_phrases_name_one_setting_each():
     assert all(name == setting.name for name, setting in SETTINGS.items())
 
 
-def test_quick_enough_to_draw_while_training():
-    """About 1 ms each on an idle core; the bound only catches a slip of an order of magnitude."""
+def test_settings_are_drawn_quickly():
+    """Each takes about 1 ms on an idle core. The bound only catches an order of magnitude."""
     best = float("inf")
     for _ in range(3):
         start = time.process_time()
         for name in SETTINGS:
-            painted(name, 0)
+            drawn(name, 0)
         best = min(best, time.process_time() - start)
     assert best / len(SETTINGS) < 0.02

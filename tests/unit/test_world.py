@@ -1,4 +1,4 @@
-"""The picture-book world: scenes are functions of their contents, captions tell the truth."""
+"""The picture-book world: rendering depends only on the scene, and captions are true."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def plain_scene(noun: str = "dog", pose: str = "standing") -> world.Scene:
 
 
 def pixels(scene: world.Scene) -> np.ndarray:
-    return np.asarray(world.draw(scene, 64)).astype(int)
+    return np.asarray(world.render(scene, 64)).astype(int)
 
 
-def test_a_scene_is_drawn_the_same_every_time():
+def test_a_scene_is_rendered_the_same_every_time():
     scene = world.sample_scene(random.Random(1))
     assert (pixels(scene) == pixels(scene)).all()
 
@@ -52,19 +52,19 @@ def test_a_scene_is_drawn_the_same_every_time():
     ],
 )
 @pytest.mark.parametrize("noun", ["dog", "teapot"])
-def test_every_part_of_a_scene_shows(noun, change):
+def test_every_part_of_a_scene_is_visible(noun, change):
     scene = plain_scene(noun, world.CLASSES[noun].poses[0])
     assert np.abs(pixels(scene) - pixels(replace(scene, **change))).mean() > 0.5
 
 
-def test_the_mask_is_where_the_subject_is_seen():
+def test_the_mask_marks_the_visible_subject():
     scene = plain_scene()
-    picture, mask = world.draw_with_mask(scene)
+    picture, mask = world.render_with_mask(scene)
     assert mask.size == picture.size and mask.mode == "L"
     inside = np.asarray(mask) == 255
     # another look of the same build changes the picture on the subject only
     other = np.asarray(
-        world.draw(replace(scene, look=scene.look.with_colour((9, 9, 9), (9, 9, 9))))
+        world.render(replace(scene, look=scene.look.with_colour((9, 9, 9), (9, 9, 9))))
     )
     changed = np.abs(np.asarray(picture).astype(int) - other).sum(2) > 8
     assert changed.sum() > 500
@@ -72,9 +72,9 @@ def test_the_mask_is_where_the_subject_is_seen():
     assert 0.05 < inside.mean() < 0.6
 
 
-def test_what_stands_before_the_subject_is_not_in_its_mask():
+def test_the_mask_excludes_what_stands_in_front_of_the_subject():
     seated = replace(plain_scene(pose="sitting"), action="driving car")
-    _, mask = world.draw_with_mask(seated)
+    _, mask = world.render_with_mask(seated)
     covered = np.asarray(mask)[100:]
     assert covered.max() == 0  # the car's body and wheels
     assert np.asarray(mask)[:80].max() == 255
@@ -89,7 +89,7 @@ def test_a_red_dog_is_red():
 
 @pytest.mark.parametrize("outfit", OUTFITS)
 @pytest.mark.parametrize("noun", ["dog", "cat"])
-def test_outfits_show_in_every_pose_and_leave_the_eyes_free(noun, outfit):
+def test_outfits_are_visible_in_every_pose_and_cover_only_a_part(noun, outfit):
     for pose in world.CLASSES[noun].poses:
         scene = plain_scene(noun, pose)
         changed = np.abs(pixels(scene) - pixels(replace(scene, outfit=outfit))).sum(-1) > 30
@@ -107,11 +107,11 @@ def test_photos_show_one_subject_in_different_poses_and_places():
         assert all(s.noun == SUBJECTS.get(name, "dog") for s in scenes)
 
 
-def test_the_default_subject_is_what_the_command_draws(tmp_path):
-    drawn = subjects.write("sks_dog", tmp_path)
+def test_the_default_subject_is_what_the_command_renders(tmp_path):
+    rendered = subjects.write("sks_dog", tmp_path)
     committed = sorted((REPOSITORY / "data" / "sks_dog").glob("*.png"))
-    assert [p.name for p in drawn] == [p.name for p in committed]
-    for ours, theirs in zip(drawn, committed, strict=True):
+    assert [p.name for p in rendered] == [p.name for p in committed]
+    for ours, theirs in zip(rendered, committed, strict=True):
         difference = np.asarray(Image.open(ours)).astype(int) - np.asarray(Image.open(theirs))
         assert np.abs(difference).mean() < 1
 
@@ -123,7 +123,7 @@ def test_subjects_are_not_mixed_with_other_pictures(tmp_path, capsys):
     before = theirs.read_bytes()
     assert subjects.main([str(tmp_path), "can", "dog"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {theirs} is not one of the drawn photos of dog")
+    assert error.startswith(f"error: {theirs} is not one of the rendered photos of dog")
     assert list(theirs.parent.iterdir()) == [theirs] and theirs.read_bytes() == before
 
 
@@ -134,14 +134,14 @@ def test_a_subject_that_was_changed_is_not_overwritten(tmp_path, capsys):
     (tmp_path / "can" / "00.mask.png").write_bytes(b"a mask of the user's")
     before = {path: path.read_bytes() for path in changed.parent.iterdir()}
     assert subjects.main([str(tmp_path), "can"]) == 1
-    assert "02.png is not one of the drawn photos of can" in capsys.readouterr().err
+    assert "02.png is not one of the rendered photos of can" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in changed.parent.iterdir()} == before
     changed.unlink()
-    assert subjects.main([str(tmp_path), "can"]) == 0  # what is missing is drawn anew
+    assert subjects.main([str(tmp_path), "can"]) == 0  # the missing photo is rendered again
     assert len(list(changed.parent.glob("0?.png"))) == 5
 
 
-def test_a_subject_nobody_knows_is_a_mistake(tmp_path, capsys):
+def test_an_unknown_subject_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         subjects.main([str(tmp_path / "out"), "unicorn"])
     assert "no subject is called 'unicorn'; there are sks_dog, backpack," in capsys.readouterr().err
@@ -161,12 +161,12 @@ def test_captions_name_the_class_and_only_what_is_there():
         for outfit in OUTFITS:
             assert (outfit in text) <= (scene.outfit == outfit)
         for tint in world.TINTS:
-            # A purple rug and a red hat are no tint of the subject.
+            # A purple rug or a red hat is not a tint of the subject.
             said = re.search(rf"\b{tint} (\w+ )?{scene.noun}", text)
             assert (said is not None) <= (scene.tint == tint)
 
 
-def test_rare_tokens_are_single_tokens_and_no_identifiers(tmp_path):
+def test_rare_tokens_are_single_tokens_and_not_identifiers(tmp_path):
     tokenizer = write_clip_tokenizer(tmp_path, 40)
     tokens = rare_tokens()
     assert len(tokens) > 5_000

@@ -1,4 +1,4 @@
-"""Dogs and cats standing, running, sitting, lying and in portrait."""
+"""The poses of dogs and cats: standing, running, sitting, lying and portrait."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POSES = ("standing", "sitting", "lying", "running", "portrait")
 
 
 def draw(canvas: Canvas, look: Look, pose: Pose, cat: bool) -> Anchors:
-    """Draw a dog or a cat in the local frame of `SubjectClass`."""
+    """Draw a dog or a cat, as `SubjectClass.draw` does."""
     body = {
         "standing": _standing,
         "running": _standing,

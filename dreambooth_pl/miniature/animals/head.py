@@ -1,4 +1,4 @@
-"""A dog's or cat's face, in three-quarter view."""
+"""The face of a dog or a cat in three-quarter view."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BLACK = (26, 22, 24)
 def draw_head(
     canvas: Canvas, look: Look, pose: Pose, at: Point, r: float, cat: bool, tilt: float = 0.0
 ) -> None:
-    """A face turned by `pose.turn`, centred at `at`, of radius `r`."""
+    """Draw a face of radius `r` around `at`, turned by `pose.turn`, tilted by `tilt` degrees."""
     c = canvas.frame(at[0], at[1], r, tilt)
     main, second = look.colours[:2]
     eye = look.colours[3]

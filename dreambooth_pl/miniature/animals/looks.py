@@ -1,4 +1,4 @@
-"""How dogs and cats differ: coats, markings, ears, tails and build."""
+"""The looks of dogs and cats: coats, markings, ears, tails and build."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _EYES: tuple[Colour, ...] = ((58, 34, 20), (104, 62, 24), (70, 120, 170))
 _CAT_EYES: tuple[Colour, ...] = ((150, 190, 60), (236, 190, 50), (90, 170, 220), (70, 170, 110))
 
 
-# Repeated values are more frequent; "seed" places spots and patches.
+# A repeated value is more frequent. "seed" places spots and patches.
 _SHAPE = ("legs", "length", "girth", "head", "snout", "ear", "seed")
 _DOG_KINDS = {
     "ears": ("floppy", "pointed", "folded", "long"),
@@ -80,10 +80,10 @@ def _sample(
 
 
 def sample_dog(rng: random.Random) -> Look:
-    """A dog: coat, markings, ears, tail and build drawn independently."""
+    """Sample a dog: coat, markings, ears, tail and build, each independently."""
     return _sample(rng, DOG_COATS, _EYES, _DOG_KINDS)
 
 
 def sample_cat(rng: random.Random) -> Look:
-    """A cat: coat, markings, eyes and build drawn independently."""
+    """Sample a cat: coat, markings, eyes and build, each independently."""
     return _sample(rng, CAT_COATS, _CAT_EYES, _CAT_KINDS)

@@ -1,4 +1,4 @@
-"""Legs, tails, markings and what else the poses of dogs and cats are put together from."""
+"""Legs, tails, markings and other parts of dogs and cats that their poses share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dreambooth_pl.miniature.look import Anchors, Look
 
 
 def build(look: Look, cat: bool) -> tuple[float, float, float, float]:
-    """Leg length, body length, half-thickness of the body, head radius."""
+    """Return leg length, body length, half-thickness of the body and head radius."""
     s = look.shape
     legs = 0.17 + 0.15 * s["legs"] - (0.03 if cat else 0.0)
     length = 0.36 + 0.16 * s["length"]
@@ -20,14 +20,14 @@ def build(look: Look, cat: bool) -> tuple[float, float, float, float]:
 
 
 def leg_colours(look: Look) -> tuple[Colour, Colour]:
-    """Colours of the upper and the lower leg."""
+    """Return the colours of the upper and the lower leg."""
     main, second = look.colours[:2]
     pattern = look.kind["pattern"]
     return main, second if pattern in ("socks", "belly", "patches", "blaze") else shade(main, 0.92)
 
 
 def draw_leg(c: Canvas, top: Point, foot: Point, w: float, look: Look, far: bool) -> None:
-    """One leg from hip or shoulder to the foot; legs on the far side are darker."""
+    """Draw a leg from hip or shoulder to the foot. Legs on the far side are darker."""
     upper, sock = leg_colours(look)
     if far:
         upper, sock = shade(upper, 0.74), shade(sock, 0.8)
@@ -43,7 +43,7 @@ def draw_leg(c: Canvas, top: Point, foot: Point, w: float, look: Look, far: bool
 
 
 def draw_tail(c: Canvas, root: Point, look: Look, up: float) -> None:
-    """The tail from its root; `up` raises it."""
+    """Draw the tail from its root. `up` raises it."""
     x, y = root
     main, second = look.colours[:2]
     kind = look.kind["tail"]
@@ -73,7 +73,7 @@ def draw_tail(c: Canvas, root: Point, look: Look, up: float) -> None:
 
 
 def draw_markings(c: Canvas, look: Look, rear: Point, chest: Point, half: float) -> None:
-    """Coat pattern on a torso that runs from `rear` to `chest` with half-thickness `half`."""
+    """Draw the coat's pattern on a torso from `rear` to `chest` with half-thickness `half`."""
     second = look.colours[1]
     dx, dy = chest[0] - rear[0], chest[1] - rear[1]
     length = math.hypot(dx, dy)
@@ -108,13 +108,13 @@ def draw_markings(c: Canvas, look: Look, rear: Point, chest: Point, half: float)
 
 
 def draw_collar(c: Canvas, look: Look, at: Point, half: float, angle: float = 0.0) -> None:
-    """The collar, if the animal wears one."""
+    """Draw the collar if the animal wears one."""
     if look.kind["collar"] == "yes":
         c.ellipse(at[0], at[1], half, half * 0.34, look.colours[2], angle)
 
 
 def draw_neck(c: Canvas, look: Look, chest: Point, head: Point, half: float, r: float) -> None:
-    """The neck between chest and head."""
+    """Draw the neck between chest and head."""
     c.limb([chest, head], look.colours[0], half * 0.9, r * 0.62)
 
 
@@ -129,8 +129,18 @@ def anchors_of(
     legs: tuple[tuple[Point, Point], ...],
     tilt: float = 0.0,
 ) -> Anchors:
-    """Where clothing sits on an animal with this head, torso and these legs."""
-    """Where clothing sits on an animal with this head, torso and these legs."""
+    """Return the anchors of an animal.
+
+    Args:
+        head: centre of the head.
+        r: radius of the head.
+        neck: centre of the neck.
+        neck_half: half-width of the neck.
+        chest, rear: ends of the torso.
+        half: half-thickness of the torso.
+        legs: top and foot of each leg.
+        tilt: rotation of the head in degrees.
+    """
     points = {
         "head": head,
         "neck": neck,

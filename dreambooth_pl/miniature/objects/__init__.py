@@ -1,4 +1,4 @@
-"""The thirteen object classes of DreamBench as picture-book drawings."""
+"""The thirteen object classes of DreamBench in the picture-book world."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ OBJECT_CLASSES: tuple[SubjectClass, ...] = (
     BACKPACK, BOOT, BOWL, CAN, CANDLE, CARTOON, CLOCK, GLASSES, SNEAKER, STUFFED_ANIMAL, TEAPOT,
     TOY, VASE,
 )  # fmt: skip
-"""In the order of their nouns."""
+"""The object classes, ordered by noun."""

@@ -40,7 +40,7 @@ def _measures(look: Look) -> tuple[float, float]:
 
 
 def _outline(form: str, left: float, right: float, top: float) -> list[tuple[float, float]]:
-    """Corners of a bag standing between `left` and `right`."""
+    """Return the corners of a bag that stands between `left` and `right`."""
     middle, half = (left + right) / 2, (right - left) / 2
     shares = {
         "arch": [(-0.94, 0.0), (-1.0, 0.1), (-1.0, 0.55), (-0.9, 0.8), (-0.62, 0.96), (-0.25, 1.0)],
@@ -138,7 +138,7 @@ def _front(canvas: Canvas, look: Look, turn: float) -> Anchors:
 
 
 def _side(canvas: Canvas, look: Look, turn: float) -> Anchors:
-    """In profile: the pocket to the right, the shoulder strap to the left."""
+    """Draw the profile: pocket to the right, shoulder strap to the left."""
     main, second, accent = look.colours
     top = _measures(look)[0]
     strap = shade(accent if look.kind["sides"] == "accent" else second, 0.75)
@@ -166,7 +166,7 @@ def _side(canvas: Canvas, look: Look, turn: float) -> Anchors:
 
 
 def _back(canvas: Canvas, look: Look, turn: float) -> Anchors:
-    """The side that is worn: a padded panel under two shoulder straps."""
+    """Draw the back: a padded panel under two shoulder straps."""
     main, second, accent = look.colours
     top, half = _measures(look)
     strap = shade(accent if look.kind["sides"] == "accent" else second, 0.75)
@@ -188,16 +188,16 @@ def _back(canvas: Canvas, look: Look, turn: float) -> Anchors:
 
 
 def draw_backpack(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: front, side, back, tipped (lying on its side)."""
+    """Draw a backpack. Poses: front, side, back, tipped (lying on its side)."""
     if pose.name == "side":
         return moved(canvas, lambda c: _side(c, look, pose.turn), angle=5 * pose.bend,
                      flip=pose.turn < 0)  # fmt: skip
     if pose.name == "back":
         return moved(canvas, lambda c: _back(c, look, pose.turn), angle=5 * pose.bend)
-    paint = lambda c: _front(c, look, pose.turn)  # noqa: E731
+    draw = lambda c: _front(c, look, pose.turn)  # noqa: E731
     if pose.name == "tipped":
-        return lying(canvas, paint, 0.9, _measures(look)[1], 52 + 12 * pose.bend)
-    return moved(canvas, paint, angle=5 * pose.bend)
+        return lying(canvas, draw, 0.9, _measures(look)[1], 52 + 12 * pose.bend)
+    return moved(canvas, draw, angle=5 * pose.bend)
 
 
 BACKPACK = SubjectClass("backpack", False, ("front", "side", "back", "tipped"), _sample,

@@ -1,4 +1,4 @@
-"""Cartoon characters: flat colours in thick ink outlines, with noodle arms and legs."""
+"""Cartoon characters: flat colours in thick ink outlines, with thin curved arms and legs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _outlined(canvas: Canvas, points: list[Point], fill: Colour) -> None:
 
 
 def _noodle(canvas: Canvas, look: Look, points: list[Point]) -> None:
-    """A limb of even width along the points."""
+    """Draw a limb of even width along the points."""
     if look.kind["limbs"] == "ink":
         canvas.curve(points, INK, 0.055)
     else:
@@ -73,7 +73,7 @@ def _disc(canvas: Canvas, x: float, y: float, rx: float, ry: float, fill: Colour
 
 
 def _top(canvas: Canvas, look: Look, y: float, half: float, x: float) -> None:
-    """What the character has on its head; y is the top of its body."""
+    """Draw the horns or other top of the character's head. y is the top of its body."""
     accent, top = look.colours[2], look.kind["top"]
     if top == "horns":
         for side in (-1, 1):
@@ -186,7 +186,7 @@ def _figure(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
 
 
 def draw_cartoon(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: front, waving, walking, jumping."""
+    """Draw a cartoon character. Poses: front, waving, walking, jumping."""
     return moved(canvas, lambda c: _figure(c, look, pose), scale=0.97, angle=5 * pose.bend)
 
 

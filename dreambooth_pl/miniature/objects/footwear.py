@@ -117,7 +117,7 @@ def _sneaker_front(canvas: Canvas, look: Look, turn: float) -> Anchors:
 
 
 def _sneaker_above(canvas: Canvas, look: Look) -> Anchors:
-    """Seen from above, around (0, -.5), with the toe down."""
+    """Draw a sneaker seen from above, around (0, -0.5), with the toe down."""
     main, second, accent = look.colours
     shoe = canvas.frame(0, -0.5)
     print_ = [(-0.19, -0.5), (0.0, -0.58), (0.19, -0.5), (0.2, -0.2), (0.25, 0.15), (0.2, 0.46),
@@ -141,17 +141,17 @@ def _sneaker_above(canvas: Canvas, look: Look) -> Anchors:
 def _sideways(
     canvas: Canvas,
     pose: Pose,
-    paint: Callable[[Canvas, float], Anchors],
+    draw: Callable[[Canvas, float], Anchors],
     angle: float = 0.0,
     y: float = 0.0,
 ) -> Anchors:
-    """Paint a shoe in profile, its toe to where it is turned and foreshortened by the turn."""
+    """Draw a shoe in profile. Its toe points where it is turned, foreshortened by the turn."""
     flip = pose.turn < 0
     squeeze = 1 - 0.2 * abs(pose.turn)
     lean = (angle + 5 * pose.bend) * (-1 if flip else 1)
 
     def narrowed(frame: Canvas) -> Anchors:
-        inner = paint(frame.frame(0, 0, stretch=squeeze), 0.05 * abs(pose.turn))
+        inner = draw(frame.frame(0, 0, stretch=squeeze), 0.05 * abs(pose.turn))
         inner.points = {name: (px * squeeze, py) for name, (px, py) in inner.points.items()}
         return inner
 
@@ -159,7 +159,7 @@ def _sideways(
 
 
 def draw_sneaker(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: side, front, above, tipped (on its toe)."""
+    """Draw a sneaker. Poses: side, front, above, tipped (on its toe)."""
     if pose.name == "front":
         return moved(canvas, lambda c: _sneaker_front(c, look, pose.turn), scale=1.15,
                      angle=4 * pose.bend)  # fmt: skip
@@ -167,10 +167,10 @@ def draw_sneaker(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
         angle = 36 * pose.turn + 8 * pose.bend
         return moved(canvas, lambda c: moved(c, lambda d: _sneaker_above(d, look), y=0.5),
                      y=-0.55, scale=0.95, angle=angle)  # fmt: skip
-    paint = lambda c, shift: _sneaker_side(c, look, shift)  # noqa: E731
+    draw = lambda c, shift: _sneaker_side(c, look, shift)  # noqa: E731
     if pose.name == "tipped":
-        return _sideways(canvas, pose, paint, 26 + 6 * pose.bend, -0.24)
-    return _sideways(canvas, pose, paint)
+        return _sideways(canvas, pose, draw, 26 + 6 * pose.bend, -0.24)
+    return _sideways(canvas, pose, draw)
 
 
 def _sample_boot(rng: random.Random) -> Look:
@@ -266,13 +266,13 @@ def _boot_front(canvas: Canvas, look: Look, turn: float) -> Anchors:
 
 
 def draw_boot(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: side, front, tipped (falling forward)."""
+    """Draw a boot. Poses: side, front, tipped (falling forward)."""
     if pose.name == "front":
         return moved(canvas, lambda c: _boot_front(c, look, pose.turn), angle=5 * pose.bend)
-    paint = lambda c, shift: _boot_side(c, look, shift)  # noqa: E731
+    draw = lambda c, shift: _boot_side(c, look, shift)  # noqa: E731
     if pose.name == "tipped":
-        return _sideways(canvas, pose, paint, 32 + 5 * pose.bend, -0.22)
-    return _sideways(canvas, pose, paint)
+        return _sideways(canvas, pose, draw, 32 + 5 * pose.bend, -0.22)
+    return _sideways(canvas, pose, draw)
 
 
 SNEAKER = SubjectClass(

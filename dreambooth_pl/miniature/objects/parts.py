@@ -1,4 +1,4 @@
-"""Palettes, emblems and anchor points that the drawn objects share."""
+"""Palettes, emblems and anchor points that the objects share."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dreambooth_pl.miniature.look import Anchors
 INK: Colour = (42, 34, 48)
 WHITE: Colour = (252, 250, 244)
 GLOSS: Colour = (255, 255, 255, 120)
-"""Blended over a shape where light falls."""
+"""Colour blended over the lit side of a shape."""
 SHADOW: Colour = (30, 12, 50, 62)
-"""Blended over a shape on the side away from the light."""
+"""Colour blended over the shaded side of a shape."""
 
 PALETTE: tuple[Colour, ...] = (
     (214, 48, 49), (232, 93, 38), (245, 154, 35), (250, 206, 52), (247, 232, 176),
@@ -29,14 +29,14 @@ LEATHERS: tuple[Colour, ...] = (
 
 
 def difference(first: Colour, second: Colour) -> float:
-    """Euclidean distance of two colours, 0 to 442."""
+    """Return the Euclidean distance of two colours, 0 to 442."""
     return math.dist(first[:3], second[:3])
 
 
 def sample_colours(
     rng: random.Random, mains: Sequence[Colour] = PALETTE, count: int = 3
 ) -> tuple[Colour, ...]:
-    """A main colour out of `mains` and others that stand out from it and from each other."""
+    """Sample a main colour from `mains` and others that contrast with it and with each other."""
     chosen = [rng.choice(mains)]
     while len(chosen) < count:
         far = [c for c in PALETTE if all(difference(c, other) > 105 for other in chosen)]
@@ -45,12 +45,12 @@ def sample_colours(
 
 
 def sample_shape(rng: random.Random, *names: str) -> dict[str, float]:
-    """Continuous traits with these names, uniform between 0 and 1."""
+    """Sample continuous traits with these names, uniform between 0 and 1."""
     return {name: round(rng.random(), 3) for name in names}
 
 
 def between(low: float, high: float, share: float) -> float:
-    """The value at `share` of the way from low to high."""
+    """Return the value at `share` of the way from low to high."""
     return low + (high - low) * share
 
 
@@ -83,7 +83,7 @@ def emblem(
     second: Colour = WHITE,
     squeeze: float = 1.0,
 ) -> None:
-    """A bold badge of half-width `size` around (x, y), narrowed by `squeeze` as it turns away."""
+    """Draw an emblem of half-width `size` around (x, y), narrowed by `squeeze` as it turns away."""
     badge = canvas.frame(x, y, size, stretch=max(squeeze, 0.15))
     if kind == "star":
         badge.polygon(_STAR, colour)
@@ -117,7 +117,7 @@ def emblem(
 def eye(
     canvas: Canvas, x: float, y: float, size: float, gaze: float = 0.0, white: bool = True
 ) -> None:
-    """A round eye of radius `size`; `gaze` from -1 (left) to 1 (right)."""
+    """Draw a round eye of radius `size`. `gaze` is -1 (left) to 1 (right)."""
     if white:
         canvas.ellipse(x, y, size, size, WHITE)
         canvas.ellipse(x + gaze * size * 0.4, y, size * 0.58, size * 0.62, INK)
@@ -135,13 +135,14 @@ def anchors(
     eyes: float = 0.24,
     neck: float = 0.42,
 ) -> Anchors:
-    """Anchor points of something that stands between y = `top` and the ground around `x`.
+    """Return the anchors of an object that stands between y = `top` and the ground.
 
     Args:
         top: y of its highest solid point (negative).
         half: half-width of its body.
-        head: half-width of its upper part, as wide as the body if None.
-        eyes, neck: how far down they lie, as shares of the height.
+        x: its horizontal centre.
+        head: half-width of its upper part; `half` by default.
+        eyes, neck: their distances from the top, as shares of the height.
     """
     upper = half if head is None else head
     shares = {"head_top": 0.0, "eyes": eyes, "neck": neck, "chest": neck + 0.13, "belly": 0.74}
@@ -156,15 +157,24 @@ def anchors(
 
 def moved(
     canvas: Canvas,
-    paint: Callable[[Canvas], Anchors],
+    draw: Callable[[Canvas], Anchors],
     x: float = 0.0,
     y: float = 0.0,
     scale: float = 1.0,
     angle: float = 0.0,
     flip: bool = False,
 ) -> Anchors:
-    """Paint in a frame at (x, y), scaled and turned clockwise; the anchors come back with it."""
-    inner = paint(canvas.frame(x, y, scale, angle, flip))
+    """Draw in a local frame and convert the anchors back to the frame of `canvas`.
+
+    Args:
+        canvas: the canvas to draw on.
+        draw: draws the subject and returns its anchors.
+        x, y: origin of the local frame.
+        scale: its scale.
+        angle: its rotation in degrees, clockwise.
+        flip: whether to mirror left and right.
+    """
+    inner = draw(canvas.frame(x, y, scale, angle, flip))
     cos, sin = math.cos(math.radians(angle)) * scale, math.sin(math.radians(angle)) * scale
     mirror = -1.0 if flip else 1.0
     points = {
@@ -176,12 +186,15 @@ def moved(
 
 
 def lying(
-    canvas: Canvas, paint: Callable[[Canvas], Anchors], height: float, half: float, angle: float
+    canvas: Canvas, draw: Callable[[Canvas], Anchors], height: float, half: float, angle: float
 ) -> Anchors:
-    """Paint something tipped over clockwise by `angle` degrees, resting on its right side.
+    """Draw an object tipped over clockwise, resting on its right side.
 
     Args:
-        height, half: its height and half-width when upright.
+        canvas: the canvas to draw on.
+        draw: draws the upright object and returns its anchors.
+        height, half: height and half-width of the upright object.
+        angle: rotation in degrees.
     """
     sin, cos = math.sin(math.radians(angle)), math.cos(math.radians(angle))
-    return moved(canvas, paint, -sin * height / 2, -sin * half, 1.0 - 0.02 * cos, angle)
+    return moved(canvas, draw, -sin * height / 2, -sin * half, 1.0 - 0.02 * cos, angle)

@@ -1,4 +1,4 @@
-"""Stuffed animals: sewn, with button eyes, sitting on their bottoms."""
+"""Stuffed animals with seams and button eyes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _sample(rng: random.Random) -> Look:
 
 
 def _seam(canvas: Canvas, points: list[Point], colour: Colour) -> None:
-    """Short stitches along a straight line from the first point to the second."""
+    """Draw short stitches along a straight line from the first point to the second."""
     (x0, y0), (x1, y1) = points
     for k in range(3):
         a, b = k / 3 + 0.05, k / 3 + 0.24
@@ -48,7 +48,7 @@ def _seam(canvas: Canvas, points: list[Point], colour: Colour) -> None:
 
 
 def _ears(canvas: Canvas, look: Look, x: float, y: float, half: float, turn: float) -> None:
-    """Ears on a head of half-width `half` around (x, y)."""
+    """Draw ears on a head of half-width `half` around (x, y)."""
     main, pale = look.colours[0], _pale(look)
     animal, long = look.kind["animal"], look.shape["ears"]
     for side in (-1, 1):
@@ -127,7 +127,7 @@ def _head(canvas: Canvas, look: Look, x: float, y: float, half: float, turn: flo
 
 
 def _sitting(canvas: Canvas, look: Look, turn: float, bend: float, upright: bool) -> Anchors:
-    """Sitting with its feet towards the viewer, or standing if `upright`."""
+    """Draw the animal sitting with its feet towards the viewer, or standing if `upright`."""
     main, second, accent = look.colours
     pale = _pale(look)
     half = between(0.25, 0.32, look.shape["width"])
@@ -178,7 +178,7 @@ def _sitting(canvas: Canvas, look: Look, turn: float, bend: float, upright: bool
 
 
 def _fitting(look: Look) -> float:
-    """The scale at which the standing animal, ears included, is no more than 1.12 units high."""
+    """Return a scale that limits the standing animal with its ears to 1.12 units of height."""
     head, long = between(0.27, 0.33, look.shape["head"]), look.shape["ears"]
     above = {
         "bunny": head * 0.7 + between(0.38, 0.48, long),
@@ -189,7 +189,10 @@ def _fitting(look: Look) -> float:
 
 
 def draw_stuffed_animal(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: front (sitting), side (sitting, turned away), standing, lying."""
+    """Draw a stuffed animal.
+
+    Poses: front (sitting), side (sitting, turned away), standing, lying.
+    """
     turn, scale = pose.turn * 0.6, _fitting(look)
     if pose.name == "side":
         turn = (-1 if pose.turn < 0 else 1) * (1.1 + 0.5 * abs(pose.turn))
@@ -198,11 +201,11 @@ def draw_stuffed_animal(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
             return _sitting(frame.frame(0, 0, stretch=0.9), look, turn, pose.bend, False)
 
         return moved(canvas, squeezed, scale=scale, angle=3 * turn)
-    paint = lambda c: _sitting(c, look, turn, pose.bend, pose.name == "standing")  # noqa: E731
+    draw = lambda c: _sitting(c, look, turn, pose.bend, pose.name == "standing")  # noqa: E731
     if pose.name == "lying":
-        scaled = lambda c: moved(c, paint, scale=0.94 * scale)  # noqa: E731
+        scaled = lambda c: moved(c, draw, scale=0.94 * scale)  # noqa: E731
         return lying(canvas, scaled, 0.95, 0.37, 68 + 9 * pose.bend)
-    return moved(canvas, paint, scale=scale, angle=4 * pose.bend)
+    return moved(canvas, draw, scale=scale, angle=4 * pose.bend)
 
 
 STUFFED_ANIMAL = SubjectClass(

@@ -14,7 +14,7 @@ from dreambooth_pl.miniature.objects.parts import (
     sample_colours,
     sample_shape,
 )
-from dreambooth_pl.miniature.objects.turned import paint_pattern, sample_pattern, turned
+from dreambooth_pl.miniature.objects.turned import draw_pattern, sample_pattern, turned
 
 _POTS = {
     "round": ((0.0, 0.5), (0.14, 0.8), (0.5, 1.0), (0.84, 0.86), (1.0, 0.56)),
@@ -41,7 +41,7 @@ def _trim(look: Look) -> Colour:
 
 
 def _teapot(canvas: Canvas, look: Look, pose: Pose, tilt: float, bearing: float) -> Anchors:
-    """The spout points `bearing` degrees to the right of the viewer."""
+    """Draw a teapot whose spout points `bearing` degrees to the right of the viewer."""
     main, second, accent = look.colours
     height = between(0.46, 0.66, look.shape["height"])
     radius = between(0.28, 0.37, look.shape["width"])
@@ -85,7 +85,7 @@ def _teapot(canvas: Canvas, look: Look, pose: Pose, tilt: float, bearing: float)
     if near < 0.35:
         spout()
     body.fill(canvas, main)
-    paint_pattern(canvas, body, look.kind, second, accent, pose.turn)
+    draw_pattern(canvas, body, look.kind, second, accent, pose.turn)
     body.light(canvas)
     rim = body.radius(top)
     canvas.ellipse(0, top + 0.02, rim * 1.06, rim * tilt + 0.035, shade(main, 0.7))
@@ -105,15 +105,15 @@ def _teapot(canvas: Canvas, look: Look, pose: Pose, tilt: float, bearing: float)
 
 
 def draw_teapot(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: side, front (spout towards the viewer), above, pouring."""
+    """Draw a teapot. Poses: side, front (spout towards the viewer), above, pouring."""
     tilt, bearing = {
         "side": (0.16, 80), "front": (0.2, 26), "above": (0.5, 72), "pouring": (0.12, 86),
     }[pose.name]  # fmt: skip
     bearing += pose.turn * 20
-    paint = lambda c: _teapot(c, look, pose, tilt, bearing)  # noqa: E731
+    draw = lambda c: _teapot(c, look, pose, tilt, bearing)  # noqa: E731
     if pose.name == "pouring":
-        return moved(canvas, paint, -0.15, -0.16, 0.9, 30 + 9 * pose.bend)
-    return moved(canvas, paint, angle=4 * pose.bend)
+        return moved(canvas, draw, -0.15, -0.16, 0.9, 30 + 9 * pose.bend)
+    return moved(canvas, draw, angle=4 * pose.bend)
 
 
 _BOWLS = {
@@ -142,7 +142,7 @@ def _bowl(canvas: Canvas, look: Look, pose: Pose, tilt: float) -> Anchors:
     radius = between(0.42, 0.5, look.shape["width"])
     body = turned(height, radius, _BOWLS[look.kind["body"]], tilt)
     body.fill(canvas, main)
-    paint_pattern(canvas, body, look.kind, second, accent, pose.turn, 0.14, 0.86)
+    draw_pattern(canvas, body, look.kind, second, accent, pose.turn, 0.14, 0.86)
     body.light(canvas)
     body.mouth(canvas, shade(main, 1.35), shade(accent, 0.72), 0.1)
     top, rim = body.top, radius * 0.9
@@ -165,12 +165,12 @@ def _bowl(canvas: Canvas, look: Look, pose: Pose, tilt: float) -> Anchors:
 
 
 def draw_bowl(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: front, above, tipped (leaning over to the right)."""
+    """Draw a bowl. Poses: front, above, tipped (leaning over to the right)."""
     tilt = {"front": 0.26, "above": 0.58, "tipped": 0.42}[pose.name] + 0.05 * pose.bend
-    paint = lambda c: _bowl(c, look, pose, tilt)  # noqa: E731
+    draw = lambda c: _bowl(c, look, pose, tilt)  # noqa: E731
     if pose.name == "tipped":
-        return moved(canvas, paint, -0.08, -0.16, 0.96, 26 + 10 * pose.bend)
-    return moved(canvas, paint, angle=4 * pose.turn)
+        return moved(canvas, draw, -0.08, -0.16, 0.96, 26 + 10 * pose.bend)
+    return moved(canvas, draw, angle=4 * pose.turn)
 
 
 TEAPOT = SubjectClass(

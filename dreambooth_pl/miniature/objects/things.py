@@ -31,7 +31,7 @@ def _sample_clock(rng: random.Random) -> Look:
 
 
 def _dial(canvas: Canvas, look: Look, x: float, y: float, size: float) -> None:
-    """The dial of radius `size` with marks and hands, always at the look's own time."""
+    """Draw a dial of radius `size` with marks and hands. The look sets the time."""
     _, second, accent = look.colours
     ground = {"white": WHITE, "cream": (250, 234, 190), "second": second}[look.kind["dial"]]
     ink = INK if sum(ground) > 330 else WHITE
@@ -59,7 +59,7 @@ def _dial(canvas: Canvas, look: Look, x: float, y: float, size: float) -> None:
 
 
 def _case(look: Look, size: float) -> tuple[list[Point], float]:
-    """Outline of the case around (0, 0) and how far its middle stands above the ground."""
+    """Return the outline of the case around (0, 0) and the height of its centre above ground."""
     form = look.kind["form"]
     if form == "square":
         s = size * 1.06
@@ -79,7 +79,7 @@ def _case(look: Look, size: float) -> tuple[list[Point], float]:
 
 
 def _clock(canvas: Canvas, look: Look, turn: float, squeeze: float) -> Anchors:
-    """A clock narrowed by `squeeze`, with its thickness showing on the side it turns away from."""
+    """Draw a clock narrowed by `squeeze`. Its thickness shows on the side it turns away from."""
     main, second, accent = look.colours
     form = look.kind["form"]
     size = between(0.31, 0.37, look.shape["size"]) + {"wall": 0.07, "alarm": 0.07, "mantel": -0.08,
@@ -99,7 +99,7 @@ def _clock(canvas: Canvas, look: Look, turn: float, squeeze: float) -> Anchors:
         swing = 0.12 * turn
         front.line([(0, size), (swing, size + 0.2)], shade(second, 0.6), 0.045)
         front.ellipse(swing, size * 1.2 + 0.11, 0.085, 0.085, _BRASS)
-    # Copies of the outline from the back to the front make the thickness.
+    # Copies of the outline from back to front form the thickness.
     for share in (1.0, 0.83, 0.67, 0.5, 0.33, 0.17):
         canvas.frame(depth * share, -middle, stretch=squeeze).polygon(outline, shade(main, 0.6))
     front.polygon(outline, main)
@@ -129,19 +129,19 @@ def _clock(canvas: Canvas, look: Look, turn: float, squeeze: float) -> Anchors:
 
 
 def draw_clock(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: front, side (seen at a slant), tipped (rolled to one side)."""
+    """Draw a clock. Poses: front, side (seen at a slant), tipped (rolled to one side)."""
     squeeze = {"front": 0.98, "side": 0.72, "tipped": 0.94}[pose.name] - 0.12 * abs(pose.turn)
-    paint = lambda c: _clock(c, look, pose.turn, squeeze)  # noqa: E731
+    draw = lambda c: _clock(c, look, pose.turn, squeeze)  # noqa: E731
     if pose.name == "tipped":
         return moved(
             canvas,
-            paint,
+            draw,
             -0.2,
             -0.19 if look.kind["form"] == "mantel" else -0.15,
             0.92,
             34 + 10 * pose.bend,
         )
-    return moved(canvas, paint, angle=5 * pose.bend)
+    return moved(canvas, draw, angle=5 * pose.bend)
 
 
 _LENSES: dict[str, list[Point]] = {
@@ -174,7 +174,7 @@ def _sample_glasses(rng: random.Random) -> Look:
 def _glasses(
     canvas: Canvas, look: Look, turn: float, squeeze: float, folded: bool, flat: float
 ) -> Anchors:
-    """Glasses narrowed by `squeeze` and flattened to `flat` of their height."""
+    """Draw glasses narrowed by `squeeze` and flattened to `flat` of their height."""
     main, second, accent = look.colours
     tint = {"dark": (48, 44, 62), "accent": accent, "pale": (198, 228, 238)}[look.kind["tint"]]
     rx = between(0.2, 0.22, look.shape["width"])
@@ -191,7 +191,7 @@ def _glasses(
                       0.09)  # fmt: skip
     else:
         for side in (-1, 1):
-            # The arm on the near side is seen along its length once the glasses are turned.
+            # The near arm is visible along its length once the glasses are turned.
             shown = max(0.1, side * turn * 1.0 + 0.12)
             reach = side * (edge + 0.05) + side * 0.26 * min(shown, 0.6)
             face.line([(side * edge, -ry * 0.45), (reach, -ry * 0.45 - 0.3 * shown)], arm, 0.085)
@@ -212,7 +212,7 @@ def _glasses(
 
 
 def draw_glasses(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: front, side (at a slant), folded (lying on the table), tipped (askew)."""
+    """Draw glasses. Poses: front, side (at a slant), folded (lying flat), tipped (askew)."""
     turn = pose.turn
     if pose.name == "side":
         turn = (-1 if turn < 0 else 1) * (0.9 + 0.5 * abs(turn))
@@ -222,10 +222,10 @@ def draw_glasses(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
     if pose.name == "folded":
         return moved(canvas, lambda c: _glasses(c, look, turn, 0.88, True, 0.8),
                      angle=7 * turn + 4 * pose.bend, y=-0.05)  # fmt: skip
-    paint = lambda c: _glasses(c, look, turn, 0.93 - 0.14 * abs(turn), False, 1.0)  # noqa: E731
+    draw = lambda c: _glasses(c, look, turn, 0.93 - 0.14 * abs(turn), False, 1.0)  # noqa: E731
     if pose.name == "tipped":
-        return moved(canvas, paint, -0.08, -0.2, 0.88, 24 + 8 * pose.bend)
-    return moved(canvas, paint, scale=0.96, angle=4 * pose.bend)
+        return moved(canvas, draw, -0.08, -0.2, 0.88, 24 + 8 * pose.bend)
+    return moved(canvas, draw, scale=0.96, angle=4 * pose.bend)
 
 
 CLOCK = SubjectClass("clock", False, ("front", "side", "tipped"), _sample_clock, draw_clock)

@@ -1,4 +1,4 @@
-"""Machines among the toys: cars, robots, rockets and trains; all look to the right in profile."""
+"""Toy machines: cars, robots, rockets and trains. Their profiles face right."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _wheel(
 
 
 def toy_mouth(canvas: Canvas, look: Look, x: float, y: float, size: float) -> None:
-    """The mouth of a look, of half-width `size`, around (x, y)."""
+    """Draw the look's mouth with half-width `size` around (x, y)."""
     kind = look.kind["mouth"]
     if kind == "smile":
         canvas.blob([(x - size, y - size * 0.3), (x, y), (x + size, y - size * 0.3),
@@ -49,7 +49,7 @@ def toy_mouth(canvas: Canvas, look: Look, x: float, y: float, size: float) -> No
 
 
 def car_side(canvas: Canvas, look: Look, turn: float) -> Anchors:
-    """A car in profile."""
+    """Draw a car in profile."""
     main, second, accent = look.colours
     roof = -between(0.52, 0.64, look.shape["height"])
     cabin = [(-0.36, -0.34), (-0.26, roof), (0.14, roof), (0.3, -0.34)]
@@ -73,7 +73,7 @@ def car_side(canvas: Canvas, look: Look, turn: float) -> Anchors:
 
 
 def car_front(canvas: Canvas, look: Look, turn: float) -> Anchors:
-    """A car from the front."""
+    """Draw a car from the front."""
     main, second, accent = look.colours
     roof = -between(0.56, 0.68, look.shape["height"])
     x = 0.06 * turn
@@ -97,7 +97,7 @@ def car_front(canvas: Canvas, look: Look, turn: float) -> Anchors:
 
 
 def robot(canvas: Canvas, look: Look, turn: float, side_on: bool) -> Anchors:
-    """A robot; narrower if `side_on`."""
+    """Draw a robot, narrower if `side_on`."""
     main, second, accent = look.colours
     half = between(0.24, 0.31, look.shape["width"]) * (0.78 if side_on else 1.0)
     top = -between(0.86, 0.96, look.shape["height"])
@@ -141,7 +141,7 @@ def robot(canvas: Canvas, look: Look, turn: float, side_on: bool) -> Anchors:
 
 
 def rocket(canvas: Canvas, look: Look, turn: float, side_on: bool) -> Anchors:
-    """A rocket standing on its fins."""
+    """Draw a rocket that stands on its fins."""
     main, second, accent = look.colours
     half = between(0.19, 0.26, look.shape["width"])
     top = -between(0.98, 1.1, look.shape["height"])
@@ -174,7 +174,7 @@ def rocket(canvas: Canvas, look: Look, turn: float, side_on: bool) -> Anchors:
 
 
 def train_front(canvas: Canvas, look: Look, turn: float) -> Anchors:
-    """A steam engine with a face, from the front."""
+    """Draw a steam engine with a face from the front."""
     main, second, accent = look.colours
     roof = -between(0.66, 0.78, look.shape["height"])
     stack = {"one": 0.06, "two": 0.09, "three": 0.12}[look.kind["top"]]
@@ -195,7 +195,7 @@ def train_front(canvas: Canvas, look: Look, turn: float) -> Anchors:
 
 
 def train_side(canvas: Canvas, look: Look, turn: float) -> Anchors:
-    """A steam engine in profile."""
+    """Draw a steam engine in profile."""
     main, second, accent = look.colours
     roof = -between(0.66, 0.78, look.shape["height"])
     stack = {"one": 0.06, "two": 0.09, "three": 0.12}[look.kind["top"]]

@@ -44,7 +44,7 @@ def _sample(rng: random.Random) -> Look:
 
 
 def _duck_colours(look: Look) -> tuple[Colour, Colour, Colour, bool]:
-    """Body, beak and wing; and whether the eyes need a white."""
+    """Return the colours of body, beak and wing, and whether the eyes need a white."""
     main, second, accent = look.colours
     return main, _BEAK if difference(main, _BEAK) > 90 else second, accent, sum(main) < 330
 
@@ -192,11 +192,11 @@ _FORMS: dict[str, Callable[[Canvas, Look, float, bool], Anchors]] = {
     "swirl": _swirl,
 }
 _PROFILES = ("duck", "car", "dinosaur", "train")
-"""Toys with a profile that can look left or right."""
+"""Toys with a profile that can face left or right."""
 
 
 def draw_toy(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: front, side, tipped (about to fall over)."""
+    """Draw a toy. Poses: front, side, tipped (about to fall over)."""
     form = look.kind["form"]
     side_on = pose.name == "side" or (pose.name == "tipped" and form in _PROFILES)
     flip = pose.turn < 0 and (form == "dinosaur" or side_on and form in _PROFILES)
@@ -205,13 +205,13 @@ def draw_toy(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
     lean = (24 if tipped else 0) + 5 * pose.bend
     squeeze = 1 - 0.16 * abs(pose.turn) if side_on and form in _PROFILES else 1.0
 
-    def paint(frame: Canvas) -> Anchors:
+    def draw(frame: Canvas) -> Anchors:
         inner = _FORMS[form](frame.frame(0, 0, stretch=squeeze), look, turn, side_on)
         inner.points = {name: (x * squeeze, y) for name, (x, y) in inner.points.items()}
         return inner
 
     shift = 0.4 * math.sin(math.radians(lean)) if tipped else 0.0
-    return moved(canvas, paint, -shift, -0.13 if tipped else 0.0, 0.93 if tipped else 1.0, lean,
+    return moved(canvas, draw, -shift, -0.13 if tipped else 0.0, 0.93 if tipped else 1.0, lean,
                  flip)  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Bodies of revolution, as from a potter's wheel: their surface, shading and painted patterns."""
+"""Bodies of revolution, as from a potter's wheel: surface, shading and patterns."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from dreambooth_pl.miniature.canvas import Canvas, Colour, Point, smooth
 from dreambooth_pl.miniature.objects.parts import EMBLEMS, GLOSS, SHADOW, emblem
 
 PATTERNS = ("plain", "band", "rings", "stripes", "dots", "zigzag", "dipped", "emblem")
-"""What may be painted around a body."""
+"""Patterns around a body."""
 
 
 @dataclass(frozen=True)
 class Turned:
-    """A body standing on the ground, seen from a little above."""
+    """A body of revolution that stands on the ground, seen from slightly above."""
 
     profile: tuple[Point, ...]
     """(y, radius) from the top (smallest y) down to the foot."""
     tilt: float
-    """Height over width of its horizontal circles as seen, 0 (from the side) to 1 (from above)."""
+    """Apparent height over width of its horizontal circles, 0 (from the side) to 1 (from above)."""
 
     @property
     def top(self) -> float:
-        """y of the highest circle's middle."""
+        """y of the highest circle's centre."""
         return self.profile[0][0]
 
     @property
     def foot(self) -> float:
-        """y of the lowest circle's middle."""
+        """y of the lowest circle's centre."""
         return self.profile[-1][0]
 
     def level(self, share: float) -> float:
-        """y at `share` of the way from the top (0) to the foot (1)."""
+        """Return y at `share` of the way from the top (0) to the foot (1)."""
         return self.top + (self.foot - self.top) * share
 
     def radius(self, y: float) -> float:
-        """Radius of the circle at height y."""
+        """Return the radius of the circle at height y."""
         for (y0, r0), (y1, r1) in zip(self.profile, self.profile[1:], strict=False):
             if y <= y1:
                 return r0 + (r1 - r0) * (y - y0) / ((y1 - y0) or 1.0)
         return self.profile[-1][1]
 
     def point(self, y: float, bearing: float) -> Point:
-        """Where the surface lies at height y, `bearing` degrees to the right of the front."""
+        """Return the surface point at height y, `bearing` degrees to the right of the front."""
         r = self.radius(y)
         angle = math.radians(bearing)
-        # No circle reaches below the ground that the foot's circle touches.
+        # No circle reaches below the ground, which the foot's circle touches.
         ground = self.foot + self.profile[-1][1] * self.tilt
         return r * math.sin(angle), y + min(r * self.tilt, ground - y) * math.cos(angle)
 
     def surface(self, y0: float, y1: float, left: float = -90, right: float = 90) -> list[Point]:
-        """Outline of the patch of surface between two heights and two bearings (degrees)."""
+        """Return the outline of the surface between two heights and two bearings (degrees)."""
         between = [y for y, _ in self.profile if y0 < y < y1]
         bearings = [left + (right - left) * i / 8 for i in range(9)]
         return (
@@ -64,16 +64,16 @@ class Turned:
         )
 
     def fill(self, canvas: Canvas, colour: Colour) -> None:
-        """Paint the whole visible surface."""
+        """Fill the whole visible surface."""
         canvas.polygon(self.surface(self.top, self.foot), colour)
 
     def light(self, canvas: Canvas) -> None:
-        """A shadow on the right and a highlight on the left, over all that was painted before."""
+        """Blend a shadow on the right and a highlight on the left over the body."""
         canvas.polygon(self.surface(self.top, self.foot, 34, 90), SHADOW)
         canvas.polygon(self.surface(self.level(0.16), self.level(0.62), -58, -36), GLOSS)
 
     def mouth(self, canvas: Canvas, rim: Colour, inside: Colour, wall: float = 0.1) -> None:
-        """The opening at the top; `wall` is the rim's thickness as a share of the radius."""
+        """Draw the opening at the top. `wall` is the rim's thickness as a share of the radius."""
         r = self.radius(self.top)
         canvas.ellipse(0, self.top, r, r * self.tilt, rim)
         inner = r * (1 - wall)
@@ -83,12 +83,15 @@ class Turned:
 def turned(
     height: float, radius: float, outline: Sequence[Point], tilt: float, lift: float = 0.0
 ) -> Turned:
-    """A body of this height and largest radius.
+    """Return a body of revolution.
 
     Args:
-        outline: (share of the height from the top, share of the radius) pairs, smoothed here.
-        tilt: as in `Turned`; heights shorten as it grows.
-        lift: how high above the ground the foot is.
+        height: its height.
+        radius: its largest radius.
+        outline: pairs (share of the height from the top, share of the radius). The curve through
+            them is smoothed.
+        tilt: as in `Turned`. The apparent height shrinks as it grows.
+        lift: height of the foot above the ground.
     """
     seen = height * math.sqrt(1 - tilt * tilt)
     foot = -lift - outline[-1][1] * radius * tilt
@@ -98,11 +101,11 @@ def turned(
 
 
 def sample_pattern(rng: random.Random) -> dict[str, str]:
-    """Kind traits `pattern` and `emblem`; plain is no more frequent than the others."""
+    """Sample the kind traits `pattern` and `emblem`. "emblem" is the most frequent pattern."""
     return {"pattern": rng.choice((*PATTERNS, "emblem")), "emblem": rng.choice(EMBLEMS)}
 
 
-def paint_pattern(
+def draw_pattern(
     canvas: Canvas,
     body: Turned,
     kind: dict[str, str],
@@ -112,10 +115,15 @@ def paint_pattern(
     start: float = 0.2,
     end: float = 0.9,
 ) -> None:
-    """Paint the look's pattern on a body, between two shares of its height.
+    """Draw the look's pattern on a body, between two shares of its height.
 
     Args:
-        turn: -1 to 1; carries the pattern around the body.
+        canvas: the canvas to draw on.
+        body: the body.
+        kind: kind traits of the look, as from `sample_pattern`.
+        second, accent: colours of the look.
+        turn: rotation of the pattern around the body, -1 to 1.
+        start, end: upper and lower limit of the pattern, as shares of the height from the top.
     """
     pattern = kind["pattern"]
     at = lambda share: body.level(start + (end - start) * share)  # noqa: E731

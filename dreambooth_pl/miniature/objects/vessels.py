@@ -15,7 +15,7 @@ from dreambooth_pl.miniature.objects.parts import (
     sample_colours,
     sample_shape,
 )
-from dreambooth_pl.miniature.objects.turned import Turned, paint_pattern, sample_pattern, turned
+from dreambooth_pl.miniature.objects.turned import Turned, draw_pattern, sample_pattern, turned
 
 _VASES = {
     "bottle": ((0.0, 0.44), (0.05, 0.36), (0.36, 0.28), (0.56, 0.8), (0.76, 1.0), (1.0, 0.6)),
@@ -73,7 +73,7 @@ def _vase(canvas: Canvas, look: Look, pose: Pose, tilt: float, stems: bool = Tru
             ring = [(inner, y0), (outer, y0 + 0.02), (outer, (y0 + y1) / 2), (inner, y1)]
             canvas.curve(ring, shade(accent, 0.9), 0.065)
     body.fill(canvas, main)
-    paint_pattern(canvas, body, look.kind, second, accent, pose.turn, 0.3, 0.92)
+    draw_pattern(canvas, body, look.kind, second, accent, pose.turn, 0.3, 0.92)
     body.light(canvas)
     body.mouth(canvas, shade(main, 1.3), shade(main, 0.34), 0.14)
     if flowers != "none":
@@ -83,7 +83,7 @@ def _vase(canvas: Canvas, look: Look, pose: Pose, tilt: float, stems: bool = Tru
 
 
 def draw_vase(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: front, above, tipped (lying on its side, without flowers)."""
+    """Draw a vase. Poses: front, above, tipped (lying on its side, without flowers)."""
     tilt = {"front": 0.2, "above": 0.46, "tipped": 0.3}[pose.name]
     if pose.name == "tipped":
         half = between(0.22, 0.34, look.shape["width"])
@@ -115,7 +115,7 @@ def _can(canvas: Canvas, look: Look, pose: Pose, tilt: float) -> Anchors:
     body = turned(height, radius, _CANS[look.kind["body"]], tilt)
     body.fill(canvas, _METAL)
     canvas.polygon(body.surface(body.level(0.1), body.level(0.92)), main)
-    paint_pattern(canvas, body, look.kind, second, accent, pose.turn, 0.2, 0.84)
+    draw_pattern(canvas, body, look.kind, second, accent, pose.turn, 0.2, 0.84)
     if look.kind["pattern"] in ("stripes", "dipped"):
         canvas.polygon(body.surface(body.level(0.93), body.foot), _METAL)
         canvas.polygon(body.surface(body.top, body.level(0.09)), _METAL)
@@ -133,13 +133,13 @@ def _can(canvas: Canvas, look: Look, pose: Pose, tilt: float) -> Anchors:
 
 
 def draw_can(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: front, above, tipped (lying)."""
+    """Draw a can. Poses: front, above, tipped (lying)."""
     tilt = {"front": 0.22, "above": 0.5, "tipped": 0.36}[pose.name]
-    paint = lambda c: _can(c, look, pose, tilt)  # noqa: E731
+    draw = lambda c: _can(c, look, pose, tilt)  # noqa: E731
     if pose.name == "tipped":
         half = between(0.25, 0.31, look.shape["width"])
-        return lying(canvas, paint, 0.95, half, 68 + 9 * pose.bend + 5 * pose.turn)
-    return moved(canvas, paint, angle=5 * pose.bend + 4 * pose.turn)
+        return lying(canvas, draw, 0.95, half, 68 + 9 * pose.bend + 5 * pose.turn)
+    return moved(canvas, draw, angle=5 * pose.bend + 4 * pose.turn)
 
 
 def _sample_candle(rng: random.Random) -> Look:
@@ -151,7 +151,7 @@ def _sample_candle(rng: random.Random) -> Look:
 
 
 def _flame(canvas: Canvas, y: float, size: float, sway: float) -> None:
-    """A flame of half-width `size` on a wick whose foot is at y."""
+    """Draw a flame of half-width `size` on a wick whose foot is at y."""
     canvas.line([(0, y), (0, y - size * 0.9)], (60, 42, 40), 0.035)
     tip = sway * size * 0.7
     for share, colour in ((1.0, (246, 128, 30)), (0.64, (254, 214, 70)), (0.34, (255, 250, 214))):
@@ -166,7 +166,7 @@ def _flame(canvas: Canvas, y: float, size: float, sway: float) -> None:
 def _wax(canvas: Canvas, body: Turned, look: Look, pose: Pose) -> None:
     main, second, accent = look.colours
     body.fill(canvas, main)
-    paint_pattern(canvas, body, look.kind, second, accent, pose.turn, 0.34, 0.94)
+    draw_pattern(canvas, body, look.kind, second, accent, pose.turn, 0.34, 0.94)
     if look.kind["drips"] == "yes":
         for bearing, share in ((-52, 0.34), (-6, 0.2), (40, 0.42)):
             x, y = body.point(body.level(share), bearing + pose.turn * 20)
@@ -198,7 +198,7 @@ def _candle(canvas: Canvas, look: Look, pose: Pose, tilt: float) -> Anchors:
         radius = between(0.24, 0.33, look.shape["width"])
         body = turned(height, radius, ((0.0, 1.0), (0.9, 1.0), (1.0, 0.9)), tilt)
         body.fill(canvas, main)
-        paint_pattern(canvas, body, look.kind, second, accent, pose.turn, 0.22, 0.92)
+        draw_pattern(canvas, body, look.kind, second, accent, pose.turn, 0.22, 0.92)
         body.light(canvas)
         body.mouth(canvas, shade(main, 1.55), (252, 240, 208), 0.14)
     else:
@@ -211,12 +211,12 @@ def _candle(canvas: Canvas, look: Look, pose: Pose, tilt: float) -> Anchors:
 
 
 def draw_candle(canvas: Canvas, look: Look, pose: Pose) -> Anchors:
-    """Poses: front, above, tipped (leaning)."""
+    """Draw a candle. Poses: front, above, tipped (leaning)."""
     tilt = {"front": 0.2, "above": 0.44, "tipped": 0.2}[pose.name]
-    paint = lambda c: _candle(c, look, pose, tilt)  # noqa: E731
+    draw = lambda c: _candle(c, look, pose, tilt)  # noqa: E731
     if pose.name == "tipped":
-        return moved(canvas, paint, -0.12, -0.04, 0.96, 20 + 6 * pose.bend + 3 * pose.turn)
-    return moved(canvas, paint, angle=5 * pose.bend + 4 * pose.turn)
+        return moved(canvas, draw, -0.12, -0.04, 0.96, 20 + 6 * pose.bend + 3 * pose.turn)
+    return moved(canvas, draw, angle=5 * pose.bend + 4 * pose.turn)
 
 
 _VIEWS = ("front", "above", "tipped")

@@ -1,1 +1,1 @@
-"""Trains the embedded base on drawn pictures: `python -m dreambooth_pl.miniature.pretrain`."""
+"""Train the embedded base on rendered pictures: `python -m dreambooth_pl.miniature.pretrain`."""

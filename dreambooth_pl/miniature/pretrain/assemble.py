@@ -1,4 +1,4 @@
-"""Puts the trained parts together as an ordinary diffusers folder with its metric encoders."""
+"""Assemble the trained parts into a diffusers folder with the metric encoders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ def assemble(
     """Write the base (fp16 safetensors), `clip/` and `dino/` into `folder`.
 
     Args:
-        latent_std: of the VAE's latents; its inverse becomes the scaling factor.
+        folder: the base's folder.
+        vae: the autoencoder. Its scaling factor is set.
+        unet: the UNet.
+        clip_model: the CLIP. Its text tower becomes the text encoder.
+        dino_backbone: the DINO backbone.
+        latent_std: standard deviation of the VAE's latents. Its inverse becomes the scaling factor.
     """
     vae.register_to_config(scaling_factor=round(1 / latent_std, 5))
     tokenizer = write_clip_tokenizer(folder / "tokenizer", clip.CONTEXT)
@@ -41,25 +46,26 @@ def assemble(
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     for part in ("vae", "unet"):
         _forget_origin(folder / part / "config.json")
-    # The files are fp16, the computing is float32: what diffusers does by default, and transformers
-    # only when the config says so.
+    # The files are fp16 but computation is float32. This is diffusers' default; transformers needs
+    # it in the config.
     config = folder / "text_encoder" / "config.json"
     values = json.loads(config.read_text())
     config.write_text(json.dumps(values | {"dtype": "float32"}, indent=2) + "\n")
-    # vocab.json and merges.txt are a third of tokenizer.json, and every transformers reads them.
+    # vocab.json and merges.txt are a third of tokenizer.json's size, and every version of
+    # transformers reads them.
     (folder / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)
     clip.save(clip_model, folder / "clip")
     dino.save(dino_backbone, folder / "dino")
 
 
 def replace_autoencoder(folder: Path, vae: AutoencoderKL) -> None:
-    """Write the base's autoencoder anew; its latents, and so their scale, are to be as before."""
+    """Replace the base's autoencoder. Its latents and their scale must be the same as before."""
     vae.to(torch.float16).save_pretrained(folder / "vae", safe_serialization=True)
     _forget_origin(folder / "vae" / "config.json")
 
 
 def _forget_origin(config: Path) -> None:
-    """Where a part was loaded from is of no use to others."""
+    """Remove the path that a part was loaded from. It is of no use to others."""
     values = json.loads(config.read_text())
     values.pop("_name_or_path", None)
     config.write_text(json.dumps(values, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Stage `clip`: a small CLIP on drawn pictures; its text tower is the base's text encoder."""
+"""Stage `clip`: a small CLIP on rendered pictures. Its text tower is the base's text encoder."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from dreambooth_pl.miniature.captions import noun_in, rare_tokens
+from dreambooth_pl.miniature.pretrain.augmentation import jitter, soften
 from dreambooth_pl.miniature.pretrain.loop import Limits, TrainingSchedule, autocast, train
 from dreambooth_pl.miniature.pretrain.pictures import Pictures
 from dreambooth_pl.miniature.world import CLASSES
@@ -24,7 +25,7 @@ from dreambooth_pl.randomness import stable_hash
 
 BATCH = 128
 CONTEXT = 40
-"""Tokens of a prompt, start and end included; longer prompts are cut."""
+"""Tokens of a prompt, including start and end. Longer prompts are truncated."""
 MEAN = STD = (0.5, 0.5, 0.5)
 MODEL: dict = {
     "embed_dim": 128,
@@ -44,53 +45,29 @@ MODEL: dict = {
         "layers": 4,
     },
 }
-"""In open_clip's terms. The image tower is a residual network of eight convolutions with a third of
-a million weights that sees pictures at half their size. It learns from nothing in minutes: after
-40 seconds on two cores it names three in four classes, where RegNetX-002 names one in six and a
-vision transformer, after half an hour, one in four."""
+"""Configuration of the model, as open_clip reads it.
+
+The image tower is a residual network of eight convolutions and a third of a million weights. It
+sees pictures at half their size. It learns from random weights in minutes: after 40 seconds on two
+cores it recognises three in four classes. RegNetX-002 recognises one in six in this time, a vision
+transformer one in four after half an hour."""
 CLASS_SCALE = 100.0
-"""Of the cosines in the loss's second term: texts that differ in the noun alone start out so alike
-that the learned scale, which suits whole captions, gives hardly any gradient."""
+"""Scale of the cosines in the loss's second term. Texts that differ only in the noun are so similar
+at first that the learned scale, which suits whole captions, gives hardly any gradient."""
 LEARNING_RATE, TEXT_SHARE = 6e-3, 1 / 6
-"""Of the image tower, whose batch norm bears and rewards a high one, and what part of it all else
-trains with."""
+"""Learning rate of the image tower, whose batch norm allows and benefits from a high one, and its
+factor for all other parameters."""
 
 
 def build() -> nn.Module:
-    """An untrained `open_clip.CLIP` of the miniature's size."""
+    """Build an untrained `open_clip.CLIP` of the miniature's size."""
     return open_clip.model.CLIP(**MODEL)
 
 
 @functools.cache
 def tokenizer() -> open_clip.SimpleTokenizer:
-    """CLIP's own tokenizer with the miniature's context length; reading its merges takes 0.1 s."""
+    """Return CLIP's tokenizer with the miniature's context length. Loading it takes 0.1 s."""
     return open_clip.SimpleTokenizer(context_length=CONTEXT)
-
-
-def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Random shift by up to 8 px, brightness and mirroring of [B, 3, h, w] pictures in [-1, 1]."""
-    padded = F.pad(images, (8, 8, 8, 8), mode="reflect")
-    dy, dx = torch.randint(0, 17, (2,), generator=generator).tolist()
-    height, width = images.shape[-2:]
-    gain = 1 + 0.2 * (torch.rand(len(images), 1, 1, 1, generator=generator) - 0.5)
-    mirrored = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
-    images = padded[..., dy : dy + height, dx : dx + width]
-    images = torch.where(mirrored.to(images.device), images.flip(-1), images)
-    return (images * gain.to(images.device)).clamp(-1, 1)
-
-
-def soften(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Half of the [B, 3, h, w] pictures without details below a random size, the others as are.
-
-    A painter's pictures are softer than drawn ones: a judge that has seen sharp edges only takes
-    them for other things.
-    """
-    size = images.shape[-1]
-    kept = int(torch.randint(size // 6, size * 3 // 4, (1,), generator=generator))
-    small = F.interpolate(images, kept, mode="bilinear", antialias=True)
-    soft = F.interpolate(small, size, mode="bicubic").clamp(-1, 1)
-    chosen = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
-    return torch.where(chosen.to(images.device), soft, images)
 
 
 def fit(
@@ -102,18 +79,25 @@ def fit(
     start: nn.Module | None = None,
     lock_text: bool = False,
 ) -> nn.Module | None:
-    """Contrastive training (2103.00020, figure 3) with a learned temperature.
+    """Train by contrast (2103.00020, figure 3) with a learned temperature.
 
-    Captions that say the same are positives for all pictures of the batch that have them, as in
-    UniCL (2204.03610). A second term does the same with captions of the class noun alone: in
-    ordinary batches the scenery tells pictures apart so well that the noun is hardly needed. All
-    class nouns are drawn equally often.
+    Captions of the same meaning are positives for all pictures of the batch that have them, as in
+    UniCL (2204.03610). A second term does the same with captions of only the class noun: in
+    ordinary batches the scenery distinguishes pictures so well that the noun is hardly needed. All
+    class nouns are sampled equally often.
 
     Args:
-        start: a CLIP to go on from, its image tower only if it has the same shape; None for
-            an untrained one.
-        lock_text: leave the text tower as it is and train the rest, its projection included: a UNet
-            that is conditioned on the tower stays valid.
+        pictures: the captioned pictures.
+        steps: length of the training.
+        seed: seed of all randomness.
+        limits: device, state folder and time limit.
+        report: called with each line of progress.
+        start: a CLIP to continue from, as from `load`; `None` for an untrained one.
+        lock_text: freeze the text tower and train the rest, including the text projection. A UNet
+            conditioned on the tower stays valid.
+
+    Returns:
+        The averaged model; `None` if the training paused.
     """
     torch.manual_seed(stable_hash(seed, "clip", "init"))
     model = build() if start is None else start.train()
@@ -176,9 +160,9 @@ def fit(
 
 
 def encode_short_texts(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Unit-length features [B, D] of tokens [B, L], as `encode_text`, without the padding's cost.
+    """Encode tokens [B, L] to unit-length features [B, D], as `encode_text` does, but faster.
 
-    Attention is causal, so what follows the longest text's end changes nothing.
+    Padding after the longest text is cut off. Attention is causal, so the result is the same.
     """
     ends = tokens.argmax(-1)
     length = int(ends.max()) + 1
@@ -189,7 +173,7 @@ def encode_short_texts(model: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def meaning(caption: str) -> str:
-    """What a caption says of the picture: without opening, full stop and rare tokens.
+    """Return a caption without opening, comma, full stop and rare tokens.
 
     >>> meaning("a photo of a oue dog in the forest.")
     'a dog in the forest'
@@ -207,7 +191,7 @@ def _rare() -> frozenset[str]:
 
 
 def load(folder: Path) -> nn.Module:
-    """Read what `save` wrote, as float32; an image tower of another shape is left untrained."""
+    """Load a model from `save` in float32. An image tower of another shape stays untrained."""
     state = load_file(folder / "open_clip_model.safetensors")
     config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
     if config["vision_cfg"] != MODEL["vision_cfg"]:
@@ -220,7 +204,7 @@ def load(folder: Path) -> nn.Module:
 
 
 def save(model: nn.Module, folder: Path) -> None:
-    """Write what `open_clip.create_model_and_transforms("local-dir:folder")` reads, as fp16."""
+    """Write the model in fp16, for `open_clip.create_model_and_transforms("local-dir:folder")`."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "model_cfg": MODEL,
@@ -242,7 +226,7 @@ def save(model: nn.Module, folder: Path) -> None:
 
 
 def text_encoder(model: nn.Module) -> CLIPTextModel:
-    """The text tower as the `CLIPTextModel` that diffusers pipelines use."""
+    """Convert the text tower to the `CLIPTextModel` that diffusers pipelines use."""
     text = MODEL["text_cfg"]
     config = CLIPTextConfig(
         vocab_size=text["vocab_size"],

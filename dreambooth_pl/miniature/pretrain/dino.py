@@ -1,8 +1,8 @@
 """Stage `dino`: a small ViT by self-distillation without labels (DINO, 2104.14294).
 
-In drawn scenes the scenery is what crops of one picture have in common most, and a model trained on
-them alone matches places, not subjects. So the two halves of the crops come from two pictures of
-the same subject, in other poses, places and clothes.
+Crops of one rendered picture share mostly their scenery, and a model trained only on such crops
+matches places instead of subjects. Therefore the crops come from two pictures of one subject in
+different poses, places and clothes.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dreambooth_pl.miniature.captions import noun_in
+from dreambooth_pl.miniature.pretrain.augmentation import crops, on_plain_ground
 from dreambooth_pl.miniature.pretrain.loop import Limits, TrainingSchedule, autocast, train
 from dreambooth_pl.miniature.pretrain.pictures import VIEWS, Pictures
 from dreambooth_pl.randomness import stable_hash
 
 BATCH = 64
 CLASSES_PER_BATCH = 4
-"""Subjects are told apart from others of their class, not by their class: so a batch shows few
-classes and many subjects of each."""
+"""Number of classes in a batch. The model must distinguish subjects of one class, so a batch shows
+few classes and many subjects of each."""
 LOCAL_CROPS = 2
-PLAIN_SHARE = 0.3
-"""How many pictures show the subject on a plain ground: there, it is all that views share."""
 PROTOTYPES = 512
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.05
 SINKHORN_ROUNDS = 3
@@ -42,7 +41,7 @@ MODEL_ARGS = {"img_size": 128, "depth": 5, "embed_dim": 192, "num_heads": 3}
 
 
 class Student(nn.Module):
-    """Backbone and projection head (section 3.1 and appendix C of the paper)."""
+    """Backbone, projection head and prototypes (section 3.1 and appendix C of the paper)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,8 +49,8 @@ class Student(nn.Module):
             ARCHITECTURE, num_classes=0, dynamic_img_size=True, **MODEL_ARGS
         )
         width = MODEL_ARGS["embed_dim"]
-        # Batch norm sets the batch's pictures apart from the first step on; without it an untrained
-        # head gives all of them nearly the same output, and training hardly leaves that point.
+        # Batch norm makes the outputs of a batch differ from the first step on. Without it an
+        # untrained head gives nearly the same output for all pictures, and training stays there.
         self.head = nn.Sequential(
             nn.Linear(width, 512, bias=False),
             nn.BatchNorm1d(512),
@@ -69,14 +68,14 @@ class Student(nn.Module):
         self.prototypes.parametrizations.weight.original0.requires_grad_(False)
 
     def forward(self, crops: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Unit-length embeddings [N, 128] and prototype scores [N, PROTOTYPES] of all crops."""
+        """Return unit-length embeddings [N, 128] and scores [N, PROTOTYPES] of all crops."""
         features = torch.cat([self.backbone(c) for c in crops])
         embeddings = F.normalize(self.head(features), dim=-1)
         return embeddings, self.prototypes(embeddings)
 
 
 class Distillation(nn.Module):
-    """Student, and teacher: its moving average."""
+    """The student and its moving average, the teacher."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,53 +83,11 @@ class Distillation(nn.Module):
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
 
 
-def crops(
-    images: Tensor, size: int, scale: tuple[float, float], generator: torch.Generator
-) -> Tensor:
-    """Random resized crops with mirroring, light and colour changes.
-
-    Args:
-        images: [B, 3, H, W] in [-1, 1].
-        size: side of the crops, pixels.
-        scale: least and most share of the picture's side that a crop shows.
-    """
-    b = len(images)
-
-    def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(b, generator=generator)
-
-    side = uniform(*scale)
-    theta = torch.zeros(b, 2, 3)
-    mirror = torch.where(torch.rand(b, generator=generator) < 0.5, -1.0, 1.0)
-    theta[:, 0, 0], theta[:, 1, 1] = side * mirror, side
-    theta[:, 0, 2], theta[:, 1, 2] = uniform(-1, 1) * (1 - side), uniform(-1, 1) * (1 - side)
-    grid = F.affine_grid(theta.to(images.device), [b, 3, size, size], align_corners=False)
-    out = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-    gain = uniform(0.75, 1.25).view(-1, 1, 1, 1)
-    warmth = torch.stack([uniform(0.92, 1.08) for _ in range(3)], 1).view(-1, 3, 1, 1)
-    return ((out + 1) * (gain * warmth).to(out.device) - 1).clamp(-1, 1)
-
-
-def on_plain_ground(images: Tensor, masks: Tensor, generator: torch.Generator) -> Tensor:
-    """Some of the pictures with one random colour each in place of the scenery.
-
-    Args:
-        images: [B, 3, H, W] in [-1, 1].
-        masks: [B, h, w] uint8, 255 on the subject.
-    """
-    b = len(images)
-    chosen = torch.rand(b, 1, 1, 1, generator=generator) < PLAIN_SHARE
-    colour = 2 * torch.rand(b, 3, 1, 1, generator=generator) - 1
-    scenery = 1 - masks[:, None].float() / 255
-    scenery = F.interpolate(scenery, images.shape[-2:], mode="bilinear") * chosen
-    return torch.lerp(images, colour.to(images.device), scenery.to(images.device))
-
-
 def balanced(scores: Tensor) -> Tensor:
-    """The teacher's targets, [B, K], rows summing to 1: Sinkhorn-Knopp in place of centring.
+    """Turn the teacher's scores into targets [B, K] by Sinkhorn-Knopp instead of centring.
 
-    As in DINOv2 (2304.07193, section 4): over a batch all prototypes are used alike, which with
-    small batches and few prototypes keeps the targets from becoming all the same.
+    Rows sum to 1. As in DINOv2 (2304.07193, section 4), a batch uses all prototypes equally. With
+    small batches and few prototypes this prevents a collapse to equal targets.
     """
     targets = (scores / TEACHER_TEMPERATURE).exp()
     for _ in range(SINKHORN_ROUNDS):
@@ -140,14 +97,14 @@ def balanced(scores: Tensor) -> Tensor:
 
 
 def apart(embeddings: Tensor) -> Tensor:
-    """Contrast of the batch's subjects: each view must be nearest to the other of its subject.
+    """Return the contrastive loss (NT-Xent, 2002.05709) between the batch's subjects.
 
-    Self-distillation alone starts from outputs that are the same for all pictures and takes long to
-    leave that point; telling the batch's subjects apart (NT-Xent, 2002.05709) gets it going, as
-    KoLeo does in DINOv2.
+    Each view should be nearest to the other view of its subject. Self-distillation alone starts
+    from equal outputs for all pictures and takes long to leave that point. This loss gets it
+    started, as KoLeo does in DINOv2.
 
     Args:
-        embeddings: unit-length, [2 B, D], the first views before the second.
+        embeddings: unit-length [2 B, D], the first views before the second.
     """
     half = len(embeddings) // 2
     logits = embeddings @ embeddings.T / CONTRAST_TEMPERATURE
@@ -156,10 +113,11 @@ def apart(embeddings: Tensor) -> Tensor:
 
 
 def batch_of_subjects(rng: np.random.Generator, by_noun: Sequence[np.ndarray]) -> np.ndarray:
-    """Subjects [BATCH] of a few random classes, each as often as the others.
+    """Sample subjects [BATCH] from a few random classes, equally many from each.
 
     Args:
-        by_noun: the subjects of each class.
+        rng: source of randomness.
+        by_noun: indices of the subjects of each class.
     """
     few = min(CLASSES_PER_BATCH, len(by_noun))
     groups = [by_noun[i] for i in rng.choice(len(by_noun), size=few, replace=False)]
@@ -176,11 +134,18 @@ def fit(
     report: Callable[[str], None],
     start: nn.Module | None = None,
 ) -> nn.Module | None:
-    """Train by multi-crop self-distillation; the backbone of the teacher is the result.
+    """Train by multi-crop self-distillation.
 
     Args:
-        pictures: the set of subjects, `VIEWS` pictures each in a row.
-        start: a backbone to go on from; its head is new all the same.
+        pictures: pictures of subjects, `VIEWS` consecutive ones of each.
+        steps: length of the training.
+        seed: seed of all randomness.
+        limits: device, state folder and time limit.
+        report: called with each line of progress.
+        start: a backbone to continue from, with a new head; `None` for an untrained one.
+
+    Returns:
+        The teacher's backbone; `None` if the training paused.
     """
     torch.manual_seed(stable_hash(seed, "dino", "init"))
     model = Distillation()
@@ -242,10 +207,18 @@ def fit(
 
 @torch.no_grad()
 def centred(backbone: nn.Module, pictures: Pictures, count: int = 1_000) -> nn.Module:
-    """Take the mean feature of drawn pictures out of the last layer's bias, in place.
+    """Subtract the mean feature of rendered pictures from the last layer's bias, in place.
 
-    The head's batch norm leaves that mean undetermined, and a large one presses all cosines against
-    1. Centring is what DINO does to its teacher's outputs, too.
+    The head's batch norm leaves this mean undetermined, and a large one pushes all cosines towards
+    1. DINO centres its teacher's outputs as well.
+
+    Args:
+        backbone: the backbone to change.
+        pictures: pictures to average over.
+        count: how many of them.
+
+    Returns:
+        `backbone`.
     """
     backbone.eval()
     images = torch.from_numpy(np.ascontiguousarray(pictures.images[:count])).permute(0, 3, 1, 2)
@@ -256,14 +229,14 @@ def centred(backbone: nn.Module, pictures: Pictures, count: int = 1_000) -> nn.M
 
 
 def load(folder: Path) -> nn.Module:
-    """The backbone that `save` wrote, as float32."""
+    """Load a backbone from `save` in float32."""
     return timm.create_model(
         f"local-dir:{folder}", pretrained=True, num_classes=0, dynamic_img_size=True
     ).float()
 
 
 def save(backbone: nn.Module, folder: Path) -> None:
-    """Write what `timm.create_model("local-dir:folder", num_classes=0)` reads, as fp16."""
+    """Write the backbone in fp16, for `timm.create_model("local-dir:folder", num_classes=0)`."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "architecture": ARCHITECTURE,

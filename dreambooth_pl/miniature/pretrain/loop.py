@@ -1,4 +1,4 @@
-"""The training loop that all stages share: resumable, timed, with an average of the weights."""
+"""The training loop of all stages: resumable, with a time limit and an average of the weights."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ SAVE_EVERY_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class TrainingSchedule:
-    """How long and how fast a stage trains."""
+    """Length and learning rates of a stage's training."""
 
     steps: int
     learning_rate: float
-    """Of AdamW."""
+    """Peak learning rate of AdamW."""
     muon_learning_rate: float | None = None
-    """Of Muon, which then trains the matrices of the hidden layers in place of AdamW."""
+    """Peak learning rate of Muon. It trains the hidden layers' matrices instead of AdamW."""
     warmup: int = 200
+    """Steps of linear warm-up."""
     weight_decay: float = 0.01
     ema_decay: float | None = None
-    """Of the average of the weights; by default it looks back over 3 % of the steps: what is much
-    longer than the last, slow part of the learning rate's curve averages over unlearned weights."""
+    """Decay of the average of the weights. By default it looks back over 3 % of the steps: a window
+    much longer than the last, slow part of the learning rate's curve averages untrained weights."""
     share: Callable[[nn.Parameter], float] = lambda _: 1.0
-    """What part of the learning rate a parameter trains with."""
+    """Returns the factor of the learning rate for a parameter."""
     log_every: int = 100
+    """Steps between two reports."""
 
     @property
     def decay(self) -> float:
-        """Decay of the average per step."""
+        """Decay of the average of the weights per step."""
         if self.ema_decay is not None:
             return self.ema_decay
         return max(0.0, 1 - 1 / (0.03 * self.steps)) if self.steps else 0.0
@@ -47,25 +49,27 @@ class TrainingSchedule:
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a stage keeps its state, how fast it learns and when it pauses."""
+    """State folder, device, time limit and pace of a stage."""
 
     folder: Path
+    """Folder of the stage's state."""
     device: torch.device
+    """Device to train on."""
     minutes: float = math.inf
-    """Pause after so long; the next call goes on."""
+    """Minutes after which the stage pauses. The next call resumes it."""
     compile: bool = False
-    """Compile the UNet, and on a GPU, where it pays, the autoencoder too."""
+    """Whether to compile the UNet, and on a GPU, where it is faster, the autoencoder."""
     pace: float = 1.0
-    """Part of the stages' learning rates to train with."""
+    """Factor of all learning rates."""
 
     def batch(self, cpu: int, gpu: int) -> int:
-        """How many pictures a step sees: a GPU is busy only with many at once."""
+        """Return the batch size for the device. A GPU needs large batches to be busy."""
         return cpu if self.device.type == "cpu" else gpu
 
     def near(self, array: np.ndarray) -> Tensor:
-        """The array in the device's memory, where it takes less than half of what is free there.
+        """Copy an array to the device if it takes less than half of the device's free memory.
 
-        Gathering batches in the host's memory instead takes several times a GPU's step.
+        Gathering batches in the host's memory takes several times as long as a GPU's step.
         """
         tensor = torch.from_numpy(array)
         if self.device.type == "cuda":
@@ -77,7 +81,7 @@ class Limits:
 
 @functools.cache
 def fast_dtype(device_type: str) -> torch.dtype:
-    """bfloat16, or float32 where the processor is slower in bfloat16: measured, not asked for.
+    """Return bfloat16, or float32 if a measurement finds the processor slower in bfloat16.
 
     Processors without bfloat16 instructions emulate it, hundreds of times slower.
     """
@@ -94,13 +98,13 @@ def fast_dtype(device_type: str) -> torch.dtype:
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """Mixed precision in the fastest type of the device; none where that is float32."""
+    """Return a context for mixed precision in bfloat16, disabled if float32 is faster."""
     dtype = fast_dtype(device.type)
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
-def course(plan: TrainingSchedule, step: int) -> float:
-    """Share of the peak learning rate: linear warm-up, then half a cosine down to 2 %."""
+def learning_rate_factor(plan: TrainingSchedule, step: int) -> float:
+    """Return a step's factor of the peak learning rate: linear warm-up, then a cosine to 2 %."""
     if step < plan.warmup:
         return (step + 1) / plan.warmup
     share = (step - plan.warmup) / max(plan.steps - plan.warmup, 1)
@@ -108,7 +112,7 @@ def course(plan: TrainingSchedule, step: int) -> float:
 
 
 def _optimizers(model: nn.Module, plan: TrainingSchedule) -> list[torch.optim.Optimizer]:
-    """AdamW, and Muon where the plan has it; their groups keep their `peak` learning rate."""
+    """Build AdamW and, if planned, Muon. Their groups store their learning rate as `peak`."""
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     matrices = [p for n, p in trained if plan.muon_learning_rate is not None and hidden(n, p)]
     taken = {id(p) for p in matrices}
@@ -140,17 +144,22 @@ def train(
     limits: Limits,
     report: Callable[[str], None],
 ) -> nn.Module | None:
-    """Minimise `loss(step)` over the model's trainable parameters; resumes where it was left.
+    """Minimise a loss over the model's trainable parameters, resuming from a saved state.
 
     Args:
-        name: of the stage; its state is `folder/<name>.pt`.
-        loss: the step's loss and figures to report; it must draw all randomness from `step`.
+        name: name of the stage. Its state is `<name>.pt` in the folder of `limits`.
+        model: the model to train.
+        loss: returns the loss of a step and figures to report. Its randomness must depend only on
+            the step.
+        plan: length and learning rates.
+        limits: device, state folder and time limit.
+        report: called with each line of progress.
 
     Returns:
-        The averaged model when the plan is fulfilled, None when the time was up before.
+        The averaged model; `None` if the time was up before the last step.
 
     Raises:
-        SystemExit: a weight is no longer a finite number; the state saved last stays.
+        SystemExit: a weight is no longer finite. The last saved state stays.
     """
     device = limits.device
     model.to(device)
@@ -166,12 +175,12 @@ def train(
         for optimizer, saved_state in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved_state)
         start = state["step"]
-        report(f"{name}: goes on at step {start}")
+        report(f"{name}: resumes at step {start}")
     began = saved = time.monotonic()
     for step in range(start, plan.steps):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = limits.pace * group["peak"] * course(plan, step)
+                group["lr"] = limits.pace * group["peak"] * learning_rate_factor(plan, step)
         value, figures = loss(step)
         value.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -202,7 +211,7 @@ def train(
 def _refuse_diverged(name: str, parameters: Sequence[nn.Parameter], done: int, path: Path) -> None:
     if all(bool(p.isfinite().all()) for p in parameters):
         return
-    start = f", which goes on from the last good state, {path}" if path.exists() else ""
+    start = f", which resumes from the last good state, {path}" if path.exists() else ""
     raise SystemExit(
         f"{name}: by step {done} a weight was no longer a finite number. Lower learning rates may "
         f"get through: the same command with --pace 0.5{start}"

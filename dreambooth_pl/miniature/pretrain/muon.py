@@ -1,4 +1,4 @@
-"""Muon for convolutional networks: torch's own takes matrices only."""
+"""Muon for convolutional networks. `torch.optim.Muon` takes only matrices."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import torch
 from torch import nn
 
 ENDS = ("conv_in", "conv_out", "quant_conv", "patch_embed", "pos_embed", "cls_token", "prototypes")
-"""Layers between a network and its data, and tables of vectors: these stay with AdamW."""
+"""Layers between a network and its data, and tables of vectors. AdamW trains these."""
 
 
 class ConvolutionMuon(torch.optim.Muon):
-    """`torch.optim.Muon` that sees a weight [out, in, h, w] as the matrix [out, in * h * w].
+    """`torch.optim.Muon` that treats a weight [out, in, h, w] as a matrix [out, in * h * w].
 
-    A step's direction has all singular values near 1 (Jordan et al. 2024), so that rare features
-    learn as fast as common ones.
+    All singular values of a step's direction are near 1 (Jordan et al. 2024), so rare features are
+    learned as fast as common ones.
+
+    Args:
+        weights: the weights to train, of two or more dimensions.
+        lr: learning rate.
 
     Raises:
-        ValueError: if a weight is no dense, contiguous tensor of two or more dimensions.
+        ValueError: a weight is not contiguous.
     """
 
     def __init__(self, weights: Iterable[nn.Parameter], lr: float) -> None:
@@ -30,7 +34,7 @@ class ConvolutionMuon(torch.optim.Muon):
         super().__init__(matrices, lr=lr, weight_decay=0.0)
 
     def step(self, closure: None = None) -> None:
-        """One step along the gradients of the weights; those without one stay."""
+        """Take one step along the gradients. Weights without a gradient stay."""
         matrices = self.param_groups[0]["params"]
         for weight, matrix in zip(self._weights, matrices, strict=True):
             matrix.grad = None if weight.grad is None else weight.grad.flatten(1)
@@ -38,5 +42,5 @@ class ConvolutionMuon(torch.optim.Muon):
 
 
 def hidden(name: str, weight: nn.Parameter) -> bool:
-    """Whether a parameter is a hidden layer's matrix, what Muon is for."""
+    """Return whether a parameter is a hidden layer's matrix, which Muon trains."""
     return weight.ndim >= 2 and not any(end in name for end in ENDS)

@@ -1,7 +1,7 @@
-"""Stage `world`: the drawn training pictures and their captions, rendered once to disk.
+"""Stage `world`: the training pictures and their captions, rendered once to disk.
 
-There are two sets: captioned pictures, each of a subject of its own, and pictures of subjects that
-are seen several times, for learning what makes a subject the same.
+There are two sets: pictures of a different subject each, and several pictures of each subject, from
+which DINO learns to recognise a subject.
 """
 
 from __future__ import annotations
@@ -21,31 +21,33 @@ from dreambooth_pl.miniature.settings import SETTINGS as PLACES
 from dreambooth_pl.randomness import stable_hash
 
 SIZE = 128
-"""Side of the drawn pictures, pixels."""
+"""Side of the pictures in pixels."""
 MASK_SIZE = 32
-"""Side of the subjects' masks, for weighting what a picture is about."""
+"""Side of the subjects' masks, which weight the losses."""
 CAPTIONS_PER_PICTURE = 4
 CHUNK = 2_000
+"""Pictures per file."""
 
 NOUNS = ("dog",) * 7 + ("cat",) * 3 + tuple(world.CLASSES)
-"""What captioned pictures show, repeated by weight: all classes, dogs and cats more often, because
-they are the hardest to draw and what people try first."""
+"""Class nouns of the captioned pictures, repeated by weight: all classes, but more dogs and cats,
+which are the hardest to generate and what users try first."""
 SETTINGS = tuple(PLACES)
+"""Settings of the captioned pictures."""
 
 VIEWS = 4
-"""Pictures of each subject that is seen several times."""
+"""Pictures of each subject in the set `subjects`."""
 SUBJECT_NOUNS = ("dog",) * 6 + ("cat",) * 3 + tuple(world.CLASSES)
-"""What those subjects are."""
+"""Class nouns of these subjects, repeated by weight."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Rendered pictures, memory-mapped."""
+    """Rendered pictures with masks and captions."""
 
     images: np.ndarray
     """[N, 128, 128, 3] uint8."""
     masks: np.ndarray
-    """[N, 32, 32] uint8, 255 where the subject is seen."""
+    """[N, 32, 32] uint8, 255 where the subject is visible."""
     captions: list[list[str]]
     """`CAPTIONS_PER_PICTURE` true captions of each picture."""
 
@@ -54,24 +56,30 @@ class Pictures:
 
 
 def scene(seed: int, index: int) -> tuple[world.Scene, random.Random]:
-    """Captioned scene `index`, and the generator that its captions go on with."""
+    """Sample captioned scene `index`. Return it with the generator that samples its captions."""
     rng = random.Random(stable_hash(seed, "picture", index))
     return world.sample_scene(rng, NOUNS, SETTINGS), rng
 
 
 def subject_scene(seed: int, index: int) -> tuple[world.Scene, random.Random]:
-    """View `index % VIEWS` of subject `index // VIEWS`: new pose, place, clothing, style."""
+    """Sample view `index % VIEWS` of subject `index // VIEWS`.
+
+    Views of a subject differ in pose, place, clothing and style.
+
+    Returns:
+        The scene and the generator that samples its captions.
+    """
     rng = random.Random(stable_hash(seed, "subject", index // VIEWS))
     subject = world.sample_scene(rng, SUBJECT_NOUNS)
     rng = random.Random(stable_hash(seed, "subject view", index))
     changes = world.sample_changes(rng, world.CLASSES[subject.noun])
-    changes.pop("tint", None)  # it would be another subject
+    changes.pop("tint", None)  # a tint would make it another subject
     plain = world.Scene(subject.noun, subject.look, subject.pose, rng.choice(tuple(PLACES)))
     return replace(world.sample_view(rng, plain), **changes), rng
 
 
 SETS = {"world": scene, "subjects": subject_scene}
-"""Folder of a set of pictures -> what draws its scenes."""
+"""Name of a set of pictures and its folder -> the function that samples its scenes."""
 
 
 def _chunk(job: tuple[Path, int, int]) -> Path:
@@ -83,11 +91,11 @@ def _chunk(job: tuple[Path, int, int]) -> Path:
     masks = np.empty((CHUNK, MASK_SIZE, MASK_SIZE), np.uint8)
     captions = []
     for i in range(CHUNK):
-        drawn, rng = SETS[folder.name](seed, start + i)
-        image, mask = world.draw_with_mask(drawn, SIZE)
+        sampled, rng = SETS[folder.name](seed, start + i)
+        image, mask = world.render_with_mask(sampled, SIZE)
         images[i] = np.asarray(image)
         masks[i] = np.asarray(mask.reduce(SIZE // MASK_SIZE))
-        captions.append([caption(drawn, rng) for _ in range(CAPTIONS_PER_PICTURE)])
+        captions.append([caption(sampled, rng) for _ in range(CAPTIONS_PER_PICTURE)])
     path.with_suffix(".json").write_text(json.dumps(captions))
     with path.with_suffix(".masks").open("wb") as file:
         np.save(file, masks)
@@ -98,11 +106,16 @@ def _chunk(job: tuple[Path, int, int]) -> Path:
 
 
 def render(folder: Path, count: int, seed: int, processes: int) -> Iterator[int]:
-    """Draw `count` pictures (rounded up to whole chunks) into `folder`; yields how many are done.
+    """Render pictures into a folder. Existing chunks are kept, so a second call resumes.
 
-    The folder's name says of which of `SETS` they are.
+    Args:
+        folder: output folder. Its name is that of one of `SETS`.
+        count: number of pictures, rounded up to whole chunks.
+        seed: seed of all randomness.
+        processes: number of worker processes.
 
-    Chunks that are already there are kept, so an interrupted rendering goes on.
+    Yields:
+        The number of pictures that are done.
     """
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(folder, seed, start) for start in range(0, count, CHUNK)]
@@ -112,7 +125,15 @@ def render(folder: Path, count: int, seed: int, processes: int) -> Iterator[int]
 
 
 def load(folder: Path, count: int | None = None) -> Pictures:
-    """The rendered pictures, memory-mapped chunk by chunk and joined in order."""
+    """Load rendered pictures.
+
+    Args:
+        folder: a folder that `render` filled.
+        count: number of pictures, rounded up to whole chunks; all by default.
+
+    Raises:
+        FileNotFoundError: the folder holds no pictures.
+    """
     chunks = sorted(p for p in folder.glob("*.npy") if "partial" not in p.name)
     if count is not None:
         chunks = chunks[: -(-count // CHUNK)]

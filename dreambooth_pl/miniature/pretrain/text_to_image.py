@@ -22,21 +22,22 @@ BATCH, GPU_BATCH = 64, 512
 CAPTION_DROPOUT = 0.1
 MIN_SNR_GAMMA = 5.0
 NOUN_WEIGHTS = {"dog": 2.0}
-"""How often a class is trained on, in relation to the others: dogs are what people try first."""
+"""Relative frequency of a class in training; 1 for other classes. Users try dogs first."""
 SUBJECT_WEIGHT = 3.0
-"""Of an error on the subject, in relation to one on the scenery, which is easy to learn."""
+"""Weight of an error on the subject relative to one on the scenery, which is easy to learn."""
 TIMESTEP_CENTRE = 0.2
-"""Timesteps are drawn as 1000 * sigmoid(normal(centre, 1)), as in 2403.03206, section 3.1: what the
-subject is gets decided in the middle, where all but uniform noise and nearly clean pictures lie."""
+"""Timesteps are sampled as 1000 * sigmoid(normal(centre, 1)), as in 2403.03206, section 3.1. The
+middle timesteps decide what the subject is. Near the ends, pictures are almost noise or clean."""
 PAD = 49407
 """Stable Diffusion 1 pads prompts with CLIP's end-of-text token."""
 
 
 def build() -> UNet2DConditionModel:
-    """4 x 16 x 16 latents, Stable Diffusion's block types and depth.
+    """Build an untrained UNet for latents 4 x 16 x 16 with Stable Diffusion's blocks and depth.
 
-    Texts are attended to at 8 x 8 and, in the middle block, at 4 x 4: at 16 x 16 attention would
-    cost a CPU a third of its speed. (What diffusers calls `attention_head_dim` is four heads here.)
+    It attends to texts at 8 x 8 and, in the middle block, at 4 x 4. Attention at 16 x 16 would cost
+    a third of the speed on a CPU. `attention_head_dim`, as diffusers calls it, is the number of
+    heads here: four.
     """
     return UNet2DConditionModel(
         sample_size=16,
@@ -51,7 +52,7 @@ def build() -> UNet2DConditionModel:
 
 
 def scheduler() -> DDPMScheduler:
-    """Stable Diffusion's noise schedule: scaled linear betas, epsilon prediction."""
+    """Return Stable Diffusion's noise schedule: scaled linear betas, epsilon prediction."""
     return DDPMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -63,21 +64,21 @@ def scheduler() -> DDPMScheduler:
 
 
 def sampling_shares(nouns: Sequence[str]) -> np.ndarray:
-    """How often each picture is drawn, given its class noun: [N], sums to 1."""
+    """Return the probability of sampling each picture, given its class noun: [N], sums to 1."""
     count = Counter(nouns)
     weights = np.array([NOUN_WEIGHTS.get(noun, 1.0) / count[noun] for noun in nouns])
     return weights / weights.sum()
 
 
 def cell_weights(masks: np.ndarray) -> np.ndarray:
-    """Weights [N, 16, 16] of mean 1 in each picture, from masks [N, 32, 32] uint8 of subjects."""
+    """Convert subjects' masks [N, 32, 32] uint8 to weights [N, 16, 16] with mean 1 per picture."""
     share = masks.reshape(len(masks), 16, 2, 16, 2).mean((2, 4)) / 255
     weights = 1 + (SUBJECT_WEIGHT - 1) * share
     return (weights / weights.mean((1, 2), keepdims=True)).astype(np.float16)
 
 
 def random_timesteps(count: int, generator: torch.Generator) -> Tensor:
-    """Timesteps [count] in 0..999, most of them in the middle."""
+    """Sample timesteps [count] in 0..999, most of them in the middle."""
     middle = torch.sigmoid(TIMESTEP_CENTRE + torch.randn(count, generator=generator))
     return (1000 * middle).long().clamp(max=999)
 
@@ -92,7 +93,21 @@ def fit(
     report: Callable[[str], None],
     start: nn.Module | None = None,
 ) -> UNet2DConditionModel | None:
-    """Train on scaled latents [N, 4, 16, 16] with min-SNR weights (2303.09556)."""
+    """Train the UNet with min-SNR weights (2303.09556).
+
+    Args:
+        latents: scaled latents of the pictures, [N, 4, 16, 16].
+        pictures: the pictures, for their captions and masks.
+        text_encoder: encodes the captions; frozen.
+        steps: length of the training.
+        seed: seed of all randomness.
+        limits: device, state folder and time limit.
+        report: called with each line of progress.
+        start: a UNet to continue from; `None` for an untrained one.
+
+    Returns:
+        The averaged model; `None` if the training paused.
+    """
     torch.manual_seed(stable_hash(seed, "text-to-image", "init"))
     model = build() if start is None else start.train()
     network = torch.compile(model) if limits.compile else model

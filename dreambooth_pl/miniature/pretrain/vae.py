@@ -1,4 +1,4 @@
-"""Stage `vae`: an `AutoencoderKL` on drawn pictures and crops of natural photos."""
+"""Stage `vae`: an `AutoencoderKL` on rendered pictures and crops of natural photos."""
 
 from __future__ import annotations
 
@@ -21,32 +21,36 @@ from dreambooth_pl.randomness import stable_hash
 
 BATCH, GPU_BATCH = 16, 64
 PHOTO_SHARE = 0.2
+"""Share of a batch that is crops of photos."""
 PHOTO_CROPS = 4_000
-"""How many crops of natural photos are made beforehand."""
+"""Number of crops of natural photos, made before training."""
 KL_WEIGHT = 1e-4
 LATENT_NOISE = 0.2
-"""Most noise that the decoder sees on the latents, in parts of their deviation: it learns to draw
-from what a UNet has not quite finished, and the encoder to put what matters where noise spares it
-(as in 2507.15856)."""
+"""Largest noise on the latents in training, as a share of their standard deviation. The decoder
+learns to decode latents that a UNet has not fully denoised, and the encoder to make important
+information robust to noise (as in 2507.15856)."""
 EDGE_WEIGHT = 0.5
 CROP, CROP_SHARE = 64, 1 / 2
-"""Side in pixels of the pieces of pictures that an autoencoder begins with, and for what part of
-its steps. Such a step takes a third of the time, and what it teaches holds for whole pictures:
-held-out ones came to 20.4 dB after 264 seconds on two cores, where steps on whole pictures had led
-to 19.2 after 205."""
+"""Side in pixels of the crops that an autoencoder is first trained on, and the share of its steps
+that use them. Such a step takes a third of the time and also improves whole pictures: held-out ones
+reached 20.4 dB after 264 seconds on two cores, and 19.2 dB after 205 seconds of steps on whole
+pictures."""
 MUON_LEARNING_RATE = 0.006
-"""From nothing, 0.01 in batches of 8 came to 24.0 dB in 9,000 steps, and diverged in a plan of
-14,000; 0.006 in batches of 16 to 25.9 in 7,000."""
+"""From random weights, 0.01 in batches of 8 reached 24.0 dB in 9,000 steps and diverged in a
+plan of 14,000. 0.006 in batches of 16 reached 25.9 dB in 7,000."""
 AGAIN_SHARE, AGAIN_PACE = 1 / 8, 0.3
-"""An autoencoder from nothing trains once more for the last part of its steps, from this part of
-the learning rates down: 7,000 steps came to 25.94 dB, the last 500 of them having brought nothing,
-and 1,000 of these to 26.05."""
+"""The last part of a new autoencoder's steps is a second training. These are its share of the steps
+and its factor of the learning rates. The first 7,000 steps reached 25.94 dB, without gain in the
+last 500. 1,000 steps of the second training reached 26.05 dB."""
 SUBJECT_WEIGHT = 3.0
-"""Of an error on the subject, in relation to one on the scenery: a face has few pixels."""
+"""Weight of an error on the subject relative to one on the scenery. A face has few pixels."""
 
 
 def build() -> AutoencoderKL:
-    """3 x 128 x 128 -> 4 x 16 x 16, with Stable Diffusion's block types at quarter width."""
+    """Build an untrained autoencoder with Stable Diffusion's block types at a quarter of its width.
+
+    It maps 3 x 128 x 128 pixels to latents 4 x 16 x 16.
+    """
     model = AutoencoderKL(
         block_out_channels=(32, 64, 96, 128),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -56,14 +60,22 @@ def build() -> AutoencoderKL:
         norm_num_groups=8,
         sample_size=128,
     )
-    # Latents without noise of their own to begin with: as much of it as a prior has, an untrained
-    # encoder's signal drowns in.
+    # The latents start almost without noise of their own. Noise of the prior's strength would hide
+    # an untrained encoder's signal.
     nn.init.constant_(model.quant_conv.bias[4:], -6.0)
     return model
 
 
 def load_photos(folders: Sequence[Path], longest: int = 640) -> list[np.ndarray]:
-    """Natural photos below the folders, upright, RGB, [H, W, 3] uint8, shrunk to `longest`."""
+    """Load natural photos of at least 128 px below the folders.
+
+    Args:
+        folders: folders of JPEG and PNG files.
+        longest: limit of the longer side in pixels. Larger photos are shrunk.
+
+    Returns:
+        The photos, upright, RGB, [H, W, 3] uint8.
+    """
     photos = []
     for folder in folders:
         for path in sorted(folder.rglob("*")):
@@ -76,7 +88,7 @@ def load_photos(folders: Sequence[Path], longest: int = 640) -> list[np.ndarray]
 
 
 def photo_crop(photos: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """A 128 px view of a random photo: random scale, place and mirroring."""
+    """Crop a random photo to 128 px with random scale, place and mirroring."""
     photo = photos[rng.integers(len(photos))]
     height, width = photo.shape[:2]
     side = int(rng.integers(128, min(height, width) + 1))
@@ -87,7 +99,7 @@ def photo_crop(photos: Sequence[np.ndarray], rng: np.random.Generator) -> np.nda
 
 
 def photo_crops(photos: Sequence[np.ndarray], seed: int) -> np.ndarray:
-    """`PHOTO_CROPS` views of the photos, [N, 128, 128, 3] uint8; none where there are no photos."""
+    """Return `PHOTO_CROPS` crops of photos, [N, 128, 128, 3] uint8; none if there is no photo."""
     rng = np.random.default_rng(stable_hash(seed, "vae", "crops"))
     count = PHOTO_CROPS if photos else 0
     crops = np.empty((count, 128, 128, 3), np.uint8)
@@ -97,7 +109,7 @@ def photo_crops(photos: Sequence[np.ndarray], seed: int) -> np.ndarray:
 
 
 def pixel_weights(masks: Tensor) -> Tensor:
-    """Weights [B, 1, 128, 128] of mean 1 in each picture, from masks [B, 32, 32] of subjects."""
+    """Convert subjects' masks [B, 32, 32] to weights [B, 1, 128, 128] with mean 1 per picture."""
     share = masks.float()[:, None] / 255
     weights = F.interpolate(1 + (SUBJECT_WEIGHT - 1) * share, scale_factor=4, mode="nearest")
     return weights / weights.mean((1, 2, 3), keepdim=True)
@@ -106,9 +118,9 @@ def pixel_weights(masks: Tensor) -> Tensor:
 def random_crop(
     pixels: Tensor, weights: Tensor, side: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """The same random square of each picture [B, 3, H, W] and its weights [B, 1, H, W].
+    """Crop pictures [B, 3, H, W] and their weights [B, 1, H, W] to the same random squares.
 
-    Squares begin at multiples of 8 pixels, where latents do.
+    Each picture has its own square. Squares start at multiples of 8 pixels, as latents do.
     """
     places = rng.integers((pixels.shape[-1] - side) // 8 + 1, size=(len(pixels), 2)) * 8
     squares = [(..., slice(y, y + side), slice(x, x + side)) for y, x in places.tolist()]
@@ -120,12 +132,12 @@ def random_crop(
 
 
 def edges(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Differences of neighbouring pixels, horizontally and vertically."""
+    """Return the differences of neighbouring pixels, horizontally and vertically."""
     return images[..., 1:] - images[..., :-1], images[..., 1:, :] - images[..., :-1, :]
 
 
 def trimmed(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """The weights of the pixels that `edges` takes differences from."""
+    """Return the weights of the pixels whose differences `edges` returns."""
     return weights[..., :-1], weights[..., :-1, :]
 
 
@@ -139,64 +151,76 @@ def fit(
     start: nn.Module | None = None,
     lock_encoder: bool = False,
 ) -> AutoencoderKL | None:
-    """Train the autoencoder: L1 + L2 + edges + a faint KL, as in latent diffusion (2112.10752).
+    """Train the autoencoder: L1 + L2 + edges + a weak KL, as in latent diffusion (2112.10752).
 
-    From nothing it begins on pieces of pictures and trains its last steps once more.
+    A new autoencoder starts on crops and ends with a second training; see `CROP_SHARE` and
+    `AGAIN_SHARE`.
 
     Args:
-        start: an autoencoder to go on from; None for an untrained one.
-        lock_encoder: train the decoder alone: a UNet that was trained on the latents stays valid.
+        pictures: the rendered pictures.
+        photos: natural photos, as from `load_photos`.
+        steps: length of the training.
+        seed: seed of all randomness.
+        limits: device, state folder and time limit.
+        report: called with each line of progress.
+        start: an autoencoder to continue from; `None` for an untrained one.
+        lock_encoder: train only the decoder. A UNet trained on the latents stays valid.
 
     Returns:
-        The averaged model when the steps are done, None when the time was up before.
+        The averaged model; `None` if the training paused.
     """
 
     @functools.cache
-    def data() -> tuple[Tensor, Tensor, Tensor]:  # not where no step is left to do
+    def data() -> tuple[Tensor, Tensor, Tensor]:  # not called if no step is left
         arrays = (pictures.images, pictures.masks, photo_crops(photos, seed))
         return tuple(limits.near(array) for array in arrays)
 
-    course = functools.partial(_course, data, seed=seed, report=report)
+    run = functools.partial(_train, data, seed=seed, report=report)
     if start is not None:
-        return course("vae", start.train(), steps, 0, limits, lock_encoder=lock_encoder)
+        return run("vae", start.train(), steps, 0, limits, lock_encoder=lock_encoder)
     torch.manual_seed(stable_hash(seed, "vae", "init"))
     if not (limits.folder / "vae.pt").exists():
-        for state in limits.folder.glob("vae-after-*.pt"):  # of an autoencoder before this one
+        for state in limits.folder.glob("vae-after-*.pt"):  # of a previous autoencoder
             state.unlink()
     again, began = int(AGAIN_SHARE * steps), time.monotonic()
     before = steps - again
-    first = course("vae", build(), before, int(CROP_SHARE * before), limits)
+    first = run("vae", build(), before, int(CROP_SHARE * before), limits)
     if first is None or not again:
         return first
     minutes = limits.minutes - (time.monotonic() - began) / 60
     slower = replace(limits, minutes=minutes, pace=AGAIN_PACE * limits.pace)
-    return course(f"vae-after-{before}", first, again, 0, slower)
+    return run(f"vae-after-{before}", first, again, 0, slower)
 
 
-def _course(
+def _train(
     data: Callable[[], tuple[Tensor, Tensor, Tensor]],
     name: str,
     model: nn.Module,
     steps: int,
-    in_pieces: int,
+    on_crops: int,
     limits: Limits,
     *,
     seed: int,
     report: Callable[[str], None],
     lock_encoder: bool = False,
 ) -> AutoencoderKL | None:
-    """Train for `steps`, the first `in_pieces` of them on pieces of pictures.
+    """Train for `steps`, the first `on_crops` of them on crops of pictures.
 
     Args:
-        data: gives pictures [N, 128, 128, 3], their subjects' masks [N, 32, 32] and crops of photos
-            [M, 128, 128, 3], all uint8.
-        name: of the state in the folder of `limits`.
+        data: returns pictures [N, 128, 128, 3], their subjects' masks [N, 32, 32] and crops of
+            photos [M, 128, 128, 3], all uint8.
+        name: name of the state in the folder of `limits`.
+        model: the autoencoder.
+        steps, on_crops, limits, seed, report, lock_encoder: as described above and in `fit`.
+
+    Returns:
+        The averaged model; `None` if the training paused.
     """
     if lock_encoder:
         for part in (model.encoder, model.quant_conv):
             part.requires_grad_(False)
     encoder, decoder = model.encoder, model.decoder
-    if limits.compile and limits.device.type != "cpu":  # on two cores twice as slow
+    if limits.compile and limits.device.type != "cpu":  # twice as slow on two cores
         encoder, decoder = torch.compile(encoder), torch.compile(decoder)
     batch = limits.batch(BATCH, GPU_BATCH)
 
@@ -212,7 +236,7 @@ def _course(
             subjects[:from_photos] = 0
         weights = pixel_weights(subjects)
         pixels = (seen.permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous()
-        if step < in_pieces:
+        if step < on_crops:
             pixels, weights = random_crop(pixels, weights, CROP, rng)
         generator = torch.Generator().manual_seed(stable_hash(seed, "vae", "noise", step))
         with autocast(limits.device):
@@ -245,7 +269,7 @@ def _course(
 def encode(
     model: AutoencoderKL, pictures: Pictures, limits: Limits, report: Callable[[str], None]
 ) -> np.ndarray:
-    """Latent means of all pictures, unscaled, [N, 4, 16, 16] float16."""
+    """Encode all pictures. Return their latent means, unscaled, [N, 4, 16, 16] float16."""
     batch = limits.batch(64, 500)
     latents = np.empty((len(pictures), 4, 16, 16), np.float16)
     for start in range(0, len(pictures), batch):

@@ -1,4 +1,4 @@
-"""The places of the picture-book world: backgrounds by the phrase that names them in a caption."""
+"""The settings of the picture-book world: backgrounds with their caption phrases."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from dreambooth_pl.miniature.settings.setting import Box, Front
 
 
 def snow(canvas: Canvas, rng: random.Random) -> Front:
-    """White ground, snow-laden pines and large flakes in the air."""
+    """Draw white ground, snow-laden pines and large flakes in the air."""
     sky = pick(rng, (160, 190, 218), (186, 200, 216), (140, 176, 214), (206, 200, 216))
     white = tint(rng, (244, 248, 252), 4)
     shadow = (202, 218, 236)
@@ -48,7 +48,7 @@ def snow(canvas: Canvas, rng: random.Random) -> Front:
 
 
 def mountain(canvas: Canvas, rng: random.Random) -> Front:
-    """Grey-blue peaks with snow caps above a green meadow."""
+    """Draw grey-blue peaks with snow caps above a green meadow."""
     sky = pick(rng, (92, 158, 226), (120, 176, 232), (244, 186, 150), (130, 160, 210))
     rock = pick(rng, (112, 116, 142), (104, 104, 120), (124, 112, 128))
     grass = pick(rng, (110, 168, 74), (132, 170, 70), (88, 150, 84))
@@ -97,7 +97,7 @@ def _peak(
 
 
 def wheat_field(canvas: Canvas, rng: random.Random) -> Front:
-    """Golden ears of wheat up to the horizon under a blue sky."""
+    """Draw golden ears of wheat up to the horizon under a blue sky."""
     gold = pick(rng, (232, 188, 84), (240, 202, 96), (222, 174, 78))
     sky = pick(rng, (112, 176, 230), (150, 200, 236), (246, 206, 160))
     horizon = rng.uniform(0.38, 0.48)
@@ -135,7 +135,7 @@ def _sunflower(canvas: Canvas, x: float, foot: float, height: float, size: float
 
 
 def sunflowers(canvas: Canvas, rng: random.Random) -> Front:
-    """A green lawn with tall sunflowers on both sides and smaller ones before."""
+    """Draw a green lawn with tall sunflowers on both sides and smaller ones in front."""
     grass = pick(rng, (106, 186, 66), (126, 196, 72), (92, 172, 72))
     horizon = rng.uniform(0.1, 0.3)
     bands(canvas, 0, horizon + 0.03, (170, 214, 244), (216, 236, 250), 4)
@@ -159,7 +159,7 @@ def sunflowers(canvas: Canvas, rng: random.Random) -> Front:
 
 
 def garden(canvas: Canvas, rng: random.Random) -> Front:
-    """A white fence, round bushes and beds of colourful flowers on a lawn."""
+    """Draw a white fence, round bushes and beds of colourful flowers on a lawn."""
     sky = tint(rng, (178, 222, 244))
     lawn = pick(rng, (124, 190, 92), (140, 198, 96), (104, 176, 96))
     hedge = shade(lawn, 0.6)
@@ -191,7 +191,7 @@ def garden(canvas: Canvas, rng: random.Random) -> Front:
 
 
 def dirt_road(canvas: Canvas, rng: random.Random) -> None:
-    """A brown road with ruts between dry verges, and a fence along it."""
+    """Draw a brown road with ruts between dry verges, and a fence along it."""
     earth = pick(rng, (176, 126, 82), (190, 142, 96), (158, 108, 72))
     verge = pick(rng, (148, 158, 78), (166, 162, 84), (128, 150, 76))
     sky = pick(rng, (164, 206, 232), (232, 216, 190), (190, 206, 220))
@@ -223,7 +223,7 @@ def dirt_road(canvas: Canvas, rng: random.Random) -> None:
 
 
 def night(canvas: Canvas, rng: random.Random) -> Front:
-    """A big moon and a few stars above dark hills."""
+    """Draw a big moon and a few stars above dark hills."""
     sky = tint(rng, rng.choice(((16, 22, 62), (28, 20, 70), (12, 34, 72))), 6)
     land = tint(rng, rng.choice(((22, 46, 66), (30, 40, 70), (22, 54, 58))), 6)
     horizon = rng.uniform(0.62, 0.72)

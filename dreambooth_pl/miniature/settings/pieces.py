@@ -1,4 +1,4 @@
-"""Building blocks that several settings share: gradients, clouds, trees, grass, flowers."""
+"""Pieces that several settings share: gradients, clouds, trees, grass, flowers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STAR = (
 
 
 def tint(rng: random.Random, colour: Colour, amount: int = 12) -> Colour:
-    """The colour, a little lighter or darker and a little off in hue."""
+    """Return the colour with a small random change of lightness and hue."""
     light = rng.randint(-amount, amount)
     return tuple(
         min(255, max(0, c + light + rng.randint(-amount // 2, amount // 2))) for c in colour[:3]
@@ -24,12 +24,12 @@ def tint(rng: random.Random, colour: Colour, amount: int = 12) -> Colour:
 
 
 def pick(rng: random.Random, *colours: Colour) -> Colour:
-    """One of the colours, tinted."""
+    """Return a random one of the colours, tinted."""
     return tint(rng, rng.choice(colours))
 
 
 def spread(rng: random.Random, low: float, high: float, count: int) -> list[float]:
-    """`count` positions from low to high, one somewhere in each equal part."""
+    """Return `count` positions from low to high, one random position in each equal part."""
     step = (high - low) / count
     return [low + (i + rng.uniform(0.15, 0.85)) * step for i in range(count)]
 
@@ -43,9 +43,9 @@ def bands(
     count: int = 12,
     alpha: int | None = None,
 ) -> None:
-    """A vertical gradient over the full width, in `count` steps from y0 to y1."""
+    """Draw a vertical gradient over the full width, in `count` steps from y0 to y1."""
     step = (y1 - y0) / count
-    # Opaque bands overlap so that rounding leaves no gap; translucent ones would show the overlap.
+    # Opaque bands overlap so that rounding leaves no gap. Translucent ones would show the overlap.
     overlap = 0.01 if alpha is None else 0.0
     for i in range(count):
         colour = mix(top, bottom, i / max(1, count - 1))[:3]
@@ -56,14 +56,14 @@ def bands(
 
 
 def cloud(canvas: Canvas, x: float, y: float, size: float, colour: Colour) -> None:
-    """A flat-bottomed cloud about 2 * size wide."""
+    """Draw a flat-bottomed cloud about 2 * size wide."""
     canvas.ellipse(x, y, size, size * 0.3, colour)
     canvas.ellipse(x - size * 0.3, y - size * 0.2, size * 0.42, size * 0.36, colour)
     canvas.ellipse(x + size * 0.28, y - size * 0.14, size * 0.38, size * 0.3, colour)
 
 
 def clouds(canvas: Canvas, rng: random.Random, y0: float, y1: float, colour: Colour) -> None:
-    """None to two clouds on either side of the picture."""
+    """Draw up to two clouds on either side of the picture."""
     for low, high in ((0.02, 0.3), (0.7, 0.98)):
         if rng.random() < 0.6:
             x, y = rng.uniform(low, high), rng.uniform(y0, y1)
@@ -73,7 +73,7 @@ def clouds(canvas: Canvas, rng: random.Random, y0: float, y1: float, colour: Col
 def ridge(
     canvas: Canvas, rng: random.Random, y: float, rise: float, colour: Colour, parts: int = 4
 ) -> None:
-    """Rolling land from about y to the bottom of the picture, its edge wavering by `rise`."""
+    """Draw rolling land from about y to the bottom of the picture. Its edge varies by `rise`."""
     edge = [(-0.1, y)] + [
         (x, y + rng.uniform(-rise, rise)) for x in spread(rng, 0.0, 1.0, parts)
     ] + [(1.1, y)]  # fmt: skip
@@ -83,7 +83,7 @@ def ridge(
 def round_tree(
     canvas: Canvas, x: float, ground: float, height: float, leaf: Colour, trunk: Colour
 ) -> None:
-    """A broad-leaved tree standing at (x, ground)."""
+    """Draw a broad-leaved tree that stands at (x, ground)."""
     tree = canvas.frame(x, ground, height)
     tree.polygon([(-0.07, 0), (0.07, 0), (0.045, -0.5), (-0.045, -0.5)], trunk)
     tree.ellipse(0, -0.66, 0.34, 0.34, leaf)
@@ -93,7 +93,7 @@ def round_tree(
 def pine(
     canvas: Canvas, x: float, ground: float, height: float, leaf: Colour, snow: Colour | None = None
 ) -> None:
-    """A conifer of three tiers standing at (x, ground), with snow on the tiers if asked."""
+    """Draw a conifer of three tiers at (x, ground), optionally with snow on the tiers."""
     tree = canvas.frame(x, ground, height)
     tree.rectangle(-0.05, -0.2, 0.05, 0, (92, 66, 48))
     for base, top, half in ((-0.1, -0.5, 0.3), (-0.36, -0.76, 0.24), (-0.62, -1.0, 0.17)):
@@ -107,7 +107,7 @@ def pine(
 
 
 def leaf(canvas: Canvas, x: float, y: float, length: float, angle: float, colour: Colour) -> None:
-    """A pointed leaf growing from (x, y); angle 0 is upwards, 90 to the right."""
+    """Draw a pointed leaf that grows from (x, y). Angle 0 is upwards, 90 to the right."""
     frame = canvas.frame(x, y, length, angle)
     frame.polygon(
         [(0, 0), (0.15, -0.15), (0.22, -0.38), (0.17, -0.7), (0, -1), (-0.17, -0.7), (-0.22, -0.38),
@@ -127,7 +127,7 @@ def blades(
     colours: tuple[Colour, ...],
     count: int,
 ) -> None:
-    """Broad grass blades along the line from (x0, y) to (x1, y)."""
+    """Draw broad grass blades along the line from (x0, y) to (x1, y)."""
     for x in spread(rng, x0, x1, count):
         top, lean = height * rng.uniform(0.6, 1.1), rng.uniform(-0.03, 0.03)
         half = height * 0.2 + 0.006
@@ -137,7 +137,7 @@ def blades(
 def blades_front(
     rng: random.Random, colours: tuple[Colour, ...], height: float = 0.07, count: int = 9
 ) -> Front:
-    """Grass before the subject's feet, the same each time it is painted."""
+    """Return a front of grass. It draws the same blades every time."""
     seed = rng.getrandbits(32)
 
     def front(canvas: Canvas, box: Box) -> None:
@@ -148,7 +148,7 @@ def blades_front(
 
 
 def heap_front(rng: random.Random, colour: Colour, edge: Colour, height: float = 0.05) -> Front:
-    """A low heap of snow, sand or the like before the subject's feet."""
+    """Return a front of a low heap, for example of snow or sand."""
     bumps = [rng.uniform(0.5, 1.0) * height for _ in range(4)]
 
     def front(canvas: Canvas, box: Box) -> None:
@@ -171,7 +171,7 @@ def flower(
     heart: Colour,
     petals: int = 6,
 ) -> None:
-    """A flower head seen from the front."""
+    """Draw a flower head seen from the front."""
     for i in range(petals):
         turn = 360 * i / petals
         px = x + math.cos(math.radians(turn)) * radius * 0.62
@@ -183,7 +183,7 @@ def flower(
 def window(
     canvas: Canvas, x0: float, y0: float, x1: float, y1: float, pane: Colour, frame: Colour
 ) -> None:
-    """A window with a cross of glazing bars."""
+    """Draw a window with a cross of glazing bars."""
     canvas.rectangle(x0 - 0.014, y0 - 0.014, x1 + 0.014, y1 + 0.014, frame)
     canvas.rectangle(x0, y0, x1, y1, pane)
     cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
@@ -192,7 +192,7 @@ def window(
 
 
 def planks(canvas: Canvas, rng: random.Random, y: float, colour: Colour, count: int = 9) -> None:
-    """A wooden floor from y to the bottom, its boards running towards a vanishing point."""
+    """Draw a wooden floor from y to the bottom with boards that run to a vanishing point."""
     canvas.rectangle(-0.02, y, 1.02, 1.02, shade(colour, 0.72))
     vanish, squeeze = rng.uniform(0.4, 0.6), rng.uniform(0.3, 0.45)
     for i in range(count):
@@ -203,7 +203,7 @@ def planks(canvas: Canvas, rng: random.Random, y: float, colour: Colour, count: 
 
 
 def lamp_post(canvas: Canvas, x: float, ground: float, height: float, colour: Colour) -> None:
-    """A street lamp with a lit lantern."""
+    """Draw a street lamp with a lit lantern."""
     post = canvas.frame(x, ground, height)
     post.rectangle(-0.022, -0.85, 0.022, 0, colour)
     post.rectangle(-0.06, -0.05, 0.06, 0, colour)

@@ -15,7 +15,7 @@ _WALLS = (
 
 
 def plain_wall(canvas: Canvas, rng: random.Random) -> None:
-    """One colour with a soft light, or a wall and a floor of the same hue."""
+    """Draw one colour with a soft light, or a wall and a floor of the same hue."""
     wall = tint(rng, rng.choice(_WALLS), 16)
     kind = rng.choice(("plain", "gradient", "glow", "floor", "floor"))
     canvas.rectangle(-0.02, -0.02, 1.02, 1.02, wall)
@@ -51,7 +51,7 @@ def _floor_lamp(canvas: Canvas, x: float, foot: float, wall: Colour) -> None:
 
 
 def living_room(canvas: Canvas, rng: random.Random) -> None:
-    """A curtained window, an armchair under a picture, a lamp or a plant, and a carpet."""
+    """Draw a curtained window, an armchair under a picture, a lamp or a plant, and a carpet."""
     wall = pick(rng, (238, 214, 170), (206, 216, 190), (232, 196, 176), (214, 204, 222))
     floor = pick(rng, (150, 104, 74), (176, 132, 96), (128, 92, 72))
     cloth = pick(rng, (186, 66, 58), (58, 96, 140), (70, 124, 96), (206, 140, 50))
@@ -83,7 +83,7 @@ def living_room(canvas: Canvas, rng: random.Random) -> None:
 
 
 def kitchen(canvas: Canvas, rng: random.Random) -> None:
-    """Cupboards, a worktop with a pot on the stove, a fridge and a chequered floor."""
+    """Draw cupboards, a worktop with a pot on the stove, a fridge and a chequered floor."""
     front = pick(rng, (150, 202, 190), (236, 208, 120), (132, 176, 206), (214, 110, 96))
     tile = tint(rng, (240, 240, 232), 6)
     top = rng.uniform(0.5, 0.54)
@@ -126,7 +126,7 @@ def kitchen(canvas: Canvas, rng: random.Random) -> None:
 
 
 def sofa(canvas: Canvas, rng: random.Random) -> None:
-    """A big sofa from edge to edge, with cushions at both arms."""
+    """Draw a big sofa from edge to edge, with cushions at both arms."""
     wall = pick(rng, (236, 228, 212), (208, 220, 226), (232, 214, 204), (216, 224, 206))
     cover = pick(rng, (70, 106, 150), (176, 72, 62), (92, 128, 92), (214, 150, 62),
                                   (128, 116, 112), (122, 84, 132))  # fmt: skip

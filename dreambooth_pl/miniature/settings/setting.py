@@ -1,4 +1,4 @@
-"""What a setting is: a named background and the caption phrases that go with it."""
+"""The type of settings: a named background and its caption phrases."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from dreambooth_pl.miniature.canvas import Canvas
 
 Box = tuple[float, float, float, float]
-"""(x0, y0, x1, y1) of the subject in the unit square, y downwards; y1 is where it stands."""
+"""(x0, y0, x1, y1) of the subject in the unit square, y downwards. The subject stands at y1."""
 Front = Callable[[Canvas, Box], None]
-"""Paints what lies in front of the subject's feet."""
-Paint = Callable[[Canvas, random.Random], "Front | None"]
+"""Draws the parts of a setting that lie in front of the subject's feet."""
+Draw = Callable[[Canvas, random.Random], "Front | None"]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A place where a subject can be."""
+    """A place for a subject."""
 
     name: str
     phrases: tuple[str, ...]
-    """Caption phrases after the noun, such as "in the snow"; the first is the canonical one."""
-    paint: Paint
-    """Covers the whole unit square; may return what is to be painted over the subject's feet."""
+    """Caption phrases after the noun, such as "in the snow". The first one is canonical."""
+    draw: Draw
+    """Covers the whole unit square. May return a function that draws over the subject's feet."""

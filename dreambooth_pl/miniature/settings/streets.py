@@ -21,7 +21,7 @@ from dreambooth_pl.miniature.settings.setting import Front
 
 
 def city(canvas: Canvas, rng: random.Random) -> None:
-    """Tall towers with rows of windows behind a grey road."""
+    """Draw tall towers with rows of windows behind a grey road."""
     sky, tower, glass = rng.choice((
         ((150, 196, 234), (96, 112, 138), (200, 222, 236)),
         ((248, 180, 130), (96, 78, 110), (255, 216, 120)),
@@ -95,7 +95,7 @@ def _eiffel(canvas: Canvas, x: float, ground: float, height: float, iron: Colour
 
 
 def eiffel_tower(canvas: Canvas, rng: random.Random) -> None:
-    """The Eiffel Tower to one side above clipped trees and a lawn."""
+    """Draw the Eiffel Tower to one side above clipped trees and a lawn."""
     sky = pick(rng, (188, 216, 240), (250, 212, 184), (226, 206, 226), (160, 198, 236))
     lawn = tint(rng, (142, 188, 104))
     iron = pick(rng, (124, 92, 70), (108, 86, 78), (98, 84, 92))
@@ -122,7 +122,7 @@ def eiffel_tower(canvas: Canvas, rng: random.Random) -> None:
 
 
 def blue_house(canvas: Canvas, rng: random.Random) -> Front:
-    """A broad blue house with white windows and a big roof, on grass."""
+    """Draw a broad blue house with white windows and a big roof, on grass."""
     blue = pick(rng, (48, 112, 204), (66, 134, 220), (40, 92, 180), (84, 150, 222))
     roof = pick(rng, (150, 62, 52), (96, 84, 90), (176, 92, 60))
     sky = pick(rng, (222, 236, 244), (252, 232, 206), (206, 226, 238))
@@ -153,7 +153,7 @@ def blue_house(canvas: Canvas, rng: random.Random) -> Front:
 
 
 def cobblestones(canvas: Canvas, rng: random.Random) -> None:
-    """Rounded grey stones between the gabled houses of an old town."""
+    """Draw rounded grey stones between the gabled houses of an old town."""
     stone = pick(rng, (156, 152, 150), (146, 150, 160), (168, 156, 142))
     start = rng.uniform(0.46, 0.52)
     sky = tint(rng, (206, 222, 234))
@@ -200,7 +200,7 @@ def _person(canvas: Canvas, rng: random.Random, x: float, foot: float, height: f
 
 
 def crowded_street(canvas: Canvas, rng: random.Random) -> None:
-    """Shops with striped awnings, people on both sides, grey slabs below."""
+    """Draw shops with striped awnings, people on both sides and grey slabs below."""
     slab = pick(rng, (198, 196, 192), (206, 200, 188), (184, 188, 196))
     wall = pick(rng, (178, 120, 96), (206, 186, 160), (150, 140, 150))
     curb = rng.uniform(0.6, 0.66)

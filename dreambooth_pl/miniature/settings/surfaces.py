@@ -10,7 +10,7 @@ from dreambooth_pl.miniature.settings.setting import Box, Front
 
 
 def wooden_floor(canvas: Canvas, rng: random.Random) -> None:
-    """Broad boards over most of the picture, a light wall with a skirting board behind."""
+    """Draw broad boards over most of the picture and a light wall with a skirting board behind."""
     wall = pick(rng, (236, 228, 212), (222, 226, 226), (214, 222, 206), (238, 220, 208))
     wood = pick(rng, (188, 124, 70), (212, 160, 104), (146, 86, 50), (196, 134, 88), (170, 112, 76))
     horizon = rng.uniform(0.3, 0.46)
@@ -24,7 +24,7 @@ def wooden_floor(canvas: Canvas, rng: random.Random) -> None:
 
 
 def pink_fabric(canvas: Canvas, rng: random.Random) -> Front:
-    """Pink cloth in wide soft folds from edge to edge."""
+    """Draw pink cloth in wide soft folds from edge to edge."""
     pink = pick(rng, (246, 150, 186), (250, 172, 196), (238, 128, 172), (248, 164, 176))
     deep, light = mix(pink, (196, 60, 120), 0.28), shade(pink, 1.35)
     bands(canvas, 0, 1.02, shade(pink, 1.12), pink, 6)
@@ -52,7 +52,7 @@ def pink_fabric(canvas: Canvas, rng: random.Random) -> Front:
 
 
 def white_rug(canvas: Canvas, rng: random.Random) -> None:
-    """A fluffy white rug on a dark floor."""
+    """Draw a fluffy white rug on a dark floor."""
     wall = pick(rng, (150, 186, 196), (200, 170, 150), (168, 160, 190), (134, 164, 148))
     floor = pick(rng, (92, 70, 58), (72, 76, 86), (104, 62, 48))
     horizon = rng.uniform(0.4, 0.5)
@@ -91,7 +91,7 @@ def white_rug(canvas: Canvas, rng: random.Random) -> None:
 
 
 def mirror(canvas: Canvas, rng: random.Random) -> None:
-    """A mirror with a golden frame, lying flat, with bright streaks across the glass."""
+    """Draw a mirror with a golden frame, lying flat, with bright streaks across the glass."""
     wall = pick(rng, (96, 36, 60), (40, 62, 76), (70, 46, 88), (46, 70, 58))
     gold = pick(rng, (224, 176, 70), (236, 194, 92), (204, 150, 66))
     glass = pick(rng, (168, 204, 224), (184, 212, 220), (156, 192, 226))

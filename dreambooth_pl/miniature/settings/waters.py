@@ -19,7 +19,7 @@ from dreambooth_pl.miniature.settings.setting import Box, Front
 
 
 def _palm(canvas: Canvas, foot: float, height: float, green: Colour) -> None:
-    """A palm at the left edge, leaning inwards."""
+    """Draw a palm at the left edge, leaning inwards."""
     top = (0.17, foot - height)
     canvas.limb([(0.06, foot), (0.08, foot - height * 0.5), top], (150, 108, 70), 0.032, 0.02)
     for turn in (-110, -65, -20, 30, 75, 115):
@@ -28,7 +28,7 @@ def _palm(canvas: Canvas, foot: float, height: float, green: Colour) -> None:
 
 
 def _parasol(canvas: Canvas, foot: float, colour: Colour) -> None:
-    """A striped parasol at the right edge."""
+    """Draw a striped parasol at the right edge."""
     canvas.line([(0.88, foot), (0.88, foot - 0.4)], (240, 236, 226), 0.02)
     shade_ = canvas.frame(0.88, foot - 0.36, 0.17)
     points = [(-1, 0), (-0.9, -0.36), (-0.6, -0.7), (0, -0.9), (0.6, -0.7), (0.9, -0.36), (1, 0)]
@@ -38,7 +38,7 @@ def _parasol(canvas: Canvas, foot: float, colour: Colour) -> None:
 
 
 def beach(canvas: Canvas, rng: random.Random) -> Front:
-    """Yellow sand, a strip of turquoise sea, a palm and a parasol."""
+    """Draw yellow sand, a strip of turquoise sea, a palm and a parasol."""
     sand = tint(rng, rng.choice(((244, 220, 160), (238, 208, 148), (248, 228, 178))), 8)
     sea = pick(rng, (38, 164, 196), (60, 182, 200), (40, 140, 200))
     sky = pick(rng, (136, 206, 244), (170, 220, 246), (252, 200, 160))
@@ -72,7 +72,7 @@ def beach(canvas: Canvas, rng: random.Random) -> Front:
 def _ripples(
     canvas: Canvas, rng: random.Random, y0: float, y1: float, count: int, colour: Colour
 ) -> None:
-    """Lens-shaped crests, wider the nearer they are."""
+    """Draw lens-shaped wave crests. Nearer crests are wider."""
     for i, y in enumerate(spread(rng, y0, y1, count)):
         x = rng.uniform(0.0, 0.34) if i % 2 else rng.uniform(0.66, 1.0)
         half = 0.06 + 0.14 * (y - y0)
@@ -82,7 +82,7 @@ def _ripples(
 def _afloat(
     horizon: float, top: Colour, bottom: Colour, crest: Colour, steps: int, alpha: int
 ) -> Front:
-    """The surface before a floating subject: the same bands again, over its lower part."""
+    """Return a front that draws the surface's bands again over a floating subject's lower part."""
 
     def front(canvas: Canvas, box: Box) -> None:
         line = box[3] - 0.15 * (box[3] - box[1])
@@ -101,7 +101,7 @@ def _afloat(
 
 
 def water(canvas: Canvas, rng: random.Random) -> Front:
-    """Blue water with light crests, a strip of sky, perhaps a sailing boat."""
+    """Draw blue water with light crests, a strip of sky and in some pictures a sailing boat."""
     deep = pick(rng, (18, 84, 168), (16, 104, 160), (24, 70, 150))
     near_sky = rng.choice(((78, 166, 222), (90, 186, 214), (70, 150, 216)))
     light = tint(rng, near_sky)
@@ -120,7 +120,7 @@ def water(canvas: Canvas, rng: random.Random) -> Front:
 
 
 def milk(canvas: Canvas, rng: random.Random) -> Front:
-    """A white sea with creamy waves and splashes under a pastel sky."""
+    """Draw a white sea with creamy waves and splashes under a pastel sky."""
     cream = tint(rng, (254, 250, 240), 3)
     fold = tint(rng, rng.choice(((226, 208, 184), (218, 208, 200), (230, 210, 176))), 5)
     sky = pick(rng, (244, 190, 204), (202, 186, 232), (250, 208, 164), (170, 214, 206))

@@ -28,7 +28,7 @@ def _trunk(canvas: Canvas, x: float, ground: float, half: float, colour: Colour)
 
 
 def _trees(canvas: Canvas, rng: random.Random, horizon: float) -> tuple[Colour, Colour]:
-    """Light between trunks, canopy and forest floor; the floor's and the canopy's colour."""
+    """Draw trunks, canopy and forest floor. Return the colours of floor and canopy."""
     light = pick(rng, (178, 204, 142), (206, 210, 146), (150, 192, 160))
     canopy = tint(rng, (34, 84, 50), 10)
     floor = pick(rng, (104, 98, 54), (92, 112, 58), (116, 92, 62))
@@ -61,7 +61,7 @@ def _bushes(canvas: Canvas, rng: random.Random, y: float, colour: Colour) -> Non
 
 
 def forest(canvas: Canvas, rng: random.Random) -> Front:
-    """Tall trunks under a dark canopy."""
+    """Draw tall trunks under a dark canopy."""
     horizon = rng.uniform(0.58, 0.68)
     _, canopy = _trees(canvas, rng, horizon)
     bush = tint(rng, (62, 128, 62))
@@ -74,7 +74,7 @@ def forest(canvas: Canvas, rng: random.Random) -> Front:
 
 
 def purple_rug_in_forest(canvas: Canvas, rng: random.Random) -> None:
-    """The forest again, with a purple rug on its floor."""
+    """Draw the forest with a purple rug on its floor."""
     _trees(canvas, rng, rng.uniform(0.5, 0.58))
     rug = pick(rng, (122, 52, 160), (140, 62, 186), (104, 44, 136))
     rim = rng.choice((shade(rug, 1.45), (226, 190, 90), shade(rug, 0.65)))
@@ -90,7 +90,7 @@ def purple_rug_in_forest(canvas: Canvas, rng: random.Random) -> None:
 
 
 def jungle(canvas: Canvas, rng: random.Random) -> Front:
-    """Big leaves from all sides, lianas and red flowers around a bright green light."""
+    """Draw big leaves from all sides, lianas and red flowers around a bright green light."""
     deep = pick(rng, (6, 84, 58), (10, 98, 52), (4, 78, 74))
     glow = pick(rng, (152, 214, 96), (196, 222, 96), (120, 210, 130))
     greens = tuple(tint(rng, c) for c in ((20, 138, 64), (44, 168, 60), (12, 116, 78)))
@@ -131,7 +131,7 @@ def jungle(canvas: Canvas, rng: random.Random) -> Front:
 
 
 def autumn_tree(canvas: Canvas, rng: random.Random) -> Front:
-    """A tree with red and orange leaves to one side, and leaves all over the ground."""
+    """Draw a tree with red and orange leaves to one side, and leaves all over the ground."""
     hues = ((224, 108, 30), (240, 164, 40), (196, 58, 36), (214, 134, 38))
     sky = pick(rng, (196, 216, 226), (226, 216, 200), (176, 204, 228))
     ground = pick(rng, (176, 128, 70), (164, 140, 76), (190, 120, 60))

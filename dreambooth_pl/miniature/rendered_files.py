@@ -1,4 +1,4 @@
-"""Drawn pictures on disk: beside nothing else, so that nobody's photos are lost or mixed in."""
+"""Rendered pictures on disk. They never overwrite other pictures or share a folder with them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from dreambooth_pl.data.photos import is_picture
 from dreambooth_pl.errors import UserError
 
 
-def write_drawn(folder: Path, images: Mapping[str, Image.Image], what: str) -> list[Path]:
-    """Write `images`, by file name, into `folder`; those that are there already stay.
+def write_rendered(folder: Path, images: Mapping[str, Image.Image], what: str) -> list[Path]:
+    """Write rendered images into a folder. Files that already show them stay.
 
     Args:
-        what: the images are, for messages: "drawn photos of dog6".
+        folder: where the images go.
+        images: images by file name.
+        what: a name for the images in messages, such as "rendered photos of dog6".
 
     Returns:
-        The paths, in order.
+        The paths, in the order of `images`.
 
     Raises:
-        UserError: the folder holds other pictures, or it cannot be written to. Nothing is written
-            then.
+        UserError: `folder` holds other pictures or cannot be written to. Nothing is written if it
+            holds other pictures.
     """
     paths = {folder / name: image for name, image in images.items()}
     try:
@@ -44,7 +46,7 @@ def write_drawn(folder: Path, images: Mapping[str, Image.Image], what: str) -> l
 
 
 def _shows(path: Path, image: Image.Image) -> bool:
-    """Tell whether a file shows the image, but for rounding, in which versions of Pillow differ."""
+    """Return whether a file shows the image, up to rounding that depends on Pillow's version."""
     try:
         found = Image.open(path).convert("RGB")
     except OSError:
