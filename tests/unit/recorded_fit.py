@@ -71,7 +71,8 @@ def recorded_fit(
     base: Path, data: DreamBoothDataModule, folder: Path, steps: int, **options: Any
 ) -> list[Step]:
     """Train on the tiny base for a few steps and return them."""
-    module = DreamBooth(base=str(base), lora=AdapterSettings(rank=2, alpha=2.0), seed=SEED, **options)
+    lora = AdapterSettings(rank=2, alpha=2.0)
+    module = DreamBooth(base=str(base), lora=lora, seed=SEED, **options)
     recorder = Recorder(module)
     trainer = Trainer(
         max_steps=steps,
