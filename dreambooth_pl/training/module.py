@@ -17,9 +17,10 @@ from dreambooth_pl.adapters import (
     assert_trainable_set,
     trainable_parameters,
 )
-from dreambooth_pl.bases.base import FrozenDtype, load_base
+from dreambooth_pl.bases.base import load_base
 from dreambooth_pl.bases.conditioning import Conditioning
 from dreambooth_pl.bases.objectives import add_noise, snr, training_target
+from dreambooth_pl.bases.spec import BaseSpec, FrozenDtype
 from dreambooth_pl.randomness import generator, keyed_global_random_state, stable_hash
 from dreambooth_pl.training.checkpoint import check_contract, write_contract
 from dreambooth_pl.training.losses import (
@@ -108,7 +109,8 @@ class DreamBooth(LightningModule):
         self.optimizer = optimizer
         self._optimizer_settings = describe_optimizer(optimizer)  # also: an early error
 
-        self.base_model = load_base(base, revision, variant, frozen_dtype)
+        self.base_spec = BaseSpec(base, revision, variant, frozen_dtype)
+        self.base_model = load_base(self.base_spec)
         if gradient_checkpointing:
             self.base_model.enable_gradient_checkpointing()
         add_adapters(self.base_model, lora, train_text_encoder, seed, adapter)

@@ -102,9 +102,7 @@ class Probes(Rounds):
         singles = self.folder / f"step_{step:06d}"
         singles.mkdir(parents=True, exist_ok=True)
         data = trainer.datamodule
-        origin = origin_metadata(
-            base, pl_module.revision, pl_module.variant, data.identifier, data.class_noun
-        )
+        origin = origin_metadata(base, pl_module.base_spec, data.identifier, data.class_noun)
         for index, ((label, request), image) in enumerate(zip(requests, images, strict=True)):
             metadata = image_metadata(base, request, sampling, step=step, **origin)
             metadata[PIXELS] = pixel_hash(image)
