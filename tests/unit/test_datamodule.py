@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
 
-from dreambooth_pl.data.datamodule import DreamBoothDataModule, RunSampler, SampleOrder
+from dreambooth_pl.data.datamodule import DreamBoothDataModule
+from dreambooth_pl.data.sample_order import SampleOrder
+from dreambooth_pl.data.samples import RunSampler
+from dreambooth_pl.data.settings import DataSettings
 from dreambooth_pl.errors import UserError
 
 
@@ -198,3 +202,16 @@ def test_mistakes_name_the_key(settings: dict[str, object], key: str) -> None:
 def test_photos_are_vetted_in_setup(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="data.instance_dir"):
         DreamBoothDataModule(instance_dir=str(tmp_path)).setup("fit")
+
+
+def test_all_settings_but_the_workers_shape_the_training() -> None:
+    settings = DataSettings(resolution=64, num_workers=3)
+    names = [field.name for field in fields(DataSettings) if field.name != "num_workers"]
+    assert list(settings.shaping) == names
+    assert settings.shaping == DataSettings(resolution=64).shaping
+    assert settings.shaping["resolution"] == 64
+
+
+def test_an_unknown_setting_is_named() -> None:
+    with pytest.raises(TypeError, match="resolutoin"):
+        DreamBoothDataModule(resolutoin=64)
