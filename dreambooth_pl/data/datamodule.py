@@ -95,9 +95,7 @@ class DreamBoothDataModule(LightningDataModule):
         """The distinct views, those of photos first. Batches refer to them by position."""
         square = (self.resolution, self.resolution)
         views = [view for of_photo in self._vetted[1] for view in of_photo]
-        views += [
-            View(path, "class", self.class_prompt, size=square) for path in self._class_images
-        ]
+        views += [View(path, self.class_prompt, size=square) for path in self._class_images]
         flips = (False, True) if self.settings.horizontal_flip else (False,)
         return [replace(view, flip=flip) for view in views for flip in flips]
 

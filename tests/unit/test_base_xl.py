@@ -165,9 +165,9 @@ def photo(tmp_path: Path) -> Path:
 
 def test_views_bring_their_framing_into_training(base: Base, photo: Path) -> None:
     views = [
-        View(photo, "instance", "a sks dog"),  # 48 x 64, scaled to 32 x 43: 11 too wide
-        View(photo, "instance", "a sks dog", flip=True, centering=(1.0, 0.5)),
-        View(photo, "instance", "a sks dog", size=(24, 40)),  # scaled to 30 x 40: 6 too high
+        View(photo, "a sks dog"),  # 48 x 64, scaled to 32 x 43: 11 too wide
+        View(photo, "a sks dog", flip=True, centering=(1.0, 0.5)),
+        View(photo, "a sks dog", size=(24, 40)),  # scaled to 30 x 40: 6 too high
         PlainView("a dog"),
     ]
     cache = ViewCache(base, views, 32)
@@ -187,7 +187,7 @@ def test_views_bring_their_framing_into_training(base: Base, photo: Path) -> Non
 
 
 def test_dropped_captions_are_zeros_and_keep_the_framing(base: Base, photo: Path) -> None:
-    views = [View(photo, "instance", "a sks dog"), PlainView("a dog")]
+    views = [View(photo, "a sks dog"), PlainView("a dog")]
     for encoded in (False, True):
         cache = ViewCache(base, views, 32, empty_prompt=True)
         if encoded:

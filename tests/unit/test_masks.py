@@ -112,14 +112,14 @@ def test_pixels_weights_go_through_the_photos_crop_and_flip(photo_dir: Path) -> 
     Image.fromarray(values).save(photo_dir / "01.mask.png")
     settings = {"mask": photo_dir / "01.mask.png", "mask_background_weight": 0.25}
     # 24 px of 48: each weight is the mean of 2 x 2 pixels; the crop begins at 0.75 of 16 pixels
-    view = View(photo, "instance", "", size=(24, 24), centering=(0.75, 0.5), **settings)
+    view = View(photo, "", size=(24, 24), centering=(0.75, 0.5), **settings)
     part = values[:, 12 : 12 + 48].astype(np.float64) / 255
     means = (part[::2, ::2] + part[1::2, ::2] + part[::2, 1::2] + part[1::2, 1::2]) / 4
     expected = torch.tensor(means + (1 - means) * 0.25, dtype=torch.float32)[None]
     torch.testing.assert_close(view.loss_weights(24), expected, rtol=0, atol=1e-6)
-    flipped = View(photo, "instance", "", True, (24, 24), (0.75, 0.5), **settings)
+    flipped = View(photo, "", True, (24, 24), (0.75, 0.5), **settings)
     assert torch.equal(flipped.loss_weights(24), view.loss_weights(24).flip(-1))
-    assert View(photo, "instance", "").loss_weights(24) is None
+    assert View(photo, "").loss_weights(24) is None
 
 
 def test_random_crops_that_miss_the_subject_are_left_out(tmp_path: Path) -> None:

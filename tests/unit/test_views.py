@@ -70,8 +70,7 @@ def test_a_turned_photo_is_cropped_as_it_is_seen(tmp_path: Path) -> None:
 def test_a_flipped_view_is_its_mirror_image(tmp_path: Path) -> None:
     noise_photo(tmp_path / "a.png", 48, 32)
     plain, flipped = (
-        View(tmp_path / "a.png", "instance", "", flip=flip, centering=(0.25, 0.5))
-        for flip in (False, True)
+        View(tmp_path / "a.png", "", flip=flip, centering=(0.25, 0.5)) for flip in (False, True)
     )
     assert torch.equal(
         flipped.pixels(32), torch.from_numpy(plain.pixels(32).numpy()[..., ::-1] + 0)
