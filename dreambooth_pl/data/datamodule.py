@@ -30,7 +30,7 @@ class DreamBoothDataModule(LightningDataModule):
     """Photos of the subject and class images, as one epoch that is the whole run.
 
     Args:
-        settings: Fields of `DataSettings`, as keyword arguments.
+        **settings: Fields of `DataSettings`.
 
     Raises:
         UserError: A value is out of range, or a prompt has an unknown placeholder.
