@@ -18,8 +18,8 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from dreambooth_pl.adapters import AdapterSettings, trainable_parameters
 from dreambooth_pl.commands.train import quiet_libraries
+from dreambooth_pl.data.class_images import ensure_class_images
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
-from dreambooth_pl.data.priors import ensure_class_images
 from dreambooth_pl.sampling.settings import SamplingSettings
 from dreambooth_pl.training.module import DreamBooth
 

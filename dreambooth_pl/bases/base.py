@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import diffusers
 import torch
@@ -24,11 +24,8 @@ from dreambooth_pl.bases.fingerprint import fingerprint
 from dreambooth_pl.bases.folder import Parts, read_folder
 from dreambooth_pl.bases.objectives import Objective, read_objective
 from dreambooth_pl.bases.single_file import read_checkpoint
+from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
-
-FrozenDtype = Literal["float32", "bfloat16", "float16"]
-"""In what the frozen weights of denoiser and text encoders are held. The VAE's are always float32:
-in float16 that of Stable Diffusion XL overflows, and images come out black."""
 
 
 @dataclass(eq=False)
@@ -260,33 +257,26 @@ class Base:
         return pipeline
 
 
-def load_base(
-    name: str,
-    revision: str | None = None,
-    variant: str | None = None,
-    frozen_dtype: FrozenDtype = "float32",
-) -> Base:
-    """Load a base from a diffusers folder, a checkpoint file or, if there is none, by its hub id.
+def load_base(spec: BaseSpec | str) -> Base:
+    """Load a base from a diffusers folder, a checkpoint file or, if there is neither, the hub.
 
     Args:
-        name: path of a folder with a `model_index.json`, of a `.safetensors` file with a whole
-            model, or `owner/name` on the hub. What looks like a path is never looked for on the
-            hub.
-        revision: branch, tag or commit on the hub.
-        variant: which weight files to take, such as `fp16`.
-        frozen_dtype: what denoiser and text encoders are held and computed with; however the files
-            hold them.
+        spec: the base. A string stands for `BaseSpec(string)`. A name that looks like a path is
+            never looked up on the hub.
 
     Raises:
-        UserError: neither folder, file nor reachable hub id; no known family; missing weights.
+        UserError: there is no such folder, file or hub id, its family is unknown, or weights are
+            missing.
     """
-    dtype = getattr(torch, frozen_dtype)
+    spec = BaseSpec(spec) if isinstance(spec, str) else spec
+    name = spec.base
+    dtype = getattr(torch, spec.frozen_dtype)
     as_stored = dtype != torch.float32  # cast below: half the memory while loading, if so stored
     path = Path(name)
     if path.is_file():
         parts = read_checkpoint(path, as_stored)
     else:
-        parts = read_folder(name, revision, variant, as_stored)
+        parts = read_folder(name, spec.revision, spec.variant, as_stored)
     objective = read_objective(parts.scheduler_config, parts.family.objectives, name)
     channels = parts.denoiser.config.in_channels
     if channels != parts.vae.config.latent_channels:

@@ -144,5 +144,5 @@ def _tensors(lines: Sequence[Line]) -> dict[str, Tensor]:
 
 def _base_name(group: Any) -> str:
     """Return the last part of the base's name."""
-    base, _ = group
-    return Path(base[0]).name
+    spec, _ = group
+    return Path(spec.base).name

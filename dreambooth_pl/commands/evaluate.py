@@ -165,8 +165,9 @@ def _run_at(path: Path, options: argparse.Namespace) -> list[Run]:
             )
     else:
         run = read_run(path)
+    other_base = options.base is not None
     given = {
-        "base": options.base,
+        "base_spec": replace(run.base_spec, base=options.base) if other_base else None,
         "instance_dir": options.photos,
         "identifier": options.identifier,
         "class_noun": options.class_noun,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dreambooth_pl.adapters import EXPORT_FORMATS, load_adapters
 from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.commands.common import quiet_libraries, tells_mistakes
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.export.hub import check_hub, push
@@ -78,20 +79,18 @@ def _export(options: argparse.Namespace) -> None:
         raise UserError(f"--out: {options.out} is there already; nothing is overwritten.")
     check_writable(options.out.parent, "--out")
     source = read_source(options.run)
-    base_name = options.base or source.base
-    if not base_name:
+    own = BaseSpec(options.base) if options.base else source.base_spec
+    if own is None:
         raise UserError(f"{source.file} does not say which base it belongs to; give --base.")
     if options.push_to_hub:
         check_hub(options.push_to_hub)
-    own = not options.base
-    base = load_base(
-        base_name,
-        options.revision or (source.revision if own else None),
-        options.variant or (source.variant if own else None),
+    spec = BaseSpec(  # in float32, whatever the run held it in
+        own.base, options.revision or own.revision, options.variant or own.variant
     )
+    base = load_base(spec)
     settings = load_adapters(base, source.file)
     name = re.sub(r"[^\w.-]+", "-", options.out.absolute().name)
-    origin = origin_of(source, options.run, base_name, name)
+    origin = origin_of(source, options.run, spec.base, name)
     scales = (options.lora_scale_unet, options.lora_scale_text_encoder)
     defaults = (source.sampling.lora_scale_unet, source.sampling.lora_scale_text_encoder)
     unet, text_encoder = (d if s is None else s for s, d in zip(scales, defaults, strict=True))

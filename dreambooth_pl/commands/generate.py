@@ -57,14 +57,13 @@ def _draw(options: argparse.Namespace) -> None:
     out = options.out or DEFAULT_OUT
     check_folder(out)
 
-    base = load_base(plan.base, plan.revision, plan.variant, plan.frozen_dtype).to(device)
+    base = load_base(plan.base_spec).to(device)
     load_sources(base, plan.adapters)
     base.to(device)
     settings = settle_batch_size(base, plan.settings, len(plan.requests))
     origin = origin_metadata(
         base,
-        plan.revision,
-        plan.variant,
+        plan.base_spec,
         plan.identifier,
         plan.class_noun,
         [(str(file), weight) for file, weight in plan.adapters],
@@ -90,7 +89,7 @@ def _description(plan: GenerationPlan, settings: SamplingSettings) -> list[str]:
         for file, weight in plan.adapters
     ]
     return [
-        f"adapter: {' + '.join(adapters)}, on {plan.base}",
+        f"adapter: {' + '.join(adapters)}, on {plan.base_spec.base}",
         f"{settings.num_inference_steps} steps of {settings.scheduler}, guidance "
         f"{settings.guidance_scale:g}, LoRA scale {settings.lora_scale_unet:g} (UNet) and "
         f"{settings.lora_scale_text_encoder:g} (text encoder)",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.prompts import fill
 from dreambooth_pl.runs.adapter_source import AdapterSource, read_source
@@ -25,7 +26,7 @@ class GenerationPlan:
     """What is to be drawn.
 
     Attributes:
-        base, revision, variant, frozen_dtype: as ``models.load_base`` takes them.
+        base_spec: the base to draw with.
         adapters: LoRA files, each with the weight that multiplies its strength.
         identifier, class_noun: the subject's words; empty where unknown.
         requests: ``columns`` images of each prompt, with consecutive seeds.
@@ -33,10 +34,7 @@ class GenerationPlan:
         settings: how to draw; the batch size may still be ``auto``.
     """
 
-    base: str
-    revision: str | None
-    variant: str | None
-    frozen_dtype: str
+    base_spec: BaseSpec
     adapters: tuple[tuple[Path, float], ...]
     identifier: str
     class_noun: str
@@ -132,7 +130,7 @@ def read_plan(options: argparse.Namespace) -> GenerationPlan:
         raise UserError(f"--seed: {options.seed} is not in [0, 2**63).")
     sources = [read_source(path) for path in options.adapters]
     weights = _weights(options, len(sources))
-    base, revision, variant, frozen_dtype = _base(options, sources)
+    base_spec = _base_spec(options, sources)
     identifier = _first(options.identifier, *(source.identifier for source in sources))
     class_noun = _first(options.class_noun, *(source.class_noun for source in sources))
     prompts = _prompts(options, identifier, class_noun)
@@ -143,10 +141,7 @@ def read_plan(options: argparse.Namespace) -> GenerationPlan:
     ]
     files = [source.file for source in sources]
     return GenerationPlan(
-        base=base,
-        revision=revision,
-        variant=variant,
-        frozen_dtype=frozen_dtype,
+        base_spec=base_spec,
         adapters=tuple(zip(files, weights, strict=True)),
         identifier=identifier,
         class_noun=class_noun,
@@ -177,25 +172,29 @@ def _weights(options: argparse.Namespace, count: int) -> list[float]:
     return weights
 
 
-def _base(
-    options: argparse.Namespace, sources: Sequence[AdapterSource]
-) -> tuple[str, str | None, str | None, str]:
-    """Return name, revision, variant and data type of the base to draw with."""
-    dtype = sources[0].frozen_dtype
+def _base_spec(options: argparse.Namespace, sources: Sequence[AdapterSource]) -> BaseSpec:
+    """Return the base to draw with, held in the data type of the first adapter's run."""
+    first = sources[0].base_spec
+    dtype = first.frozen_dtype if first else "float32"
     if options.base:
-        return options.base, options.revision, options.variant, dtype
-    known = {(s.base, s.revision, s.variant) for s in sources if s.base}
+        return BaseSpec(options.base, options.revision, options.variant, dtype)
+    specs = [source.base_spec for source in sources if source.base_spec]
+    known = {replace(spec, frozen_dtype=dtype) for spec in specs}
     if not known:
         raise UserError(
             f"{sources[0].file} does not say which base it belongs to; name it with --base."
         )
     if len(known) > 1:
-        names = ", ".join(sorted(base for base, _, _ in known))
+        names = ", ".join(sorted(spec.base for spec in known))
         raise UserError(
             f"The adapters belong to different bases ({names}); name one for all with --base."
         )
-    ((base, revision, variant),) = known
-    return base, options.revision or revision, options.variant or variant, dtype
+    (spec,) = known
+    return replace(
+        spec,
+        revision=options.revision or spec.revision,
+        variant=options.variant or spec.variant,
+    )
 
 
 def _prompts(options: argparse.Namespace, identifier: str, class_noun: str) -> list[str]:

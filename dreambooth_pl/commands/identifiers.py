@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.commands.common import find_device, quiet_libraries, table_width
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.identifiers.rare_tokens import Word, load_tokenizer, look_up, rare_words
@@ -115,7 +116,7 @@ def _run(options: argparse.Namespace) -> None:
     device = find_device(options.device)
     if options.draw is not None:
         check_folder(options.draw)
-    tokenizer = load_tokenizer(options.base, options.revision)
+    tokenizer = load_tokenizer(BaseSpec(options.base, options.revision))
     named = dict.fromkeys([*IDENTIFIERS, *options.identifiers])
     words = [look_up(tokenizer, text) for text in named]
     fresh = (word for word in rare_words(tokenizer) if word.text not in named)
@@ -126,7 +127,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def _draw(options: argparse.Namespace, words: Sequence[Word], device: torch.device) -> list[Trial]:
     encoders = load_encoders(_encoder_settings(options)).to(device)
-    base = load_base(options.base, options.revision).to(device)
+    base = load_base(BaseSpec(options.base, options.revision)).to(device)
     settings = SamplingSettings(batch_size=options.batch_size)
     texts = [word.text for word in words]
     reporter = ProgressReporter()

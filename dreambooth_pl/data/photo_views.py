@@ -52,7 +52,7 @@ class PhotoViews:
         crops = [(0.5, 0.5)]
         if self.num_crops is not None:
             crops = random_crops(self.seed, photo.name, shape, size, self.num_crops)
-        view = View(photo, "instance", prompt, size=size, mask=mask)
+        view = View(photo, prompt, size=size, mask=mask)
         view = replace(view, mask_background_weight=self.mask_background_weight)
         views = [replace(view, centering=crop) for crop in crops]
         if mask is not None:  # a crop that misses the subject has nothing to learn from

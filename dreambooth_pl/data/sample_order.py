@@ -1,4 +1,7 @@
-"""Whose turn it is: the order of pictures, crops and flips as a function of (seed, index)."""
+"""The sample order: which picture, crop and flip each sample shows, a function of (seed, index).
+
+The strings that key the generators are part of every run's results. Renaming one changes the order.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,18 @@ from dreambooth_pl.randomness import generator
 
 
 class SampleOrder:
-    """Whose turn it is: the view of the i-th sample, a function of (seed, i).
+    """Maps the index of a sample to the index of its view.
 
-    Samples go through the pictures in rounds, each round a permutation of its own, so that every
-    picture is seen equally often. With flips, every two rounds show each picture both ways; with k
-    crops of a picture, its every k (with flips 2 k) turns show each of its crops equally often.
+    Samples pass through the pictures again and again, each pass in a permutation of its own, so
+    every picture is shown equally often. With flips, every two passes show each picture both ways.
+    With k crops of a picture, every k passes (2 k with flips) show each of its crops equally often.
 
     Args:
-        seed: the run's seed.
-        kind: tells apart the turns of different kinds of picture under one seed.
-        count: number of pictures.
-        flips: whether pictures are shown flipped as well.
-        crops: how many crops each picture has; None for one each.
+        seed: The run's seed.
+        kind: Name of the kind of picture; each kind has an order of its own under one seed.
+        count: Number of pictures.
+        flips: Whether pictures are shown flipped as well.
+        crops: Number of crops of each picture; None for one each.
     """
 
     def __init__(
@@ -32,48 +35,55 @@ class SampleOrder:
         self.crops = list(crops) if crops is not None else [1] * count
         assert len(self.crops) == count
         self.first_view = first_views(self.crops, flips)
-        self._round = -1  # the one whose permutation is kept
+        self._pass = -1  # the one whose permutation is kept
         self._permutation: list[int] = []
 
     def __call__(self, index: int) -> int:
-        """Return the view index: views are ordered by picture, then crop, then flip."""
-        picture, way = self.turn(index)
-        return self.first_view[picture] + way
+        """Return the view index of a sample. Views are ordered by picture, then crop, then flip."""
+        picture, view = self.picture_and_view(index)
+        return self.first_view[picture] + view
 
-    def turn(self, index: int) -> tuple[int, int]:
-        """Return the picture and which of its views: its crop, or 2 * crop + flipped."""
-        round_, position = divmod(index, self.count)
-        if round_ != self._round:
-            rng = generator(self.seed, "turns", self.kind, round_)
+    def picture_and_view(self, index: int) -> tuple[int, int]:
+        """Return a sample's picture and the number of the view among that picture's views.
+
+        That number is the crop without flips, and 2 * crop + flipped with flips.
+        """
+        pass_, position = divmod(index, self.count)
+        if pass_ != self._pass:
+            rng = generator(self.seed, "turns", self.kind, pass_)
             self._permutation = torch.randperm(self.count, generator=rng).tolist()
-            self._round = round_
+            self._pass = pass_
         picture = self._permutation[position]
         if not self.flips:
-            return picture, self._crop(picture, round_)
-        rng = generator(self.seed, "flips", self.kind, round_ // 2)
+            return picture, self._crop(picture, pass_)
+        rng = generator(self.seed, "flips", self.kind, pass_ // 2)
         flipped_first = torch.randint(2, (self.count,), generator=rng)[picture].item()
-        return picture, 2 * self._crop(picture, round_ // 2) + (flipped_first ^ round_ % 2)
+        return picture, 2 * self._crop(picture, pass_ // 2) + (flipped_first ^ pass_ % 2)
 
-    def _crop(self, picture: int, turn: int) -> int:
+    def _crop(self, picture: int, showing: int) -> int:
+        """Return the crop of a picture at its `showing`-th showing; both ways are one showing."""
         crops = self.crops[picture]
         if crops == 1:
             return 0
-        cycle, position = divmod(turn, crops)
+        cycle, position = divmod(showing, crops)
         rng = generator(self.seed, "crop turns", self.kind, picture, cycle)
         return torch.randperm(crops, generator=rng)[position].item()
 
 
 class BucketSampleOrder:
-    """An order in which every `block` consecutive samples come from one bucket.
+    """A sample order in which every `block` consecutive samples come from one bucket.
 
-    Samples go in cycles of as many blocks as there are pictures, in an order of their own; a bucket
-    of n pictures has n of them. Within a bucket its pictures follow each other as in `SampleOrder`,
-    so that in a cycle every picture is seen `block` times.
+    A cycle has as many blocks as there are pictures, in a permutation of its own. A bucket of n
+    pictures has n of these blocks, and its pictures follow each other as in `SampleOrder`, so a
+    cycle shows every picture `block` times.
 
     Args:
-        seed, kind, flips, crops: as for `SampleOrder`.
-        buckets: the pictures of each bucket, by their numbers; together all pictures.
-        block: samples that must share a bucket: those of a batch.
+        seed: The run's seed.
+        kind: Name of the kind of picture; each kind has an order of its own under one seed.
+        buckets: Numbers of the pictures in each bucket; together all pictures.
+        flips: Whether pictures are shown flipped as well.
+        crops: Number of crops of each picture.
+        block: Number of samples that must share a bucket: those of a batch.
     """
 
     def __init__(
@@ -90,27 +100,27 @@ class BucketSampleOrder:
         self.count = sum(map(len, self.buckets))
         self.first_view = first_views(crops, flips)
         self._bucket_of = [b for b, bucket in enumerate(self.buckets) for _ in bucket]
-        self._turns = [
+        self._orders = [
             SampleOrder(seed, f"{kind} bucket {b}", len(bucket), flips, [crops[p] for p in bucket])
             for b, bucket in enumerate(self.buckets)
         ]
 
     def __call__(self, index: int) -> int:
-        """Return the view index of the i-th sample."""
+        """Return the view index of a sample. Views are ordered by picture, then crop, then flip."""
         cycle, position = divmod(index, self.count * self.block)
         slot, within = divmod(position, self.block)
         rng = generator(self.seed, "bucket turns", self.kind, cycle)
-        order = torch.randperm(self.count, generator=rng).tolist()
-        bucket = self._bucket_of[order[slot]]
-        before = sum(self._bucket_of[number] == bucket for number in order[:slot])
+        slots = torch.randperm(self.count, generator=rng).tolist()
+        bucket = self._bucket_of[slots[slot]]
+        before = sum(self._bucket_of[number] == bucket for number in slots[:slot])
         pictures = self.buckets[bucket]
-        own = (cycle * len(pictures) + before) * self.block + within
-        picture, way = self._turns[bucket].turn(own)
-        return self.first_view[pictures[picture]] + way
+        index_in_bucket = (cycle * len(pictures) + before) * self.block + within
+        picture, view = self._orders[bucket].picture_and_view(index_in_bucket)
+        return self.first_view[pictures[picture]] + view
 
 
 def first_views(crops: Sequence[int], flips: bool) -> list[int]:
-    """Return the index of each picture's first view, and last the number of all views.
+    """Return the index of each picture's first view, followed by the number of all views.
 
     >>> first_views([1, 3, 1], flips=True)
     [0, 2, 8, 10]

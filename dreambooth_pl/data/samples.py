@@ -1,4 +1,4 @@
-"""The samples of a run as a data set, and the order in which loaders go through them."""
+"""The samples of a run as a dataset, and the sampler and loader that start at the run's step."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from dreambooth_pl.randomness import generator
 
 
 class Samples(Dataset):
-    """All samples of a run: item i is a function of (seed, i) alone.
+    """All samples of a run. Item i is a function of (seed, i) alone.
 
-    Items are dicts of ints: `sample_index` is i, `instance_view` and, with class images,
-    `class_view` are indices of views; with caption dropout `caption_dropped` is 1 where the
-    instance's prompt is to be left empty.
+    Items are dicts of ints. `sample_index` is i. `instance_view` and, with class images,
+    `class_view` are view indices. With caption dropout, `caption_dropped` is 1 where the photo's
+    prompt is replaced by the empty one.
+
+    Args:
+        length: Number of samples in the run.
+        instances: Sample order of the photos.
+        classes: Sample order of the class images; None without class images.
+        seed: The run's seed.
+        caption_dropout: Probability that a photo's prompt is dropped.
     """
 
     def __init__(
@@ -42,20 +49,27 @@ class Samples(Dataset):
             raise IndexError(index)  # ends iteration, too
         item = {"sample_index": index, "instance_view": self.instances(index)}
         if self.classes is not None:
-            # class views come after the instance views
+            # the class images' views come after the photos'
             item["class_view"] = self.instances.first_view[-1] + self.classes(index)
         if self.caption_dropout > 0:
-            draw = torch.rand((), generator=generator(self.seed, "caption dropout", index))
-            item["caption_dropped"] = int(draw.item() < self.caption_dropout)
+            chance = torch.rand((), generator=generator(self.seed, "caption dropout", index))
+            item["caption_dropped"] = int(chance.item() < self.caption_dropout)
         return item
 
 
 class RunSampler(DistributedSampler):
-    """Goes through a run's samples in order, from the first that no step has consumed yet.
+    """Yields a run's sample indices in order, from the first that no step has consumed.
 
-    Its length is that of the whole run also when it starts in the middle: on resuming, Lightning
-    goes on counting batches where the checkpoint stopped. It is a DistributedSampler so that
-    Lightning leaves it alone under several ranks, which take turns.
+    Its length is that of the whole run even if it starts in the middle, because a resumed
+    Lightning trainer continues to count batches where the checkpoint stopped. Lightning does not
+    replace a `DistributedSampler` under several ranks, so it derives from that class. The ranks
+    take the samples alternately.
+
+    Args:
+        samples: The samples of the run.
+        consumed: Returns the number of samples that all ranks together have trained on.
+        num_replicas: Number of ranks.
+        rank: This rank.
     """
 
     def __init__(
@@ -69,9 +83,10 @@ class RunSampler(DistributedSampler):
 
 
 class RunLoader(DataLoader):
-    """Its state is the trainer's step, which Lightning restores; it has nothing to save itself.
+    """A loader that Lightning can resume in the middle of an epoch.
 
-    Having the two methods tells Lightning that it can be resumed in the middle.
+    Lightning recognises such a loader by its two state methods. The state itself is the trainer's
+    step, which Lightning restores, so there is nothing to save here.
     """
 
     def state_dict(self) -> dict[str, Any]:

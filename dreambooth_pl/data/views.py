@@ -18,8 +18,6 @@ class View:
     """One way of looking at one picture, with its prompt: what is encoded once and drawn often."""
 
     path: Path
-    kind: str
-    """`instance` or `class`."""
     prompt: str
     flip: bool = False
     """Whether left and right are swapped, after cropping."""

@@ -23,7 +23,6 @@ from dreambooth_pl.evaluation.group_scorer import (
     Group,
     GroupScorer,
     Measure,
-    base_of,
     telling,
 )
 from dreambooth_pl.evaluation.intervals import Row
@@ -108,7 +107,7 @@ def score_runs(
             with_photos[run] = vet_folder(run.instance_dir).used
     groups: dict[Group, list[Run]] = {}
     for run in with_photos:
-        key = Group(base_of(run), run.instance_dir.absolute(), encoders or run.encoders)
+        key = Group(run.base_spec, run.instance_dir.absolute(), encoders or run.encoders)
         groups.setdefault(key, []).append(run)
     names = short_names(runs, lambda run: run.name, _long_name)
     subjects = short_names([group.subject for group in groups], lambda path: path.name)
@@ -127,7 +126,7 @@ def score_runs(
         for run in groups[group]:  # an adapter that does not fit is told before anything is drawn
             with telling(failed, run):
                 measure = load_measure(group.encoders)
-                base = load_base_once(*group.base).to(device)
+                base = load_base_once(group.base_spec).to(device)
                 load_adapters(base, run.lora_file)
                 members.append(run)
         if not members:
@@ -169,7 +168,7 @@ def generate_images(
     load_base_once = lru_cache(maxsize=1)(load_base)
     for run in runs:
         with telling(None, run):
-            base = load_base_once(*base_of(run)).to(device)
+            base = load_base_once(run.base_spec).to(device)
             ImageGenerator(protocol, base, class_images, reporter, shard).all_of(run)
 
 
@@ -186,7 +185,7 @@ def settle_batch_sizes(
     load_base_once = lru_cache(maxsize=1)(load_base)
     for run in runs:
         with telling(None, run):
-            base = load_base_once(*base_of(run)).to(device)
+            base = load_base_once(run.base_spec).to(device)
             ImageGenerator(protocol, base).settings(run)
 
 
@@ -203,7 +202,7 @@ def _distinguish(groups: Sequence[Group]) -> list[str]:
     """
     aspects: list[tuple[list[Hashable], Callable[[Any], str]]] = [
         ([g.subject for g in groups], lambda subject: subject.name),
-        ([g.base for g in groups], lambda base: Path(base[0]).name),
+        ([g.base_spec for g in groups], lambda spec: Path(spec.base).name),
         ([g.encoders for g in groups], lambda encoders: f"{encoders.clip} and {encoders.dino}"),
     ]
     parts: list[list[str]] = [[] for _ in groups]

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.image_folder import write_index
 from dreambooth_pl.evaluation.image_store import GenerationRecipe, copy_images
@@ -35,20 +36,11 @@ Failed = Callable[[Run, UserError], None]
 """Told of a run that cannot be evaluated; the rest goes on."""
 
 
-BaseKey = tuple[str, str | None, str | None, str]
-"""Name, revision, variant and dtype of a base: the arguments of ``models.load_base``."""
-
-
-def base_of(run: Run) -> BaseKey:
-    """Return the base that a run adapts, held as it held it."""
-    return (run.base, run.revision, run.variant, run.frozen_dtype)
-
-
 @dataclass(frozen=True)
 class Group:
     """What runs must share to share ceiling and floor."""
 
-    base: BaseKey
+    base_spec: BaseSpec
     subject: Path
     encoders: EncoderSettings
 
@@ -114,7 +106,7 @@ class GroupScorer:
             name if role == "run" else name + self.suffix,
             protocol_name(self.generator.protocol),
             sets,
-            group=(self.group.base, self.group.encoders),
+            group=(self.group.base_spec, self.group.encoders),
             distance=self.measure.distance.name,
             **more,
         )

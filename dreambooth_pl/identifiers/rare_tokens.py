@@ -15,6 +15,7 @@ from typing import Any
 import transformers
 
 from dreambooth_pl.bases.folder import read_model_index
+from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 
 MAX_LETTERS = 3
@@ -41,12 +42,11 @@ class Word:
         return len(self.token_ids) == 1
 
 
-def load_tokenizer(base: str, revision: str | None = None) -> Any:
-    """Load the first tokenizer of a base without its networks.
+def load_tokenizer(spec: BaseSpec) -> Any:
+    """Load the first tokenizer of a base, without the base's networks.
 
     Args:
-        base: path of a diffusers folder, or `owner/name` on the hub.
-        revision: branch, tag or commit on the hub.
+        spec: a diffusers folder, or `owner/name` on the hub.
 
     Returns:
         The tokenizer.
@@ -54,16 +54,16 @@ def load_tokenizer(base: str, revision: str | None = None) -> Any:
     Raises:
         UserError: the base does not exist or its tokenizer cannot be loaded.
     """
-    read_model_index(base, revision)
+    read_model_index(spec.base, spec.revision)
     try:
         return transformers.AutoTokenizer.from_pretrained(
-            base, subfolder="tokenizer", revision=revision
+            spec.base, subfolder="tokenizer", revision=spec.revision
         )
     except Exception as error:  # the library raises many kinds for missing or broken files
         reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"model.base: the tokenizer of {base!r} cannot be loaded ({reason}). It must lie in "
-            "the base's folder `tokenizer`."
+            f"model.base: the tokenizer of {spec.base!r} cannot be loaded ({reason}). It must lie "
+            "in the base's folder `tokenizer`."
         ) from error
 
 

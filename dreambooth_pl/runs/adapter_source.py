@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from dreambooth_pl.adapters import WEIGHTS_NAME, load_weighted_adapters, weights_in
 from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.runs.finished import final_weights, read_run
 from dreambooth_pl.runs.folder import CONFIG
@@ -25,21 +26,16 @@ class AdapterSource:
 
     Attributes:
         file: the weights.
-        base: name of its base; None where the file does not say.
-        revision, variant: of the base.
+        base_spec: its base, as the run held it; None where the file does not say.
         identifier, class_noun: the subject's words; empty where unknown.
         sampling: the run's settings; the defaults for a bare file.
-        frozen_dtype: what the run held its base in.
     """
 
     file: Path
-    base: str | None
-    revision: str | None
-    variant: str | None
+    base_spec: BaseSpec | None
     identifier: str
     class_noun: str
     sampling: SamplingSettings
-    frozen_dtype: str = "float32"
 
 
 def read_source(path: Path) -> AdapterSource:
@@ -64,16 +60,7 @@ def read_source(path: Path) -> AdapterSource:
             return _bare_file(path)
         path = path.parent.parent
     run = read_run(path)
-    return AdapterSource(
-        run.lora_file,
-        run.base,
-        run.revision,
-        run.variant,
-        run.identifier,
-        run.class_noun,
-        run.sampling,
-        run.frozen_dtype,
-    )
+    return AdapterSource(run.lora_file, run.base_spec, run.identifier, run.class_noun, run.sampling)
 
 
 def load_sources(base: Base, files: Sequence[tuple[Path, float]]) -> None:
@@ -92,4 +79,4 @@ def _bare_file(path: Path) -> AdapterSource:
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise UserError(f"{path} is not a readable safetensors file: {error}") from error
     base = next((header[key] for key in _BASE_KEYS if header.get(key)), None)
-    return AdapterSource(path, base, None, None, "", "", SamplingSettings())
+    return AdapterSource(path, BaseSpec(base) if base else None, "", "", SamplingSettings())

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import yaml
 
 from dreambooth_pl.adapters import TUNED_NAME, WEIGHTS_NAME
+from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.metrics.encoders import EncoderSettings
 from dreambooth_pl.runs.folder import CONFIG, LORA, TUNED
@@ -26,8 +27,7 @@ class Run:
 
     Attributes:
         folder: the run's folder.
-        base, revision, variant, frozen_dtype: the base it adapts, as ``models.load_base`` takes
-            them.
+        base_spec: the base it adapts.
         instance_dir: folder of the subject's photos.
         identifier, class_noun: the subject's words.
         seed: of the run and its probes.
@@ -38,9 +38,7 @@ class Run:
     """
 
     folder: Path
-    base: str
-    revision: str | None
-    variant: str | None
+    base_spec: BaseSpec
     instance_dir: Path
     identifier: str
     class_noun: str
@@ -49,7 +47,6 @@ class Run:
     encoders: EncoderSettings
     adapter: Path | None = None
     scale: float | None = None
-    frozen_dtype: str = "float32"
 
     @property
     def lora_file(self) -> Path:
@@ -148,9 +145,7 @@ def run_without_config(adapter: Path, base: str | None, photos: Path, class_noun
         raise UserError(f"{adapter} is a file: which base belongs to it? Give --base.")
     return Run(
         folder=adapter.parent,
-        base=base,
-        revision=None,
-        variant=None,
+        base_spec=BaseSpec(base),
         instance_dir=photos,
         identifier="",
         class_noun=class_noun,
@@ -189,16 +184,18 @@ def run_of_config(folder: Path, config: Any) -> Run:
     get = _Reader(path, config)
     return Run(
         folder=folder,
-        base=get("model.base"),
-        revision=get("model.revision", None),
-        variant=get("model.variant", None),
+        base_spec=BaseSpec(
+            get("model.base"),
+            get("model.revision", None),
+            get("model.variant", None),
+            get("model.frozen_dtype", "float32"),
+        ),
         instance_dir=Path(get("data.instance_dir")),
         identifier=get("data.identifier"),
         class_noun=get("data.class_noun"),
         seed=get("seed_everything"),
         sampling=_settings(SamplingSettings, get("sampling"), "sampling", path),
         encoders=_settings(EncoderSettings, get("fidelity"), "fidelity", path),
-        frozen_dtype=get("model.frozen_dtype", "float32"),
     )
 
 

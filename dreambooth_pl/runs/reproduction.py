@@ -19,6 +19,7 @@ from dreambooth_pl.adapters import (
     remove_adapters,
 )
 from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.png_metadata import read_png_metadata
 from dreambooth_pl.runs.adapter_source import load_sources, read_source
@@ -28,12 +29,12 @@ from dreambooth_pl.sampling.generation import Progress, generate
 from dreambooth_pl.sampling.image_metadata import (
     ADAPTER_WEIGHTS,
     ADAPTERS,
-    FROZEN_DTYPE,
     NEEDED,
     PIXELS,
     adapter_weights_sha256,
     environment,
     pixel_hash,
+    recorded_base,
     recorded_request,
     recorded_settings,
 )
@@ -112,13 +113,10 @@ def reproduce(
         UserError: the base is another one; no adapter is left with the recorded weights.
     """
     metadata = recorded.metadata
-    moved = base_name is not None and base_name != metadata["base"]
-    base = load_base(
-        base_name or metadata["base"],
-        None if moved else metadata.get("base_revision"),
-        None if moved else metadata.get("base_variant"),
-        metadata.get(FROZEN_DTYPE, "float32"),
-    ).to(device)
+    spec = recorded_base(metadata)
+    if base_name is not None and base_name != spec.base:
+        spec = BaseSpec(base_name, frozen_dtype=spec.frozen_dtype)
+    base = load_base(spec).to(device)
     if base.fingerprint != metadata["base_fingerprint"]:
         raise UserError(
             f"{recorded.path} was drawn with the base {metadata['base']!r} of fingerprint "

@@ -16,12 +16,12 @@ from PIL import Image
 
 from dreambooth_pl.adapters import adapter_state_dict
 from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.sampling.requests import ImageRequest
 from dreambooth_pl.sampling.settings import SamplingSettings
 
 ADAPTER_WEIGHTS = "adapter_weights_sha256"  # metadata key
 PIXELS = "pixels_sha256"  # metadata key: hash of the decoded pixels
-FROZEN_DTYPE = "frozen_dtype"  # metadata key: what the base is held in, as `load_base` takes it
 ADAPTERS = "adapters"  # metadata key: files that were drawn with, and their weights
 
 
@@ -54,6 +54,19 @@ def recorded_settings(metadata: Mapping[str, Any]) -> SamplingSettings:
 def recorded_request(metadata: Mapping[str, Any]) -> ImageRequest:
     """Return the prompt and seed that `image_metadata` recorded."""
     return ImageRequest(metadata["prompt"], metadata["seed"])
+
+
+def recorded_base(metadata: Mapping[str, Any]) -> BaseSpec:
+    """Return the base that `image_metadata` and `origin_metadata` recorded.
+
+    Images of older versions may not record its revision, variant and data type.
+    """
+    return BaseSpec(
+        metadata["base"],
+        metadata.get("base_revision"),
+        metadata.get("base_variant"),
+        metadata.get("frozen_dtype", "float32"),
+    )
 
 
 def image_metadata(
@@ -94,8 +107,7 @@ def pixel_hash(image: Image.Image) -> str:
 
 def origin_metadata(
     base: Base,
-    revision: str | None,
-    variant: str | None,
+    spec: BaseSpec,
     identifier: str,
     class_noun: str,
     adapters: Sequence[tuple[str, float]] = (),
@@ -104,14 +116,14 @@ def origin_metadata(
 
     Args:
         base: as it is now, adapters included.
-        revision, variant: with which the base was loaded.
+        spec: what the base was loaded by.
         identifier, class_noun: the subject's words.
         adapters: LoRA files and their weights; none while training.
     """
     return {
-        "base_revision": revision,
-        "base_variant": variant,
-        FROZEN_DTYPE: str(base.dtype).removeprefix("torch."),
+        "base_revision": spec.revision,
+        "base_variant": spec.variant,
+        "frozen_dtype": str(base.dtype).removeprefix("torch."),
         "identifier": identifier,
         "class_noun": class_noun,
         ADAPTER_WEIGHTS: adapter_weights_sha256(base),

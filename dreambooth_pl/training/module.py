@@ -53,7 +53,7 @@ class DreamBooth(LightningModule):
         self.settings = ModelSettings(**settings)
         self._contract = self.settings.contract()  # also: an early error of the optimizer
         own = self.settings
-        self.base_model = load_base(own.base, own.revision, own.variant, own.frozen_dtype)
+        self.base_model = load_base(own.base_spec)
         if own.gradient_checkpointing:
             self.base_model.enable_gradient_checkpointing()
         add_adapters(self.base_model, own.lora, own.train_text_encoder, own.seed, own.adapter)

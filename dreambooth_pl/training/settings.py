@@ -6,15 +6,16 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from dreambooth_pl.adapters import AdapterKind, AdapterSettings
-from dreambooth_pl.bases.base import FrozenDtype
+from dreambooth_pl.bases.spec import BaseSpec, FrozenDtype
 from dreambooth_pl.files.dotted_keys import flatten
 from dreambooth_pl.training.optimizers import OptimizerFactory, describe_optimizer
 
-_FREE = "free"  # mark of a field that may change when a run is resumed
+_FREE = {"shapes_training": False}
+"""Metadata of a field that may differ when a checkpoint is continued."""
 
 
 def _free(default: Any) -> Any:
-    return field(default=default, metadata={_FREE: True})
+    return field(default=default, metadata=_FREE)
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,11 @@ class ModelSettings:
     the text encoders) as the paper does. What trains is float32 and is what checkpoints hold.
     lora.dropout and lora's sizes and places are not for full."""
 
+    @property
+    def base_spec(self) -> BaseSpec:
+        """What to load the base by."""
+        return BaseSpec(self.base, self.revision, self.variant, self.frozen_dtype)
+
     def contract(self) -> dict[str, Any]:
         """Return what a checkpoint must agree with to be continued, in plain types by dotted key.
 
@@ -80,7 +86,7 @@ class ModelSettings:
         Raises:
             UserError: the optimizer cannot be made.
         """
-        shaping = [own.name for own in fields(self) if _FREE not in own.metadata]
+        shaping = [own.name for own in fields(self) if own.metadata.get("shapes_training", True)]
         values = {name: getattr(self, name) for name in shaping}
         values["lora"] = asdict(self.lora)
         values["adam_betas"] = list(self.adam_betas)

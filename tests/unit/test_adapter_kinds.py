@@ -28,6 +28,7 @@ from dreambooth_pl.adapters import (
     trainable_parameters,
 )
 from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 
 EVERYWHERE = {"target_modules": "attention_ff_conv", "text_encoder_target_modules": "attention_ff"}
@@ -169,7 +170,7 @@ def test_merged_for_a_while_is_the_same_function(base, case, scale):
 
 @torch.no_grad()
 def test_adapters_of_half_precision_weights_stay_beside_them(tiny_base_dir):
-    base = load_base(str(tiny_base_dir), frozen_dtype="bfloat16")
+    base = load_base(BaseSpec(str(tiny_base_dir), frozen_dtype="bfloat16"))
     add(base, "lora")
     layers = [layer for _, _, layer in adapted_layers(base)]
     weights = [layer.get_base_layer().weight.clone() for layer in layers]

@@ -152,16 +152,16 @@ def photo(tmp_path: Path) -> Path:
 def class_image(tmp_path: Path) -> View:
     """The view of a generated class image: a picture that is its own original."""
     Image.new("RGB", (32, 32)).save(tmp_path / "class.png")
-    return View(tmp_path / "class.png", "class", "a dog")
+    return View(tmp_path / "class.png", "a dog")
 
 
 def test_views_bring_their_framing_into_training(
     base: Base, photo: Path, class_image: View
 ) -> None:
     views = [
-        View(photo, "instance", "a sks dog"),  # 48 x 64, scaled to 32 x 43: 11 too wide
-        View(photo, "instance", "a sks dog", flip=True, centering=(1.0, 0.5)),
-        View(photo, "instance", "a sks dog", size=(24, 40)),  # scaled to 30 x 40: 6 too high
+        View(photo, "a sks dog"),  # 48 x 64, scaled to 32 x 43: 11 too wide
+        View(photo, "a sks dog", flip=True, centering=(1.0, 0.5)),
+        View(photo, "a sks dog", size=(24, 40)),  # scaled to 30 x 40: 6 too high
         class_image,
     ]
     cache = ViewCache(base, views, 32)
@@ -183,7 +183,7 @@ def test_views_bring_their_framing_into_training(
 def test_dropped_captions_are_zeros_and_keep_the_framing(
     base: Base, photo: Path, class_image: View
 ) -> None:
-    views = [View(photo, "instance", "a sks dog"), class_image]
+    views = [View(photo, "a sks dog"), class_image]
     for encoded in (False, True):
         cache = ViewCache(base, views, 32, empty_prompt=True)
         if encoded:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.benchmark.jobs import Job
 from dreambooth_pl.benchmark.spec import Subject, Variant
 from dreambooth_pl.benchmark.table import comparisons, job_lines, variant_lines
@@ -20,8 +21,8 @@ from dreambooth_pl.metrics.encoders import EncoderSettings
 from dreambooth_pl.runs.finished import Run
 from dreambooth_pl.sampling.settings import SamplingSettings
 
-SMALL = (("bases/small", None, None), EncoderSettings())
-LARGE = (("bases/large", None, None), EncoderSettings())
+SMALL = (BaseSpec("bases/small"), EncoderSettings())
+LARGE = (BaseSpec("bases/large"), EncoderSettings())
 
 
 def job(variant: str, subject: str | None, seed: int) -> Job:
@@ -50,9 +51,7 @@ def line_of(job_: Job, values: Sequence[float], group=SMALL, live: bool = True) 
     subject = job_.subject.name if job_.subject else "dog"
     run = Run(
         folder=folder_of(job_),
-        base=group[0][0],
-        revision=None,
-        variant=None,
+        base_spec=group[0],
         instance_dir=Path(subject),
         identifier="sks",
         class_noun="dog",

@@ -29,7 +29,7 @@ BUCKETS_OF_PHOTOS = {
 
 def bucketed(photo_dir: Path, **settings: object) -> DreamBoothDataModule:
     return DreamBoothDataModule(
-        str(photo_dir), resolution=32, aspect_ratio_buckets=True, **settings
+        instance_dir=str(photo_dir), resolution=32, aspect_ratio_buckets=True, **settings
     )
 
 

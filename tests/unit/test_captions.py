@@ -28,7 +28,7 @@ def write_metadata(folder: Path, lines: list[object]) -> None:
 
 def prompts_of(folder: Path, captions: str = "auto", **settings: object) -> dict[str, str]:
     data = DreamBoothDataModule(
-        str(folder), captions=captions, resolution=32, num_class_images=0, **settings
+        instance_dir=str(folder), captions=captions, resolution=32, num_class_images=0, **settings
     )
     return {view.path.name: view.prompt for view in data.views}
 
@@ -65,10 +65,10 @@ def test_metadata_comes_before_caption_files(photo_dir: Path) -> None:
 
 def test_what_looks_wrong_is_said(photo_dir: Path) -> None:
     write_captions(photo_dir, "a sks dog", "a dog", "sks", "asks dog", "Sks-like")
-    report = DreamBoothDataModule(str(photo_dir), captions="files").report
+    report = DreamBoothDataModule(instance_dir=str(photo_dir), captions="files").report
     assert [note.path.name for note in report.warned] == ["01.png", "03.png", "04.jpg"]
     assert "'a dog' does not say 'sks'" in "\n".join(report.lines())
-    unread = DreamBoothDataModule(str(photo_dir)).report
+    unread = DreamBoothDataModule(instance_dir=str(photo_dir)).report
     assert [note.path.name for note in unread.warned] == [f"0{n}.txt" for n in range(5)]
     assert "set data.captions to auto" in unread.warned[0].text
     assert len(unread.used) == 5 and not unread.refused
@@ -125,7 +125,11 @@ def test_each_sample_is_shown_with_its_own_caption(
     texts = [f"a {{identifier}} {{class}} {word}" for word in ("asleep", "awake", "in", "on", "at")]
     write_captions(photo_dir, *texts)
     data = DreamBoothDataModule(
-        str(photo_dir), captions="files", resolution=32, batch_size=5, caption_dropout=0.4
+        instance_dir=str(photo_dir),
+        captions="files",
+        resolution=32,
+        batch_size=5,
+        caption_dropout=0.4,
     )
     data.set_class_images([photo_dir / "00.png"] * 2)
     steps = recorded_fit(
@@ -151,10 +155,10 @@ def test_each_sample_is_shown_with_its_own_caption(
 
 
 def test_captions_are_dropped_as_often_as_asked(photo_dir: Path) -> None:
-    data = DreamBoothDataModule(str(photo_dir), caption_dropout=0.25)
+    data = DreamBoothDataModule(instance_dir=str(photo_dir), caption_dropout=0.25)
     samples = data.samples(2000)
     dropped = [sample["caption_dropped"] for sample in samples]
     assert abs(sum(dropped) / 2000 - 0.25) < 0.03
     assert [samples[i]["caption_dropped"] for i in range(50)] == dropped[:50]
-    without = DreamBoothDataModule(str(photo_dir)).samples(5)[0]
+    without = DreamBoothDataModule(instance_dir=str(photo_dir)).samples(5)[0]
     assert "caption_dropped" not in without

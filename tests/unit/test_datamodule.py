@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from PIL import Image
 
-from dreambooth_pl.data.datamodule import DreamBoothDataModule, RunSampler, SampleOrder
+from dreambooth_pl.data.datamodule import DreamBoothDataModule
+from dreambooth_pl.data.sample_order import SampleOrder
+from dreambooth_pl.data.samples import RunSampler
+from dreambooth_pl.data.settings import DataSettings
 from dreambooth_pl.errors import UserError
 
 
@@ -110,19 +114,15 @@ def test_views(photo_dir: Path, flip: bool) -> None:
     data = make_data(photo_dir, horizontal_flip=flip, class_noun="cat")
     views = data.views
     assert len(views) == 8 * (1 + flip)
-    kinds = [view.kind for view in views]
-    assert kinds == ["instance"] * 5 * (1 + flip) + ["class"] * 3 * (1 + flip)
-    assert {(view.kind, view.prompt) for view in views} == {
-        ("instance", "a sks cat"),
-        ("class", "a cat"),
-    }
+    prompts = [view.prompt for view in views]
+    assert prompts == ["a sks cat"] * 5 * (1 + flip) + ["a cat"] * 3 * (1 + flip)
     pixels = np.asarray(Image.open(photo_dir / "00.png").resize((32, 32), Image.LANCZOS))
     expected = torch.tensor(pixels / 127.5 - 1, dtype=torch.float32).permute(2, 0, 1)
     torch.testing.assert_close(views[0].pixels(32), expected)
     if flip:
         torch.testing.assert_close(views[1].pixels(32), torch.flip(expected, [2]))
     assert {s["class_view"] for s in data.samples(60)} == set(range(len(views))) - {
-        i for i, kind in enumerate(kinds) if kind == "instance"
+        i for i, prompt in enumerate(prompts) if prompt == "a sks cat"
     }
 
 
@@ -198,3 +198,16 @@ def test_mistakes_name_the_key(settings: dict[str, object], key: str) -> None:
 def test_photos_are_vetted_in_setup(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="data.instance_dir"):
         DreamBoothDataModule(instance_dir=str(tmp_path)).setup("fit")
+
+
+def test_all_settings_but_the_workers_shape_the_training() -> None:
+    settings = DataSettings(resolution=64, num_workers=3)
+    names = [field.name for field in fields(DataSettings) if field.name != "num_workers"]
+    assert list(settings.shaping) == names
+    assert settings.shaping == DataSettings(resolution=64).shaping
+    assert settings.shaping["resolution"] == 64
+
+
+def test_an_unknown_setting_is_named() -> None:
+    with pytest.raises(TypeError, match="resolutoin"):
+        DreamBoothDataModule(resolutoin=64)

@@ -46,7 +46,7 @@ def test_masks_beside_the_photos_or_in_a_folder(photo_dir: Path, tmp_path: Path)
     assert find_masks(photos, tmp_path / "masks") == masks
     mask_all(photo_dir, tmp_path / "more", ".jpg")
     assert find_masks(photos, tmp_path / "more")[0] == tmp_path / "more/00.jpg"
-    data = DreamBoothDataModule(str(photo_dir), resolution=32)
+    data = DreamBoothDataModule(instance_dir=str(photo_dir), resolution=32)
     assert data.report.used == tuple(photos)  # the masks beside them are no photos
     assert data.report.remarks == ("masks: 5; background weighs 0",)
 
@@ -54,7 +54,7 @@ def test_masks_beside_the_photos_or_in_a_folder(photo_dir: Path, tmp_path: Path)
 def test_mistakes_with_masks_name_the_file(photo_dir: Path, tmp_path: Path) -> None:
     def refuse(message: str, mask_dir: Path | None = None, **settings: object) -> None:
         data = DreamBoothDataModule(
-            str(photo_dir),
+            instance_dir=str(photo_dir),
             resolution=32,
             mask_dir=None if mask_dir is None else str(mask_dir),
             **settings,
@@ -74,7 +74,9 @@ def test_mistakes_with_masks_name_the_file(photo_dir: Path, tmp_path: Path) -> N
     refuse("03.mask.png: cannot be read as a mask")
     Image.new("L", (40, 40), 0).save(photo_dir / "03.mask.png")
     refuse("03.mask.png: is black everywhere in the part of 03.png")
-    data = DreamBoothDataModule(str(photo_dir), resolution=32, mask_background_weight=0.5)
+    data = DreamBoothDataModule(
+        instance_dir=str(photo_dir), resolution=32, mask_background_weight=0.5
+    )
     assert len(data.views) == 5  # then black is only less
 
 
@@ -110,14 +112,14 @@ def test_pixels_weights_go_through_the_photos_crop_and_flip(photo_dir: Path) -> 
     Image.fromarray(values).save(photo_dir / "01.mask.png")
     settings = {"mask": photo_dir / "01.mask.png", "mask_background_weight": 0.25}
     # 24 px of 48: each weight is the mean of 2 x 2 pixels; the crop begins at 0.75 of 16 pixels
-    view = View(photo, "instance", "", size=(24, 24), centering=(0.75, 0.5), **settings)
+    view = View(photo, "", size=(24, 24), centering=(0.75, 0.5), **settings)
     part = values[:, 12 : 12 + 48].astype(np.float64) / 255
     means = (part[::2, ::2] + part[1::2, ::2] + part[::2, 1::2] + part[1::2, 1::2]) / 4
     expected = torch.tensor(means + (1 - means) * 0.25, dtype=torch.float32)[None]
     torch.testing.assert_close(view.loss_weights(24), expected, rtol=0, atol=1e-6)
-    flipped = View(photo, "instance", "", True, (24, 24), (0.75, 0.5), **settings)
+    flipped = View(photo, "", True, (24, 24), (0.75, 0.5), **settings)
     assert torch.equal(flipped.loss_weights(24), view.loss_weights(24).flip(-1))
-    assert View(photo, "instance", "").loss_weights(24) is None
+    assert View(photo, "").loss_weights(24) is None
 
 
 def test_random_crops_that_miss_the_subject_are_left_out(tmp_path: Path) -> None:
@@ -126,11 +128,11 @@ def test_random_crops_that_miss_the_subject_are_left_out(tmp_path: Path) -> None
     mask.paste(255, (0, 0, 8, 32))  # in the 8 windows that begin left of x = 8
     mask.save(tmp_path / "a.mask.png")
     data = DreamBoothDataModule(
-        str(tmp_path), resolution=32, num_class_images=0, crop="random", num_crops=64
+        instance_dir=str(tmp_path), resolution=32, num_class_images=0, crop="random", num_crops=64
     )
     lefts = {view.crop_top_left(32)[1] for view in data.views}
     everywhere = DreamBoothDataModule(
-        str(tmp_path), resolution=32, num_class_images=0, crop="random", num_crops=64,
+        instance_dir=str(tmp_path), resolution=32, num_class_images=0, crop="random", num_crops=64,
         mask_background_weight=0.1,
     )  # fmt: skip
     all_lefts = {view.crop_top_left(32)[1] for view in everywhere.views}
@@ -158,7 +160,7 @@ def test_the_loss_is_that_of_the_white_cells(
             photo_dir / f"{Path(name).stem}.mask.png"
         )
     data = DreamBoothDataModule(
-        str(photo_dir), resolution=32, batch_size=2, horizontal_flip=True,
+        instance_dir=str(photo_dir), resolution=32, batch_size=2, horizontal_flip=True,
         mask_background_weight=background,
     )  # fmt: skip
     data.set_class_images([photo_dir / "00.png"])

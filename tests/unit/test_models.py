@@ -9,6 +9,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from dreambooth_pl.adapters import AdapterSettings, add_adapters
 from dreambooth_pl.bases.base import load_base
 from dreambooth_pl.bases.clip_tokenizer import write_clip_tokenizer
+from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 
 PROMPTS = ["A sks dog in red t-shorts.", "", "a cat"]
@@ -139,7 +140,8 @@ def test_weight_files_with_a_variant_suffix(tiny_base_dir, tmp_path):
     pipeline.to(torch.float16).save_pretrained(tmp_path / "base", variant="fp16")
     with pytest.raises(UserError, match=r"model\.variant"):
         load_base(str(tmp_path / "base"))
-    assert load_base(str(tmp_path / "base"), variant="fp16").denoiser.dtype == torch.float32
+    spec = BaseSpec(str(tmp_path / "base"), variant="fp16")
+    assert load_base(spec).denoiser.dtype == torch.float32
 
 
 def test_unknown_bases_are_explained(tiny_base_dir, tmp_path, monkeypatch):

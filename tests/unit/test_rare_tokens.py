@@ -11,6 +11,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CLIPTokenizer, PreTrainedTokenizerFast
 
+from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.identifiers.rare_tokens import Word, load_tokenizer, look_up, rare_words
 from dreambooth_pl.prompts import IDENTIFIERS
@@ -20,7 +21,7 @@ MINIATURE = Path(__file__).parents[2] / "data" / "miniature"
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return load_tokenizer(str(MINIATURE))
+    return load_tokenizer(BaseSpec(str(MINIATURE)))
 
 
 def test_rare_words_are_the_short_whole_words_of_the_vocabulary(tokenizer) -> None:
@@ -74,7 +75,7 @@ def test_rare_words_come_one_by_one(tokenizer) -> None:
 
 def test_a_base_without_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no folder"):
-        load_tokenizer(str(tmp_path / "none"))
+        load_tokenizer(BaseSpec(str(tmp_path / "none")))
     (tmp_path / "model_index.json").write_text("{}")
     with pytest.raises(UserError, match="tokenizer .*cannot be loaded"):
-        load_tokenizer(str(tmp_path))
+        load_tokenizer(BaseSpec(str(tmp_path)))

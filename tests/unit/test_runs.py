@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.metrics.encoders import EncoderSettings
 from dreambooth_pl.runs.finished import find_runs, read_run
@@ -37,7 +38,7 @@ def test_settings_come_from_the_runs_own_config(tmp_path: Path) -> None:
     assert run.instance_dir == Path("data/sks_dog")
     assert run.sampling == SamplingSettings(guidance_scale=3.0)
     assert run.encoders == EncoderSettings("ViT-B-32-quickgelu", "openai", "x")
-    assert (run.base, run.revision, run.variant) == ("data/miniature", None, None)
+    assert run.base_spec == BaseSpec("data/miniature", None, None, "float32")
 
 
 def test_finished_runs_are_found_in_order(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from dreambooth_pl.bases.base import load_base
 from dreambooth_pl.bases.clip_tokenizer import write_clip_tokenizer
 from dreambooth_pl.bases.single_file import predicts_noise
+from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.requests import ImageRequest
@@ -385,7 +386,7 @@ def test_half_precision_files_load_as_stored_or_as_float32(models, tmp_path) -> 
     half = {name: value.half() for name, value in load_file(file).items()}
     path = str(save_checkpoint(half, tmp_path / "half.safetensors"))
     for frozen_dtype in ("float32", "float16", "bfloat16"):
-        base = load_base(path, frozen_dtype=frozen_dtype)
+        base = load_base(BaseSpec(path, frozen_dtype=frozen_dtype))
         assert base.fingerprint == load_base(str(folder)).fingerprint
         expected = getattr(torch, frozen_dtype)
         assert {p.dtype for m in base.adaptable.values() for p in m.parameters()} == {expected}

@@ -28,7 +28,7 @@ def noise_photo(path: Path, width: int, height: int, seed: int = 0, orientation:
 def test_random_crops_are_windows_of_the_photo(tmp_path: Path, size: tuple[int, int]) -> None:
     noise_photo(tmp_path / "a.png", *size)
     data = DreamBoothDataModule(
-        str(tmp_path), resolution=32, num_class_images=0, crop="random", num_crops=6
+        instance_dir=str(tmp_path), resolution=32, num_class_images=0, crop="random", num_crops=6
     )
     views = data.views
     photo = pixels_of(Image.open(tmp_path / "a.png"))
@@ -58,7 +58,9 @@ def test_crops_are_keyed_by_seed_and_file_name_alone() -> None:
 
 def test_a_turned_photo_is_cropped_as_it_is_seen(tmp_path: Path) -> None:
     noise_photo(tmp_path / "a.png", 32, 64, orientation=6)  # seen as 64 wide, 32 high
-    (view,) = DreamBoothDataModule(str(tmp_path), resolution=32, num_class_images=0).views
+    (view,) = DreamBoothDataModule(
+        instance_dir=str(tmp_path), resolution=32, num_class_images=0
+    ).views
     assert view.original_size == (32, 64)
     upright = np.rot90(np.asarray(Image.open(tmp_path / "a.png")), -1)  # clockwise
     expected = pixels_of(Image.fromarray(upright[:, 16:48]))
@@ -68,8 +70,7 @@ def test_a_turned_photo_is_cropped_as_it_is_seen(tmp_path: Path) -> None:
 def test_a_flipped_view_is_its_mirror_image(tmp_path: Path) -> None:
     noise_photo(tmp_path / "a.png", 48, 32)
     plain, flipped = (
-        View(tmp_path / "a.png", "instance", "", flip=flip, centering=(0.25, 0.5))
-        for flip in (False, True)
+        View(tmp_path / "a.png", "", flip=flip, centering=(0.25, 0.5)) for flip in (False, True)
     )
     assert torch.equal(
         flipped.pixels(32), torch.from_numpy(plain.pixels(32).numpy()[..., ::-1] + 0)
@@ -81,7 +82,9 @@ def test_a_flipped_view_is_its_mirror_image(tmp_path: Path) -> None:
 
 def test_distinct_views_are_counted_for_the_user(photo_dir: Path) -> None:
     def remarks(**settings: object) -> tuple[str, ...]:
-        return DreamBoothDataModule(str(photo_dir), resolution=32, **settings).report.remarks
+        return DreamBoothDataModule(
+            instance_dir=str(photo_dir), resolution=32, **settings
+        ).report.remarks
 
     assert remarks() == ()
     (line,) = remarks(horizontal_flip=True)
@@ -113,8 +116,8 @@ def test_the_crop_and_flip_of_a_sample_reach_the_unet(tiny_base_dir: Path, tmp_p
     noise_photo(photos / "a.png", 48, 32)
     noise_photo(photos / "b.png", 32, 48, seed=1)
     data = DreamBoothDataModule(
-        str(photos), resolution=32, num_class_images=0, batch_size=4, crop="random", num_crops=3,
-        horizontal_flip=True,
+        instance_dir=str(photos), resolution=32, num_class_images=0, batch_size=4, crop="random",
+        num_crops=3, horizontal_flip=True,
     )  # fmt: skip
     steps = recorded_fit(tiny_base_dir, data, tmp_path, 3)
     shown = set()

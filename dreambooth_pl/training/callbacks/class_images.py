@@ -7,8 +7,8 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from dreambooth_pl.bases.base import Base
+from dreambooth_pl.data.class_images import default_class_dir, ensure_class_images
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
-from dreambooth_pl.data.priors import default_class_dir, ensure_class_images
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.sampling.batch_size import settle_batch_size
 from dreambooth_pl.sampling.settings import SamplingSettings

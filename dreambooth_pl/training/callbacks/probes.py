@@ -102,13 +102,8 @@ class Probes(Rounds):
         singles = self.folder / f"step_{step:06d}"
         singles.mkdir(parents=True, exist_ok=True)
         data = trainer.datamodule
-        origin = origin_metadata(
-            base,
-            pl_module.settings.revision,
-            pl_module.settings.variant,
-            data.identifier,
-            data.class_noun,
-        )
+        spec = pl_module.settings.base_spec
+        origin = origin_metadata(base, spec, data.identifier, data.class_noun)
         for index, ((label, request), image) in enumerate(zip(requests, images, strict=True)):
             metadata = image_metadata(base, request, sampling, step=step, **origin)
             metadata[PIXELS] = pixel_hash(image)

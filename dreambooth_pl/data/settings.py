@@ -1,0 +1,121 @@
+"""The settings of the data module: the keys `data.*` of a config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from dreambooth_pl.data.captions import CaptionSource
+from dreambooth_pl.data.photo_views import MAX_CROPS
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.prompts import check_template
+
+_FREE = {"shapes_training": False}
+"""Metadata of a field that may differ when a checkpoint is continued."""
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which photos and class images a run trains on, and how it shows them.
+
+    Attribute docstrings are the help texts of the command line.
+
+    Raises:
+        UserError: a value is out of its range, or a prompt has an unknown placeholder.
+    """
+
+    instance_dir: str = "data/sks_dog"
+    """folder with the photos of the subject (JPEG, PNG, WebP, ...; three to five are usual)."""
+    identifier: str = "sks"
+    """rare word that stands for the subject in prompts, such as sks."""
+    class_noun: str = "dog"
+    """what the subject is, such as dog or stuffed animal."""
+    instance_prompt: str = "a {identifier} {class}"
+    """caption of the photos; {identifier} and {class} are filled in."""
+    class_prompt: str = "a {class}"
+    """caption of the class images, and the prompt that draws them."""
+    num_class_images: int = 100
+    """how many class images the prior-preservation loss learns from; 0 for none."""
+    class_dir: str | None = None
+    """folder with class images of your own, or where drawn ones go (default: a folder in
+    data/class_images per base, prompt and sampler, shared by all runs)."""
+    resolution: int = 128
+    """side of the square training images in pixels; photos are scaled and cropped."""
+    batch_size: int = 1
+    """photos per batch; as many class images come with them."""
+    horizontal_flip: bool = False
+    """also show every picture with left and right swapped."""
+    num_workers: int = field(default=0, metadata=_FREE)
+    """processes that prepare batches; batches are a few indices, so 0 is fastest."""
+    seed: int = 42
+    """keys the order of the pictures; follows seed_everything."""
+    captions: CaptionSource = "template"
+    """where the photos' captions are: template (instance_prompt for all), files (NAME.txt beside
+    each photo), metadata (metadata.jsonl with file_name and text), or auto (the first of metadata,
+    files, template that is there). {identifier} and {class} are filled into all of them."""
+    caption_dropout: float = 0.0
+    """probability that a photo is shown with an empty prompt instead of its own; class images
+    always keep theirs."""
+    crop: Literal["center", "random"] = "center"
+    """which part of a photo is used where its shape does not fit: its center, or num_crops random
+    ones. Class images are always cropped to the centre."""
+    num_crops: int = 8
+    """distinct random crops of each photo, all encoded before the first step; fewer where a photo
+    has no more. For crop random."""
+    aspect_ratio_buckets: bool = False
+    """train on photos in sizes near their own shape, of about resolution x resolution pixels,
+    instead of squares; photos of a batch share a size."""
+    bucket_step: int | None = None
+    """what the sides of buckets are multiples of, in pixels; null for an eighth of the resolution,
+    at most 64."""
+    mask_dir: str | None = None
+    """folder with a mask of the same name for each photo, white where the subject is; the loss
+    looks there. null: NAME.mask.png beside the photo NAME, if there."""
+    mask_background_weight: float = 0.0
+    """weight of the loss where a mask is black, against 1 where it is white."""
+
+    def __post_init__(self) -> None:
+        for key, minimum in (
+            ("resolution", 8),
+            ("batch_size", 1),
+            ("num_class_images", 0),
+            ("num_workers", 0),
+            ("num_crops", 1),
+        ):
+            self._check_minimum(key, minimum)
+        if self.resolution % 8:
+            raise UserError(f"data.resolution: {self.resolution} px is not a multiple of 8.")
+        if self.num_crops > MAX_CROPS:
+            raise UserError(f"data.num_crops: {self.num_crops} is too many; at most {MAX_CROPS}.")
+        for key in ("caption_dropout", "mask_background_weight"):
+            share = getattr(self, key)
+            if not 0 <= share <= 1:
+                raise UserError(f"data.{key}: {share} is not between 0 and 1.")
+        if self.bucket_step is not None:
+            self._check_minimum("bucket_step", 8)
+            if self.bucket_step % 8 or self.resolution % self.bucket_step:
+                raise UserError(
+                    f"data.bucket_step: {self.bucket_step} px must be a multiple of 8 that divides "
+                    f"data.resolution, {self.resolution}."
+                )
+        if not self.class_noun.strip():
+            raise UserError("data.class_noun: is empty; say what the subject is, such as dog.")
+        for key in ("instance_prompt", "class_prompt"):
+            try:
+                check_template(getattr(self, key))
+            except UserError as error:
+                raise UserError(f"data.{key}: {error}") from error
+
+    def _check_minimum(self, key: str, minimum: int) -> None:
+        value = getattr(self, key)
+        if value < minimum:
+            raise UserError(f"data.{key}: {value} is too small; it must be at least {minimum}.")
+
+    @property
+    def shaping(self) -> dict[str, Any]:
+        """The settings that shape the training; a checkpoint must agree with them."""
+        return {
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if one.metadata.get("shapes_training", True)
+        }
