@@ -26,7 +26,8 @@ def stable_hash(*parts: str | int) -> int:
     """
     digest = hashlib.sha256()
     for part in parts:
-        assert isinstance(part, (str, int)), f"cannot hash a {type(part).__name__}"
+        if not isinstance(part, (str, int)):
+            raise TypeError(f"only strings and integers are hashed, not {type(part).__name__}")
         kind = "s" if isinstance(part, str) else "i"
         text = str(int(part)) if kind == "i" else part
         encoded = text.encode("utf-8")

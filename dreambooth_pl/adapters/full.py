@@ -20,7 +20,8 @@ def is_tuned(module: nn.Module) -> bool:
 
 def begin(module: nn.Module) -> None:
     """Keep the network's weights as the untuned ones and make the live ones float32."""
-    assert not is_tuned(module), "tuned already"
+    if is_tuned(module):
+        raise RuntimeError("the network is tuned as a whole already")
     setattr(module, _UNTUNED, {n: p.detach().cpu().clone() for n, p in module.named_parameters()})
     for parameter in module.parameters():
         parameter.data = parameter.data.float()

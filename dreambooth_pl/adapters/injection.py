@@ -108,10 +108,10 @@ def trainable_parameters(base: Base) -> dict[str, dict[str, Parameter]]:
     return {component: parameters for component, parameters in found.items() if parameters}
 
 
-def assert_trainable_set(
+def check_trainable_set(
     base: Base, settings: AdapterSettings, train_text_encoder: bool, kind: AdapterKind = "lora"
 ) -> int:
-    """Assert that exactly the adapters which the settings name train, in float32.
+    """Check that exactly the adapters which the settings name train, in float32.
 
     Returns the number of trainable values. The expected names are worked out from the layers'
     names alone, not from what PEFT did; with kind `full` they are all of the networks'.
@@ -129,10 +129,14 @@ def assert_trainable_set(
         for layer in targeted_layers(base, component, settings.targets(component)):
             expected |= _expected_names(f"{component}.{layer}", kind, settings, set(trainable))
     missing, unexpected = sorted(expected - set(trainable)), sorted(set(trainable) - expected)
-    assert not missing, f"adapters that the settings name do not train: {missing[:3]}"
-    assert not unexpected, f"parameters train that the settings do not name: {unexpected[:3]}"
-    wrong = [name for name, p in trainable.items() if p.dtype != torch.float32]
-    assert not wrong, f"adapters must be float32: {wrong[:3]}"
+    wrong = sorted(name for name, p in trainable.items() if p.dtype != torch.float32)
+    for names, what in (
+        (missing, "adapters that the settings name do not train"),
+        (unexpected, "parameters train that the settings do not name"),
+        (wrong, "adapters must be float32"),
+    ):
+        if names:
+            raise RuntimeError(f"{what}: {names[:3]}")
     return sum(parameter.numel() for parameter in trainable.values())
 
 

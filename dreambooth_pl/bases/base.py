@@ -201,8 +201,10 @@ class Base:
         Returns mean and standard deviation, each [B, C, H/f, W/f]. A training latent is drawn as
         mean + std * standard normal noise.
         """
-        assert pixels.ndim == 4 and pixels.shape[1] == 3, f"images are [B,3,H,W]: {pixels.shape}"
-        assert pixels.abs().max() <= 1.0001, "images to encode must lie in [-1, 1]"
+        if pixels.ndim != 4 or pixels.shape[1] != 3:
+            raise ValueError(f"images to encode are [B, 3, H, W], not {tuple(pixels.shape)}")
+        if pixels.abs().max() > 1.0001:
+            raise ValueError("images to encode must lie in [-1, 1]")
         with torch.autocast(self.vae.device.type, enabled=False):
             distribution = self.vae.encode(pixels.to(self.vae.device)).latent_dist
         mean, std = distribution.mean, distribution.std

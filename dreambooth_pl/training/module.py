@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from dreambooth_pl.adapters import add_adapters, assert_trainable_set, trainable_parameters
+from dreambooth_pl.adapters import add_adapters, check_trainable_set, trainable_parameters
 from dreambooth_pl.bases.base import load_base
 from dreambooth_pl.bases.conditioning import Conditioning
 from dreambooth_pl.bases.families import is_text_encoder
@@ -70,7 +70,7 @@ class DreamBooth(LightningModule):
     def on_fit_start(self) -> None:
         """Check what trains and encode photos and prompts once (after the callbacks' turn)."""
         own = self.settings
-        count = assert_trainable_set(self.base_model, own.lora, own.train_text_encoder, own.adapter)
+        count = check_trainable_set(self.base_model, own.lora, own.train_text_encoder, own.adapter)
         rank_zero_info(f"training {count:,} parameters ({own.adapter})")
         for name in trainable_parameters(self.base_model):
             getattr(self, name).train()  # dropout of adapters; the rest stays in eval mode

@@ -18,7 +18,7 @@ from dreambooth_pl.adapters import (
     adapter_scale,
     adapter_state_dict,
     add_adapters,
-    assert_trainable_set,
+    check_trainable_set,
     load_adapters,
     load_weighted_adapters,
     merged_while_generating,
@@ -216,14 +216,14 @@ def test_start_changes_nothing_and_is_keyed(base, case):
 def test_trainable_set(base, case):
     kind, settings = CASES[case]
     add_adapters(base, settings, train_text_encoder=True, seed=0, kind=kind)
-    count = assert_trainable_set(base, settings, True, kind)
+    count = check_trainable_set(base, settings, True, kind)
     assert count == sum(t.numel() for t in adapter_state_dict(base).values())
-    with pytest.raises(AssertionError, match="not name"):
-        assert_trainable_set(base, settings, False, kind)
+    with pytest.raises(RuntimeError, match="not name"):
+        check_trainable_set(base, settings, False, kind)
     first = next(iter(trainable_parameters(base)["unet"].values()))
     first.requires_grad_(False)
-    with pytest.raises(AssertionError, match="do not train"):
-        assert_trainable_set(base, settings, True, kind)
+    with pytest.raises(RuntimeError, match="do not train"):
+        check_trainable_set(base, settings, True, kind)
     first.requires_grad_(True)
     loss = outputs.__wrapped__(base).square().mean()
     loss.backward()
@@ -290,7 +290,7 @@ def test_full_on_half_precision_trains_in_float32_and_goes_back(tiny_base_dir):
     base.denoiser.to(torch.float16)
     before = base.denoiser.conv_in.weight.clone()
     add_adapters(base, AdapterSettings(), train_text_encoder=False, seed=0, kind="full")
-    assert_trainable_set(base, AdapterSettings(), False, "full")
+    check_trainable_set(base, AdapterSettings(), False, "full")
     assert base.denoiser.conv_in.weight.dtype == torch.float32
     remove_adapters(base)
     assert base.denoiser.conv_in.weight.dtype == torch.float16
@@ -357,4 +357,4 @@ def test_regular_expression_matches_whole_names(base):
         f"mid_block.attentions.0.transformer_blocks.0.attn{n}.to_{x}" for n in (1, 2) for x in "qv"
     }
     assert names == expected
-    assert_trainable_set(base, settings, False)
+    check_trainable_set(base, settings, False)

@@ -13,7 +13,7 @@ from dreambooth_pl.adapters import (
     adapter_scale,
     adapter_state_dict,
     add_adapters,
-    assert_trainable_set,
+    check_trainable_set,
     load_adapter_state_dict,
     load_adapters,
     load_weighted_adapters,
@@ -101,12 +101,12 @@ def test_trainable_set_is_exactly_the_adapters(base):
     attentions = [n for n, _ in base.denoiser.named_modules() if n.endswith((".attn1", ".attn2"))]
     assert len(parameters["unet"]) == len(attentions) * 4 * 2  # q, k, v, out; A and B
     count = sum(p.numel() for p in parameters["unet"].values())
-    assert assert_trainable_set(base, SETTINGS, train_text_encoder=False) == count
-    with pytest.raises(AssertionError, match="do not train"):
-        assert_trainable_set(base, SETTINGS, train_text_encoder=True)
+    assert check_trainable_set(base, SETTINGS, train_text_encoder=False) == count
+    with pytest.raises(RuntimeError, match="do not train"):
+        check_trainable_set(base, SETTINGS, train_text_encoder=True)
     base.denoiser.conv_in.bias.requires_grad_(True)
-    with pytest.raises(AssertionError, match="not name"):
-        assert_trainable_set(base, SETTINGS, train_text_encoder=False)
+    with pytest.raises(RuntimeError, match="not name"):
+        check_trainable_set(base, SETTINGS, train_text_encoder=False)
 
 
 def test_text_encoder_trains_when_asked(base):

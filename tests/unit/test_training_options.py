@@ -15,7 +15,7 @@ from training import SETTINGS, DrawnData, Losses, fit, new_module
 from dreambooth_pl.adapters import (
     AdapterSettings,
     adapter_state_dict,
-    assert_trainable_set,
+    check_trainable_set,
     trainable_parameters,
 )
 from dreambooth_pl.errors import UserError
@@ -48,7 +48,7 @@ def test_half_frozen_weights_train_float32_adapters(family, precision, tmp_path,
     before, losses = adapters(module), Losses()
     trainer = fit(module, DrawnData(batch_size=2), tmp_path, losses, steps=2, precision=precision)
 
-    assert assert_trainable_set(module.base_model, SETTINGS, True) == sum(
+    assert check_trainable_set(module.base_model, SETTINGS, True) == sum(
         value.numel() for value in before.values()
     )
     assert all(torch.isfinite(torch.tensor(losses.values))) and len(losses.values) == 2
