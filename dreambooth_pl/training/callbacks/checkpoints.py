@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from dreambooth_pl.files.atomic import atomic_path, link_file, remove_leftovers
 from dreambooth_pl.training.callbacks.validation import Validation
 from dreambooth_pl.training.checkpoint import CONFIG_KEY
+from dreambooth_pl.training.checkpoint_io import stream_checkpoints
 
 
 class Checkpoints(Checkpoint):
@@ -19,8 +20,7 @@ class Checkpoints(Checkpoint):
 
     The best is the checkpoint with the highest score by the rule `validation.best_by`, see
     callbacks/best.py; without validation there is none. Lightning runs checkpoint callbacks after
-    all others, so the score of the same step is there. Each file is written aside and renamed: an
-    interrupted write harms nothing.
+    all others, so the score of the same step is there. An interrupted write harms neither file.
 
     Args:
         folder: where the files go; made when the first is written.
@@ -45,8 +45,9 @@ class Checkpoints(Checkpoint):
         self._saved_step: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take the first rank's folder: each rank has to name the same file when saving."""
+        """Take the first rank's folder, and write straight into it."""
         self.folder = trainer.strategy.broadcast(self.folder)
+        stream_checkpoints(trainer.strategy)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -55,8 +56,10 @@ class Checkpoints(Checkpoint):
         checkpoint[CONFIG_KEY] = self.config
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What the run starts from needs no saving again."""
+        """What the run starts from needs no saving again; what broke off beside it is removed."""
         self._saved_step = trainer.global_step
+        if trainer.is_global_zero and trainer.ckpt_path:
+            remove_leftovers(Path(trainer.ckpt_path).parent)
 
     def on_train_batch_end(
         self,
@@ -98,12 +101,12 @@ class Checkpoints(Checkpoint):
         if is_best:
             self.best_score = score
         last = self.folder / "last.ckpt"
-        partial = self.folder / "last.ckpt.partial"
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            if is_best:
-                best_partial = self.folder / "best.ckpt.partial"
-                shutil.copyfile(partial, best_partial)
-                os.replace(best_partial, self.folder / "best.ckpt")
-            os.replace(partial, last)
+        with ExitStack() as stack:
+            temporary = None
+            if trainer.is_global_zero:
+                temporary = stack.enter_context(atomic_path(last))
+            # all ranks take part in saving and name the same file
+            trainer.save_checkpoint(trainer.strategy.broadcast(temporary))
+        if trainer.is_global_zero and is_best:
+            link_file(last, self.folder / "best.ckpt")
         trainer.strategy.barrier()
