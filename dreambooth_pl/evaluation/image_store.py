@@ -132,7 +132,6 @@ def copy_images(
     images: Sequence[Image.Image], base: Base, recipe: GenerationRecipe, folder: Path
 ) -> None:
     """Keep images of ``recipe`` that were drawn for another folder in ``folder``, too."""
-    folder.mkdir(parents=True, exist_ok=True)
     names, metadata = recipe.file_names(), recipe.metadata(base)
     for name, facts, image in zip(names, metadata, images, strict=True):
         if _read_verified(folder / name, facts) is None:

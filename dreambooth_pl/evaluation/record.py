@@ -41,7 +41,7 @@ def save_record(
     """Write tensors, index and one contact sheet per set of images; each whole or not at all.
 
     Args:
-        folder: exists.
+        folder: made when needed.
         facts: what the scores depend on besides prompts and seeds; JSON types, with the keys
             ``run`` and ``protocol``.
         scored: by the name of the set: ``tuned``, ``base``.

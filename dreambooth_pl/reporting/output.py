@@ -116,9 +116,7 @@ def save_folder_record(
 ) -> None:
     """Write tensors and contact sheets of a folder of images that was scored."""
     facts = {"run": lines[-1].name, "protocol": lines[-1].protocol}
-    folder = out / "images"
-    folder.mkdir(parents=True, exist_ok=True)
-    save_record(folder, facts, scored, None)
+    save_record(out / "images", facts, scored, None)
 
 
 def save_plots(lines: Sequence[Line], protocol: str, out: Path | None = None) -> list[Path]:

@@ -46,7 +46,6 @@ ALLOWED = {
     ("miniature/pretrain/assemble.py", "save"): INTERMEDIATE,
     ("miniature/pretrain/assemble.py", "save_pretrained"): INTERMEDIATE,
     ("miniature/pretrain/assemble.py", "write_text"): INTERMEDIATE,
-    ("training/checkpoint_io.py", "save_torch_file"): "to the path of callbacks/checkpoints.py",
 }
 """Calls outside such a block, each with its reason."""
 

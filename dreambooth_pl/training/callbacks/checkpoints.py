@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from dreambooth_pl.files.atomic import atomic_path, link_file, remove_leftovers
+from dreambooth_pl.files.atomic import link_file, remove_leftovers
 from dreambooth_pl.training.callbacks.validation import Validation
 from dreambooth_pl.training.checkpoint import CONFIG_KEY
-from dreambooth_pl.training.checkpoint_io import stream_checkpoints
+from dreambooth_pl.training.checkpoint_io import use_atomic_checkpoints
 
 
 class Checkpoints(Checkpoint):
@@ -45,9 +44,9 @@ class Checkpoints(Checkpoint):
         self._saved_step: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take the first rank's folder, and write straight into it."""
+        """Take the first rank's folder: each rank has to name the same file when saving."""
         self.folder = trainer.strategy.broadcast(self.folder)
-        stream_checkpoints(trainer.strategy)
+        use_atomic_checkpoints(trainer.strategy)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -101,12 +100,7 @@ class Checkpoints(Checkpoint):
         if is_best:
             self.best_score = score
         last = self.folder / "last.ckpt"
-        with ExitStack() as stack:
-            temporary = None
-            if trainer.is_global_zero:
-                temporary = stack.enter_context(atomic_path(last))
-            # all ranks take part in saving and name the same file
-            trainer.save_checkpoint(trainer.strategy.broadcast(temporary))
+        trainer.save_checkpoint(last)  # all ranks take part
         if trainer.is_global_zero and is_best:
             link_file(last, self.folder / "best.ckpt")
         trainer.strategy.barrier()
