@@ -8,7 +8,6 @@ Kind `full` has the tuned networks' own weights, and says so in the header.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +40,7 @@ from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings, target
 from dreambooth_pl.adapters.targets import target_names
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.atomic import atomic_path
 
 WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
 TUNED_NAME = "tuned_weights.safetensors"  # of a full fine-tuning
@@ -90,10 +90,8 @@ def save_adapters(base: Base, settings: AdapterSettings, folder: str | Path) -> 
     else:
         header[METADATA_KEY] = json.dumps(metadata, indent=2, sort_keys=True)
     path = Path(folder) / (TUNED_NAME if kind == "full" else WEIGHTS_NAME)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")  # so that an interrupted save leaves no broken file
-    save_file(weights, partial, header)
-    os.replace(partial, path)
+    with atomic_path(path) as temporary:
+        save_file(weights, temporary, header)
     return path
 
 

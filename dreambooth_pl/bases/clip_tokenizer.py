@@ -9,6 +9,8 @@ from pathlib import Path
 from open_clip.tokenizer import bytes_to_unicode, default_bpe
 from transformers import CLIPTokenizer
 
+from dreambooth_pl.files.atomic import write_text
+
 
 def write_clip_tokenizer(
     folder: Path, context_length: int, pad_token: str = "<|endoftext|>"
@@ -20,7 +22,6 @@ def write_clip_tokenizer(
         context_length: tokens of a prompt, start and end included.
         pad_token: fills prompts up; OpenAI's CLIP uses the end of the text, OpenCLIP `!` (id 0).
     """
-    folder.mkdir(parents=True, exist_ok=True)
     with gzip.open(default_bpe(), "rt", encoding="utf-8") as file:
         lines = file.read().split("\n")
     merges = lines[1 : 49152 - 256 - 2 + 1]
@@ -28,9 +29,8 @@ def write_clip_tokenizer(
     tokens = symbols + [s + "</w>" for s in symbols] + ["".join(m.split()) for m in merges]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
-    merges_text = "\n".join(["#version: 0.2", *merges]) + "\n"
-    (folder / "merges.txt").write_text(merges_text, encoding="utf-8")
+    write_text(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
+    write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *merges]) + "\n")
     return CLIPTokenizer.from_pretrained(
         folder, model_max_length=context_length, pad_token=pad_token
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from dreambooth_pl.benchmark.jobs import Job
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.atomic import remove_leftovers, write_json
 from dreambooth_pl.runs.finished import final_weights
 from dreambooth_pl.runs.folder import CHECKPOINTS, CONFIG, LOGS
 
@@ -71,10 +71,9 @@ def begin(job: Job) -> None:
     path = job.folder / RECORD
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(job.folder)
         if not path.is_file():
-            unfinished = job.folder / f".{RECORD}.{os.getpid()}.tmp"
-            unfinished.write_text(json.dumps(_plain(job), indent=1) + "\n", encoding="utf-8")
-            unfinished.replace(path)
+            write_json(path, _plain(job), indent=1)
     except OSError as error:
         raise UserError(f"Cannot write to {job.folder}: {error.strerror or error}.") from error
 

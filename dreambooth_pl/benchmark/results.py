@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from dreambooth_pl.evaluation.comparison import Comparison
 from dreambooth_pl.evaluation.evaluate import score_runs
 from dreambooth_pl.evaluation.intervals import Row
 from dreambooth_pl.evaluation.lines import distance_notes
+from dreambooth_pl.files.atomic import write_text
 from dreambooth_pl.files.png_metadata import save_png
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.reporting.tables import render, to_json
@@ -77,17 +77,11 @@ def write_results(
     differences, not_compared = comparisons(own)
     notes = [*distance_notes(means), *not_compared]
     of_runs = [entry.line.row() for entry in own]
-    _write(out / f"{TABLE}.md", render(rows, "markdown", comparisons=differences, notes=notes))
-    _write(out / f"{TABLE}.json", to_json(rows, differences))
-    _write(out / f"{RUNS_TABLE}.md", render(of_runs, "markdown"))
-    _write(out / f"{RUNS_TABLE}.json", to_json(of_runs))
+    write_text(out / f"{TABLE}.md", render(rows, "markdown", comparisons=differences, notes=notes))
+    write_text(out / f"{TABLE}.json", to_json(rows, differences))
+    write_text(out / f"{RUNS_TABLE}.md", render(of_runs, "markdown"))
+    write_text(out / f"{RUNS_TABLE}.json", to_json(of_runs))
     sheet = benchmark_sheet(own, benchmark.protocol, benchmark.name)
     if sheet is not None:
         save_png(sheet, out / SHEET, {"title": benchmark.name})
     return Results(tuple(rows), tuple(differences), tuple(notes), tuple(failures))
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)

@@ -65,7 +65,7 @@ def final_probes(run: Run) -> list[Path]:
     folders = [*rounds[-1:], folder_of(run, PROBES_PROTOCOL, TUNED)]
     wanted = len(probe_requests("", run.class_noun, seed=0))
     for folder in folders:
-        images = sorted(folder.glob("*.png"))
+        images = sorted(folder.glob("[!.]*.png"))
         if len(images) == wanted:
             return images
     return []
@@ -90,7 +90,7 @@ def evaluation_images(
     chosen = [shared[i * len(shared) // count] for i in range(count)]
     images = {}
     for name, run in runs.items():
-        drawn = sorted(folder_of(run, protocol, TUNED).glob("*.png"))
+        drawn = sorted(folder_of(run, protocol, TUNED).glob("[!.]*.png"))
         if len(drawn) == len(plans[name]):
             images[name] = [drawn[plans[name].index(template)] for template in chosen]
     return chosen, images

@@ -29,6 +29,7 @@ from dreambooth_pl.commands.common import (
 )
 from dreambooth_pl.commands.train import DreamBoothCLI
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.atomic import remove_leftovers
 from dreambooth_pl.files.folder_lock import locked
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.reporting.tables import render
@@ -56,6 +57,7 @@ def main(args: Sequence[str] | None = None, executor: Executor | None = None) ->
         return 0
     device = find_device(options.device)
     with locked(out) as descriptor:
+        remove_leftovers(out)
         executor = executor or LocalExecutor([descriptor], options.at_once)
         return _run(benchmark, jobs, out, device, executor, beside=options.at_once > 1)
 

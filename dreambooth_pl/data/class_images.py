@@ -8,7 +8,6 @@ is replaced atomically after every image, so the next run continues where this o
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from typing import Any
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.data.photos import vet_folder
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.atomic import WriteError, remove_leftovers, write_json
 from dreambooth_pl.files.folder_lock import taking_turns
 from dreambooth_pl.files.png_metadata import read_png_metadata, save_png
 from dreambooth_pl.randomness import stable_hash
@@ -81,11 +81,14 @@ def ensure_class_images(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with taking_turns(folder):
+            remove_leftovers(folder)
             _generate_missing(base, prompt, count, sampling, folder, seed, progress)
     except OSError as error:
         raise UserError(
             f"{_KEY}: cannot write class images to {str(folder)!r}: {error.strerror or error}."
         ) from error
+    except WriteError as error:
+        raise UserError(f"{_KEY}: {error}") from error
     return [folder / _name(index) for index in range(count)]
 
 
@@ -209,6 +212,4 @@ def _check_not_in_the_way(folder: Path, missing: Sequence[int]) -> None:
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    unfinished = folder / f".{MANIFEST}.{os.getpid()}.tmp"
-    unfinished.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(folder / MANIFEST)
+    write_json(folder / MANIFEST, manifest, indent=1)

@@ -15,7 +15,6 @@ Every prompt must have an image, and every image file of the folder must belong 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from dreambooth_pl.data.photos import PICTURE_SUFFIXES, read_photo
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.image_store import is_black
 from dreambooth_pl.evaluation.protocols import ImagePlan, make_plan
+from dreambooth_pl.files.atomic import write_text
 from dreambooth_pl.sampling.requests import ImageRequest
 
 INDEX = "metadata.jsonl"
@@ -74,9 +74,7 @@ def write_index(folder: Path, names: Sequence[str], plan: ImagePlan) -> None:
             strict=True,
         )
     ]
-    unfinished = folder / f".{INDEX}.{os.getpid()}.tmp"
-    unfinished.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    unfinished.replace(folder / INDEX)
+    write_text(folder / INDEX, "\n".join(lines) + "\n")
 
 
 def read_image_folder(folder: Path, words: Words) -> tuple[ImagePlan, list[Image.Image]]:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.atomic import remove_leftovers
 from dreambooth_pl.files.png_metadata import read_png_metadata, save_png
 from dreambooth_pl.sampling.generation import Progress, generate
 from dreambooth_pl.sampling.image_metadata import PIXELS, image_metadata, pixel_hash
@@ -94,7 +95,7 @@ def generate_missing(
     metadata = recipe.metadata(base)
     rank, ranks = shard
     mine = range(rank, len(paths), ranks)
-    _remove_unfinished(folder, {paths[index].name for index in mine})
+    remove_leftovers(folder)
     images: list[Image.Image | None] = [None] * len(paths)
     for index in mine:
         images[index] = _read_verified(paths[index], metadata[index])
@@ -117,7 +118,7 @@ def recorded_batch_size(folder: Path) -> int | None:
 
     An interrupted evaluation goes on with it: another size would draw slightly other images.
     """
-    for path in sorted(folder.glob("*.png")):
+    for path in sorted(folder.glob("[!.]*.png")):
         try:
             size = read_png_metadata(path).get("batch_size")
         except UserError:
@@ -131,18 +132,10 @@ def copy_images(
     images: Sequence[Image.Image], base: Base, recipe: GenerationRecipe, folder: Path
 ) -> None:
     """Keep images of ``recipe`` that were drawn for another folder in ``folder``, too."""
-    folder.mkdir(parents=True, exist_ok=True)
     names, metadata = recipe.file_names(), recipe.metadata(base)
     for name, facts, image in zip(names, metadata, images, strict=True):
         if _read_verified(folder / name, facts) is None:
             _save(image, folder / name, facts)
-
-
-def _remove_unfinished(folder: Path, names: set[str]) -> None:
-    """Remove what a process that was killed in the middle of saving one of ``names`` has left."""
-    for path in folder.glob(".*.png.*.tmp"):
-        if path.name[1:].rsplit(".", 2)[0] in names:
-            path.unlink(missing_ok=True)
 
 
 def _save(image: Image.Image, path: Path, metadata: dict[str, Any]) -> None:

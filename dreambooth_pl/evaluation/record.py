@@ -8,7 +8,6 @@ people, and names all that they depend on. Tables are computed from the tensors 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from dreambooth_pl.evaluation.protocols import ImagePlan
 from dreambooth_pl.evaluation.score_tensors import CLASS_SCORES, ScoreSet
 from dreambooth_pl.evaluation.scoring import ImageScores
 from dreambooth_pl.evaluation.subject_scorer import ScoredImages
+from dreambooth_pl.files.atomic import atomic_path, remove_leftovers, write_text
 from dreambooth_pl.files.contact_sheet import contact_sheet
 from dreambooth_pl.files.png_metadata import save_png
 
@@ -41,12 +41,13 @@ def save_record(
     """Write tensors, index and one contact sheet per set of images; each whole or not at all.
 
     Args:
-        folder: exists.
+        folder: made when needed.
         facts: what the scores depend on besides prompts and seeds; JSON types, with the keys
             ``run`` and ``protocol``.
         scored: by the name of the set: ``tuned``, ``base``.
         ceiling: scores of the real photos; None for a single photo.
     """
+    remove_leftovers(folder)
     sets = {name: s.by_prompt for name, s in scored.items()}
     if ceiling is not None:
         sets[REAL_PHOTOS_SET] = ceiling[1]
@@ -91,12 +92,8 @@ def save_sets(
         for name, own in sets.items()
     }
     record = {**(details or {}), "tensors": TENSORS, "sets": index}
-    partial = folder / f".{TENSORS}.{os.getpid()}.tmp"
-    try:
-        save_file(tensors, partial)
-        partial.replace(folder / TENSORS)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_path(folder / TENSORS) as temporary:
+        save_file(tensors, temporary)
     write_text(folder / SCORES_FILE, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
@@ -115,16 +112,6 @@ def read_sets(folder: Path) -> dict[str, ScoreSet]:
             f"{folder} holds no scores of an evaluation ({SCORES_FILE} with {TENSORS}), or damaged "
             f"ones: {error}. Evaluate again."
         ) from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _read_set(name: str, entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ScoreSet:

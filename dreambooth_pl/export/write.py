@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from dreambooth_pl.export.merged import merged, write_folder, write_single_file
 from dreambooth_pl.export.model_card import model_card, write_card
 from dreambooth_pl.export.origin import Origin
 from dreambooth_pl.export.peft import write_peft
+from dreambooth_pl.files.atomic import WriteError, atomic_folder, remove_leftovers
 
 
 @dataclass(frozen=True)
@@ -121,15 +120,12 @@ def _write(
 def _new_folder(out: Path) -> Iterator[Path]:
     if out.exists() or out.is_symlink():
         raise UserError(f"--out: {out} is there already, and nothing is overwritten.")
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    remove_leftovers(out.parent)
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        os.rename(partial, out)
-    except OSError as error:
-        raise UserError(f"--out: {out} cannot be written: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with atomic_folder(out) as folder:
+            yield folder
+    except WriteError as error:
+        raise UserError(f"--out: {error}") from error
 
 
 def _usage(base: Base, origin: Origin, options: ExportOptions) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +11,26 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.atomic import atomic_path
 
 _METADATA_KEY = "dreambooth_pl"  # PNG text chunk that holds all metadata as JSON
 
 
-def save_png(image: Image.Image, path: str | Path, metadata: dict[str, Any]) -> None:
+def save_png(
+    image: Image.Image, path: str | Path, metadata: Mapping[str, Any] | None = None
+) -> None:
     """Write a PNG with metadata in its text chunks: one per key for people, one of JSON for us.
 
-    The file appears complete or not at all.
+    The file appears complete or not at all. Without metadata it has no such chunks.
     """
-    path = Path(path)
-    chunks = PngInfo()
-    for key, value in metadata.items():
-        chunks.add_itxt(key, str(value))
-    chunks.add_itxt(_METADATA_KEY, json.dumps(metadata))
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        image.save(unfinished, format="PNG", pnginfo=chunks)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    chunks = None
+    if metadata is not None:
+        chunks = PngInfo()
+        for key, value in metadata.items():
+            chunks.add_itxt(key, str(value))
+        chunks.add_itxt(_METADATA_KEY, json.dumps(dict(metadata)))
+    with atomic_path(Path(path)) as temporary:
+        image.save(temporary, format="PNG", pnginfo=chunks)
 
 
 def read_png_metadata(path: str | Path) -> dict[str, Any]:

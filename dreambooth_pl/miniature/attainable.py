@@ -26,6 +26,7 @@ from dreambooth_pl.evaluation.protocols import DREAMBENCH, ImagePlan, make_plan,
 from dreambooth_pl.evaluation.score_tensors import ScoreSet
 from dreambooth_pl.evaluation.subject_scorer import SubjectScorer
 from dreambooth_pl.files.contact_sheet import contact_sheet
+from dreambooth_pl.files.png_metadata import save_png
 from dreambooth_pl.metrics.distances import load_distance
 from dreambooth_pl.metrics.encoders import load_encoders
 from dreambooth_pl.miniature import subjects, world
@@ -157,7 +158,7 @@ def score(names: Sequence[str], out: Path, base: Path, protocol: str = DREAMBENC
         sheet = contact_sheet(
             [images[i] for i in first], [plan.prompts[i] for i in first], 9, title=name
         )
-        sheet.save(out / f"{name}.png")
+        save_png(sheet, out / f"{name}.png")
         photos = [read_photo(path) for path in subjects.write(name, out / "photos" / name)]
         live = is_live(subjects.NOUNS[name])
         scorer = SubjectScorer(encoders, distance, photos, name, live)

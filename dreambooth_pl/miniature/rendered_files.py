@@ -10,6 +10,7 @@ from PIL import Image
 
 from dreambooth_pl.data.photos import is_picture
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.atomic import atomic_path
 
 
 def write_rendered(folder: Path, images: Mapping[str, Image.Image], what: str) -> list[Path]:
@@ -39,7 +40,8 @@ def write_rendered(folder: Path, images: Mapping[str, Image.Image], what: str) -
             )
         for path, image in paths.items():
             if not path.exists():
-                image.save(path)
+                with atomic_path(path) as temporary:
+                    image.save(temporary)
     except OSError as error:
         raise UserError(f"Cannot write to {folder}: {error.strerror or error}.") from error
     return list(paths)

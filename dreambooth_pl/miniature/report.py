@@ -19,6 +19,7 @@ from dreambooth_pl.commands.common import positive, run_command, tells_mistakes
 from dreambooth_pl.data.photos import read_photo
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.contact_sheet import contact_sheet
+from dreambooth_pl.files.png_metadata import save_png
 from dreambooth_pl.files.writable import check_writable
 from dreambooth_pl.metrics.encoders import load_encoders
 from dreambooth_pl.miniature import sheets, world
@@ -97,10 +98,10 @@ def figures(
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         sheet = contact_sheet(images[:32], prompts[:32], columns=8, title="untuned base")
-        sheet.save(out / "generated.png")
-        sheets.autoencoder_sheet(*zip(*shown, strict=True)).save(out / "autoencoder.png")
-        sheets.world_sheet(HELD_OUT_SEED).save(out / "world.png")
-        sheets.subjects_sheet().save(out / "subjects.png")
+        save_png(sheet, out / "generated.png")
+        save_png(sheets.autoencoder_sheet(*zip(*shown, strict=True)), out / "autoencoder.png")
+        save_png(sheets.world_sheet(HELD_OUT_SEED), out / "world.png")
+        save_png(sheets.subjects_sheet(), out / "subjects.png")
     progress("identifiers")
     gap, images, labels = identifier_gap(base, encoders, sampling, count)
     if out is not None:
@@ -108,7 +109,7 @@ def figures(
         path.unlink(missing_ok=True)  # a previous report's, in case no pair differs now
         if images:
             title = "class recognised in one of two"
-            contact_sheet(images[:48], labels[:48], columns=6, title=title).save(path)
+            save_png(contact_sheet(images[:48], labels[:48], columns=6, title=title), path)
     return result | gap
 
 

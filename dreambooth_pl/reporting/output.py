@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,10 +17,10 @@ from dreambooth_pl.evaluation.record import (
     read_sets,
     save_record,
     save_sets,
-    write_text,
 )
 from dreambooth_pl.evaluation.run_images import BASE, CLASS, TUNED, folder_of
 from dreambooth_pl.evaluation.subject_scorer import ScoredImages
+from dreambooth_pl.files.atomic import atomic_folder, copy_file, remove_leftovers, write_text
 from dreambooth_pl.reporting.paper import PaperTable
 from dreambooth_pl.reporting.plots import fidelity_plot
 from dreambooth_pl.reporting.tables import render
@@ -46,6 +45,7 @@ def save_lines(
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(out)
         sets, index = {}, []
         for number, line in enumerate(lines):
             names = [f"{number:03d}.{part}" for part in range(len(line.sets))]
@@ -101,13 +101,14 @@ def save_images(lines: Sequence[Line], protocol: str, out: Path) -> None:
         if line.run is None:
             continue
         target = out / re.sub(r"[^A-Za-z0-9._-]+", "-", line.name).strip("-.")
+        remove_leftovers(target)
         for what in (TUNED, BASE, CLASS + TUNED, CLASS + BASE):
             source = folder_of(line.run, protocol, what)
             if source.is_dir():
                 _copy(source, target / what)
         for path in folder_of(line.run, protocol).parent.iterdir():
             if path.is_file() and not path.name.startswith("."):
-                shutil.copy2(path, target / path.name)
+                copy_file(path, target / path.name)
 
 
 def save_folder_record(
@@ -115,9 +116,7 @@ def save_folder_record(
 ) -> None:
     """Write tensors and contact sheets of a folder of images that was scored."""
     facts = {"run": lines[-1].name, "protocol": lines[-1].protocol}
-    folder = out / "images"
-    folder.mkdir(parents=True, exist_ok=True)
-    save_record(folder, facts, scored, None)
+    save_record(out / "images", facts, scored, None)
 
 
 def save_plots(lines: Sequence[Line], protocol: str, out: Path | None = None) -> list[Path]:
@@ -170,8 +169,6 @@ def _without_scale(line: Line) -> str:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a folder's images as its index lists them; what lies at the target from before goes."""
-    if target.exists():
-        shutil.rmtree(target)
-    target.mkdir(parents=True)
-    for name in [*listed_files(source), INDEX]:
-        shutil.copy2(source / name, target / name)
+    with atomic_folder(target, replace=True) as folder:
+        for name in [*listed_files(source), INDEX]:
+            copy_file(source / name, folder / name)

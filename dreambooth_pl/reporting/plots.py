@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from dreambooth_pl.evaluation.intervals import Interval, Row
+from dreambooth_pl.files.atomic import atomic_path
 
 DPI = 150
 
@@ -74,14 +75,9 @@ def fidelity_plot(
     title: str = "",
 ) -> None:
     """Write ``fidelity_figure`` as a PNG; it appears complete or not at all."""
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.tmp")
     figure = fidelity_figure(rows_by_scale, floor, ceiling, title)
-    try:
-        figure.savefig(unfinished, format="png", dpi=DPI)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with atomic_path(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)
 
 
 def _point(row: Row) -> tuple[Interval, Interval]:

@@ -185,7 +185,7 @@ def _adapters_in(base: Base, place: Path, step: int | None, weight: float) -> It
         if file.is_file():
             load_sources(base, [(file, weight)])
             yield str(file.parent)
-        for path in sorted((place / CHECKPOINTS).glob("*.ckpt")):
+        for path in sorted((place / CHECKPOINTS).glob("[!.]*.ckpt")):
             yield from _checkpoint(base, path)
         if step == 0:
             config = yaml.safe_load((place / CONFIG).read_text(encoding="utf-8"))

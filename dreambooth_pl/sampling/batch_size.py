@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from dreambooth_pl.bases.base import Base
+from dreambooth_pl.files.atomic import WriteError, write_json
 from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.requests import ImageRequest
 from dreambooth_pl.sampling.settings import SamplingSettings
@@ -187,12 +188,9 @@ def _read(path: Path) -> Rates | None:
 def _write(path: Path, rates: Rates) -> None:
     """Keep the rates if the cache can be written; measuring again next time is no harm."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        partial.write_text(json.dumps(rates) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        log.info("%s cannot be written: %s", path, error)
+        write_json(path, rates)
+    except WriteError as error:
+        log.info("%s", error)
 
 
 def _fits(base: Base, size: int) -> bool:

@@ -1,9 +1,15 @@
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
 import torch
+from killed import leave_unfinished
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
+from dreambooth_pl.errors import UserError
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.prompts import prompt_set
 from dreambooth_pl.sampling.settings import SamplingSettings
@@ -39,7 +45,13 @@ def make_validation(folder: Path, **settings) -> Validation:
     )
 
 
-def train(folder: Path, every_n_steps: int, steps: int = 7) -> Checkpoints:
+def train(
+    folder: Path,
+    every_n_steps: int,
+    steps: int = 7,
+    callbacks: Sequence[Callback] = (),
+    ckpt_path: Path | None = None,
+) -> Checkpoints:
     validation = make_validation(folder)
     checkpoints = Checkpoints(folder, every_n_steps, {"model": {"rank": 8}}, validation)
     trainer = Trainer(
@@ -50,9 +62,10 @@ def train(folder: Path, every_n_steps: int, steps: int = 7) -> Checkpoints:
         enable_model_summary=False,
         limit_train_batches=steps,
         limit_val_batches=0,
-        callbacks=[checkpoints, ScoreAsPlanned(validation)],  # Lightning puts checkpoints last
+        # Lightning puts checkpoints last
+        callbacks=[checkpoints, ScoreAsPlanned(validation), *callbacks],
     )
-    trainer.fit(BoringModel())
+    trainer.fit(BoringModel(), ckpt_path=ckpt_path, weights_only=True)
     return checkpoints
 
 
@@ -66,6 +79,62 @@ def test_last_and_best(tmp_path: Path) -> None:
     assert read(tmp_path / "last.ckpt")["global_step"] == 7
     assert read(tmp_path / "best.ckpt")["global_step"] == 4
     assert read(tmp_path / "last.ckpt")[CONFIG_KEY] == {"model": {"rank": 8}}
+
+
+def test_the_best_takes_no_space_of_its_own(tmp_path: Path) -> None:
+    train(tmp_path, every_n_steps=2, steps=4)
+    best, last = tmp_path / "best.ckpt", tmp_path / "last.ckpt"
+    assert best.stat().st_ino == last.stat().st_ino
+    train(tmp_path, every_n_steps=2, steps=7)
+    assert best.stat().st_ino != last.stat().st_ino
+    assert (read(best)["global_step"], read(last)["global_step"]) == (4, 7)
+
+
+def test_checkpoints_take_no_way_round_by_the_systems_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no such folder"))
+    train(tmp_path / "run", every_n_steps=2)
+    assert read(tmp_path / "run" / "last.ckpt")["global_step"] == 7
+
+
+def test_the_last_is_there_even_if_the_best_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "best.ckpt").mkdir()
+    with pytest.raises(UserError, match="best.ckpt cannot be written: Is a directory"):
+        train(tmp_path, every_n_steps=2)
+    assert read(tmp_path / "last.ckpt")["global_step"] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_a_disk_that_fills_up_costs_no_checkpoint(small_disk: Path) -> None:
+    class FillDisk(Callback):
+        """Takes the disk's space from the others at step 5."""
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+            if trainer.global_step == 5:
+                with suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as file:
+                    while True:
+                        file.write(bytes(4096))
+
+    with pytest.raises(UserError, match="last.ckpt cannot be written: No space left on device"):
+        train(small_disk, every_n_steps=2, callbacks=[FillDisk()])
+    assert sorted(path.name for path in small_disk.iterdir()) == [
+        "best.ckpt",
+        "filler",
+        "last.ckpt",
+    ]
+    assert read(small_disk / "last.ckpt")["global_step"] == 4
+    assert read(small_disk / "best.ckpt")["global_step"] == 4
+
+
+def test_going_on_removes_what_broke_off(tmp_path: Path) -> None:
+    train(tmp_path / "one", every_n_steps=2, steps=4)
+    last = tmp_path / "one" / "last.ckpt"
+    leave_unfinished(last)
+    assert read(last)["global_step"] == 4
+    train(tmp_path / "two", every_n_steps=2, steps=6, ckpt_path=last)
+    left = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert left == ["best.ckpt", "last.ckpt"]
 
 
 def test_a_score_of_another_step_does_not_count(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from killed import leave_unfinished
 from PIL import Image
 
 from dreambooth_pl.adapters import load_adapters
@@ -192,8 +193,7 @@ def test_an_interrupted_evaluation_goes_on_at_the_batch_size_it_began_with(
                 evaluate(
                     [run], str(prompts), class_images=2, reporter=InterruptingReporter(batches=4)
                 )
-            left = run.folder / "evaluation/trial/tuned/.0000_at-sea-1.png.77.tmp"
-            left.write_bytes(b"half an image")  # by a process that was killed while saving
+            left = leave_unfinished(run.folder / "evaluation/trial/tuned/0000_at-sea-1.png")
             measured = {5: 1.0}
     assert evaluate([run], str(prompts), class_images=2) == expected
     images = sorted((run.folder / "evaluation" / "trial" / "tuned").glob("*.png"))

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from dreambooth_pl.files.atomic import atomic_path, write_json
 from dreambooth_pl.miniature.captions import noun_in, rare_tokens
 from dreambooth_pl.miniature.pretrain.augmentation import jitter, soften
 from dreambooth_pl.miniature.pretrain.loop import Limits, TrainingSchedule, autocast, train
@@ -216,13 +217,14 @@ def save(model: nn.Module, folder: Path) -> None:
             "resize_mode": "shortest",
         },
     }
-    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_json(folder / "open_clip_config.json", config, indent=2)
     state = {
         k: v.to(torch.float16 if v.is_floating_point() else v.dtype).contiguous()
         for k, v in model.state_dict().items()
         if k != "attn_mask"
     }
-    save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+    with atomic_path(folder / "open_clip_model.safetensors") as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})
 
 
 def text_encoder(model: nn.Module) -> CLIPTextModel:

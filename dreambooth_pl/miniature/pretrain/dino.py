@@ -8,7 +8,6 @@ different poses, places and clothes.
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from dreambooth_pl.files.atomic import atomic_path, write_json
 from dreambooth_pl.miniature.captions import noun_in
 from dreambooth_pl.miniature.pretrain.augmentation import crops, on_plain_ground
 from dreambooth_pl.miniature.pretrain.loop import Limits, TrainingSchedule, autocast, train
@@ -254,6 +254,7 @@ def save(backbone: nn.Module, folder: Path) -> None:
             "fixed_input_size": True,
         },
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_json(folder / "config.json", config, indent=2)
     state = {k: v.to(torch.float16).contiguous() for k, v in backbone.state_dict().items()}
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with atomic_path(folder / "model.safetensors") as temporary:
+        save_file(state, temporary, metadata={"format": "pt"})

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from dreambooth_pl.files.atomic import atomic_path
+from dreambooth_pl.files.torch_file import save_torch_file
 from dreambooth_pl.miniature.pretrain.muon import ConvolutionMuon, hidden
 
 SAVE_EVERY_SECONDS = 120.0
@@ -225,14 +227,11 @@ def _save(
     optimizers: Sequence[torch.optim.Optimizer],
     step: int,
 ) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save(
-        {
-            "model": model.state_dict(),
-            "average": average.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-            "step": step,
-        },
-        partial,
-    )
-    partial.replace(path)
+    state = {
+        "model": model.state_dict(),
+        "average": average.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "step": step,
+    }
+    with atomic_path(path) as temporary:
+        save_torch_file(state, temporary)

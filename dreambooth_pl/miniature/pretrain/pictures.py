@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dreambooth_pl.files.atomic import atomic_path, write_json
 from dreambooth_pl.miniature import world
 from dreambooth_pl.miniature.captions import caption
 from dreambooth_pl.miniature.settings import SETTINGS as PLACES
@@ -96,12 +97,11 @@ def _chunk(job: tuple[Path, int, int]) -> Path:
         images[i] = np.asarray(image)
         masks[i] = np.asarray(mask.reduce(SIZE // MASK_SIZE))
         captions.append([caption(sampled, rng) for _ in range(CAPTIONS_PER_PICTURE)])
-    path.with_suffix(".json").write_text(json.dumps(captions))
-    with path.with_suffix(".masks").open("wb") as file:
+    write_json(path.with_suffix(".json"), captions)
+    with atomic_path(path.with_suffix(".masks")) as temporary, temporary.open("wb") as file:
         np.save(file, masks)
-    partial = path.with_suffix(".partial.npy")
-    np.save(partial, images)
-    partial.rename(path)
+    with atomic_path(path) as temporary:
+        np.save(temporary, images)
     return path
 
 
@@ -134,7 +134,7 @@ def load(folder: Path, count: int | None = None) -> Pictures:
     Raises:
         FileNotFoundError: the folder holds no pictures.
     """
-    chunks = sorted(p for p in folder.glob("*.npy") if "partial" not in p.name)
+    chunks = sorted(folder.glob("[!.]*.npy"))
     if count is not None:
         chunks = chunks[: -(-count // CHUNK)]
     if not chunks:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from dreambooth_pl.files.atomic import link_file, remove_leftovers
 from dreambooth_pl.training.callbacks.validation import Validation
 from dreambooth_pl.training.checkpoint import CONFIG_KEY
+from dreambooth_pl.training.checkpoint_io import use_atomic_checkpoints
 
 
 class Checkpoints(Checkpoint):
@@ -19,8 +19,7 @@ class Checkpoints(Checkpoint):
 
     The best is the checkpoint with the highest score by the rule `validation.best_by`, see
     callbacks/best.py; without validation there is none. Lightning runs checkpoint callbacks after
-    all others, so the score of the same step is there. Each file is written aside and renamed: an
-    interrupted write harms nothing.
+    all others, so the score of the same step is there. An interrupted write harms neither file.
 
     Args:
         folder: where the files go; made when the first is written.
@@ -47,6 +46,7 @@ class Checkpoints(Checkpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the first rank's folder: each rank has to name the same file when saving."""
         self.folder = trainer.strategy.broadcast(self.folder)
+        use_atomic_checkpoints(trainer.strategy)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -55,8 +55,10 @@ class Checkpoints(Checkpoint):
         checkpoint[CONFIG_KEY] = self.config
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What the run starts from needs no saving again."""
+        """What the run starts from needs no saving again; what broke off beside it is removed."""
         self._saved_step = trainer.global_step
+        if trainer.is_global_zero and trainer.ckpt_path:
+            remove_leftovers(Path(trainer.ckpt_path).parent)
 
     def on_train_batch_end(
         self,
@@ -98,12 +100,7 @@ class Checkpoints(Checkpoint):
         if is_best:
             self.best_score = score
         last = self.folder / "last.ckpt"
-        partial = self.folder / "last.ckpt.partial"
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            if is_best:
-                best_partial = self.folder / "best.ckpt.partial"
-                shutil.copyfile(partial, best_partial)
-                os.replace(best_partial, self.folder / "best.ckpt")
-            os.replace(partial, last)
+        trainer.save_checkpoint(last)  # all ranks take part
+        if trainer.is_global_zero and is_best:
+            link_file(last, self.folder / "best.ckpt")
         trainer.strategy.barrier()

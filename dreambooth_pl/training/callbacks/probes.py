@@ -100,7 +100,6 @@ class Probes(Rounds):
         requests = self._requests(trainer)
         sampling = settle_batch_size(base, self.sampling)
         singles = self.folder / f"step_{step:06d}"
-        singles.mkdir(parents=True, exist_ok=True)
         data = trainer.datamodule
         spec = pl_module.settings.base_spec
         origin = origin_metadata(base, spec, data.identifier, data.class_noun)

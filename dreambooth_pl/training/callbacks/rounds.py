@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
 from dreambooth_pl.files.contact_sheet import contact_sheet
+from dreambooth_pl.files.png_metadata import save_png
 
 COLUMNS = 4  # of the contact sheets
 
@@ -88,8 +89,7 @@ def show_sheet(
     step, data = trainer.global_step, trainer.datamodule
     title = f"{data.identifier} {data.class_noun}, step {step}"
     sheet = contact_sheet(images, labels=labels, columns=COLUMNS, title=title)
-    folder.mkdir(parents=True, exist_ok=True)
-    sheet.save(folder / f"step_{step:06d}.png")
+    save_png(sheet, folder / f"step_{step:06d}.png")
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(tag, np.asarray(sheet), step, dataformats="HWC")

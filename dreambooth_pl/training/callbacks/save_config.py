@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
+from dreambooth_pl.files.atomic import atomic_path
 from dreambooth_pl.runs.folder import CONFIG
 
 
@@ -28,5 +29,5 @@ class SaveConfig(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the file once all checks are passed."""
         if trainer.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.parser.save(self.config, self.folder / CONFIG, skip_none=False, overwrite=True)
+            with atomic_path(self.folder / CONFIG) as temporary:
+                self.parser.save(self.config, temporary, skip_none=False, overwrite=True)
