@@ -21,7 +21,8 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from dreambooth_pl.adapters import load_adapters
-from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.commands.train import quiet_libraries
 from dreambooth_pl.evaluation.scoring import encode_real_photos, score_images
 from dreambooth_pl.metrics.encoders import EncoderSettings, load_encoders

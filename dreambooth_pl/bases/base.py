@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -20,11 +19,7 @@ from torch import Tensor, nn
 
 from dreambooth_pl.bases.conditioning import Conditioning, MicroConditioning
 from dreambooth_pl.bases.families import Family
-from dreambooth_pl.bases.fingerprint import fingerprint
-from dreambooth_pl.bases.folder import Parts, read_folder
-from dreambooth_pl.bases.objectives import Objective, read_objective
-from dreambooth_pl.bases.single_file import read_checkpoint
-from dreambooth_pl.bases.spec import BaseSpec
+from dreambooth_pl.bases.objectives import Objective
 from dreambooth_pl.errors import UserError
 
 
@@ -257,60 +252,3 @@ class Base:
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
-
-
-def load_base(spec: BaseSpec | str) -> Base:
-    """Load a base from a diffusers folder, a checkpoint file or, if there is neither, the hub.
-
-    Args:
-        spec: the base. A string stands for `BaseSpec(string)`. A name that looks like a path is
-            never looked up on the hub.
-
-    Raises:
-        UserError: there is no such folder, file or hub id, its family is unknown, or weights are
-            missing.
-    """
-    spec = BaseSpec(spec) if isinstance(spec, str) else spec
-    name = spec.base
-    dtype = getattr(torch, spec.frozen_dtype)
-    as_stored = dtype != torch.float32  # cast below: half the memory while loading, if so stored
-    path = Path(name)
-    if path.is_file():
-        parts = read_checkpoint(path, as_stored)
-    else:
-        parts = read_folder(name, spec.revision, spec.variant, as_stored)
-    objective = read_objective(parts.scheduler_config, parts.family.objectives, name)
-    channels = parts.denoiser.config.in_channels
-    if channels != parts.vae.config.latent_channels:
-        raise UserError(
-            f"model.base: {name!r} is for inpainting or editing: its {parts.family.denoiser_class} "
-            f"reads {channels} channels. Take the text-to-image version."
-        )
-    base = _assemble(name, parts, objective)
-    for module in (base.denoiser, *base.text_encoders):
-        nn.Module.to(module, dtype)  # diffusers' own warns of an empty list of exceptions
-    return base
-
-
-def _assemble(name: str, parts: Parts, objective: Objective) -> Base:
-    for module in (parts.vae, parts.denoiser, *parts.text_encoders):
-        module.requires_grad_(False).eval()
-    base = Base(
-        name=name,
-        rules=parts.family,
-        objective=objective,
-        vae=parts.vae,
-        denoiser=parts.denoiser,
-        text_encoders=parts.text_encoders,
-        tokenizers=parts.tokenizers,
-        fingerprint="",
-        zeros_for_empty_prompt=parts.zeros_for_empty_prompt,
-    )
-    base.fingerprint = fingerprint(
-        base.family,
-        base.modules,
-        base.tokenizers,
-        base.vae.config.scaling_factor,
-        base.objective.facts,
-    )
-    return base

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dreambooth_pl.adapters import EXPORT_FORMATS, load_adapters
-from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.commands.common import quiet_libraries, tells_mistakes
 from dreambooth_pl.errors import UserError

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.commands.common import INTERRUPTED, find_device, quiet_libraries, tells_mistakes
 from dreambooth_pl.commands.generate_options import (
     DEFAULT_OUT,

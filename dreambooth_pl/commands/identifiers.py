@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.commands.common import find_device, quiet_libraries, table_width
 from dreambooth_pl.errors import UserError

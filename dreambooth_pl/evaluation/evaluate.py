@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from dreambooth_pl.adapters import load_adapters
-from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.data.photos import read_photo, vet_folder
 from dreambooth_pl.evaluation.group_scorer import (
     Failed,

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 
-from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.commands.common import positive, run_command, tells_mistakes
 from dreambooth_pl.data.photos import read_photo
 from dreambooth_pl.errors import UserError

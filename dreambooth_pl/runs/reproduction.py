@@ -18,7 +18,8 @@ from dreambooth_pl.adapters import (
     load_adapter_state_dict,
     remove_adapters,
 )
-from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.png_metadata import read_png_metadata

@@ -12,9 +12,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from dreambooth_pl.adapters import add_adapters, check_trainable_set, trainable_parameters
-from dreambooth_pl.bases.base import load_base
 from dreambooth_pl.bases.conditioning import Conditioning
 from dreambooth_pl.bases.families import is_text_encoder
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.randomness import generator, keyed_global_random_state, stable_hash
 from dreambooth_pl.training.checkpoint import check_contract, write_contract
 from dreambooth_pl.training.losses import DreamBoothLoss, combine_losses, per_sample_mse

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.commands import evaluate as cli_evaluate
 from dreambooth_pl.data.photos import read_photo
 from dreambooth_pl.files.png_metadata import read_png_metadata

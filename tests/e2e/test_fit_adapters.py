@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from dreambooth_pl.adapters import TUNED_NAME, WEIGHTS_NAME, adapter_scale, load_adapters
-from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.commands import (
     evaluate as cli_evaluate,
 )

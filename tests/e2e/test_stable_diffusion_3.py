@@ -27,8 +27,9 @@ from transformers import (
 )
 
 from dreambooth_pl.adapters import WEIGHTS_NAME, load_adapters
-from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.clip_tokenizer import write_clip_tokenizer
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.commands import train as cli
 from dreambooth_pl.commands.evaluate import main as evaluate
 from dreambooth_pl.commands.export import main as export

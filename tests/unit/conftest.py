@@ -19,7 +19,7 @@ from dreambooth_pl.adapters import (
     save_adapters,
     trainable_parameters,
 )
-from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.evaluation import evaluate as evaluation
 from dreambooth_pl.evaluation import evaluate_folder as folder_evaluation
 from dreambooth_pl.metrics.encoders import EncoderSettings, load_encoders

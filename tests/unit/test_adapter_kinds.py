@@ -27,7 +27,8 @@ from dreambooth_pl.adapters import (
     save_adapters,
     trainable_parameters,
 )
-from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 

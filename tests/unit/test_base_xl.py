@@ -17,8 +17,9 @@ from dreambooth_pl.adapters import (
     add_adapters,
     trainable_parameters,
 )
-from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.conditioning import MicroConditioning
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.data.views import View
 from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.requests import ImageRequest

@@ -13,7 +13,8 @@ from killed import leave_unfinished
 from PIL import Image
 
 from dreambooth_pl.adapters import AdapterSettings, add_adapters
-from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.data.class_images import MANIFEST, default_class_dir, ensure_class_images
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.png_metadata import read_png_metadata

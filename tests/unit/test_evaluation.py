@@ -15,7 +15,7 @@ from killed import leave_unfinished
 from PIL import Image
 
 from dreambooth_pl.adapters import load_adapters
-from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.commands import evaluate as cli_evaluate
 from dreambooth_pl.data.photos import read_photo
 from dreambooth_pl.errors import UserError

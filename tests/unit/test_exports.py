@@ -32,7 +32,8 @@ from dreambooth_pl.adapters import (
     remove_adapters,
     save_adapters,
 )
-from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.export.origin import Origin
 from dreambooth_pl.export.original_layout import original_weights

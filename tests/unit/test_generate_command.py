@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.commands import generate as cli_generate
 from dreambooth_pl.files.png_metadata import read_png_metadata, save_png
 from dreambooth_pl.runs import reproduction

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.commands.identifiers import main
 from dreambooth_pl.files.png_metadata import read_png_metadata
 from dreambooth_pl.identifiers.trial import save_trials, try_identifiers

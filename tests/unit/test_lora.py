@@ -21,7 +21,8 @@ from dreambooth_pl.adapters import (
     save_adapters,
     trainable_parameters,
 )
-from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.errors import UserError
 
 SETTINGS = AdapterSettings(rank=4, alpha=8.0)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from scipy.stats import mannwhitneyu
 
-from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.metrics.encoders import load_encoders
 from dreambooth_pl.miniature import quality, report, sheets
 from dreambooth_pl.miniature.base_folder import encoders_of

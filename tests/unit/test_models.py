@@ -7,8 +7,8 @@ from diffusers import DDIMScheduler, PNDMScheduler, StableDiffusionPipeline
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from dreambooth_pl.adapters import AdapterSettings, add_adapters
-from dreambooth_pl.bases.base import load_base
 from dreambooth_pl.bases.clip_tokenizer import write_clip_tokenizer
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from training import STEPS, DrawnData, Losses, fit, new_module
 
 from dreambooth_pl.adapters import AdapterSettings
-from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.randomness import generator
 from dreambooth_pl.training.losses import per_sample_mse

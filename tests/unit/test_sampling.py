@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from dreambooth_pl.adapters import AdapterSettings, add_adapters
-from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.objectives import DiscreteSchedule, FlowMatching
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.png_metadata import read_png_metadata, save_png

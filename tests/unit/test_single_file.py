@@ -25,8 +25,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from dreambooth_pl.bases.base import load_base
 from dreambooth_pl.bases.clip_tokenizer import write_clip_tokenizer
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.single_file import predicts_noise
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError

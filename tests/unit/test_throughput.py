@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dreambooth_pl.bases.base import load_base
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.sampling import batch_size as throughput
 from dreambooth_pl.sampling.batch_size import (
     best_batch_size,
