@@ -18,6 +18,7 @@ from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.randomness import generator, keyed_global_random_state, stable_hash
 from dreambooth_pl.training.checkpoint import check_contract, write_contract
 from dreambooth_pl.training.losses import DreamBoothLoss, combine_losses, per_sample_mse
+from dreambooth_pl.training.noise import sample_noise
 from dreambooth_pl.training.optimizers import make_optimizer
 from dreambooth_pl.training.settings import ModelSettings
 from dreambooth_pl.training.view_cache import ViewCache
@@ -140,20 +141,17 @@ class DreamBooth(LightningModule):
     ) -> Samples:
         """Sample timesteps and noise of views of one size; see `Samples`."""
         shape = self.views.latent_shape(views[0])
-        timesteps, normals = [], []
+        timesteps, noise, posterior = [], [], []
         for kind, index in keys:
             rng = generator(self.settings.seed, "sample", kind, index)
             timesteps.append(self.base_model.objective.sample_timesteps(rng))
-            normal = torch.randn((2, *shape), generator=rng)  # noise, and the posterior's
-            if self.settings.noise_offset:
-                shift = torch.randn((shape[0], 1, 1), generator=rng)
-                normal[0] += self.settings.noise_offset * shift
-            normals.append(normal)
-        noise, posterior = torch.stack(normals, dim=1).to(self.device)  # drawn on the CPU: exact
+            of_sample, of_posterior = sample_noise(shape, self.settings.noise_offset, rng)
+            noise.append(of_sample)
+            posterior.append(of_posterior)
         return Samples(
             rows,
-            self.views.latents(views, posterior),
-            noise,
+            self.views.latents(views, torch.stack(posterior).to(self.device)),
+            torch.stack(noise).to(self.device),
             torch.cat(timesteps),
             conditioning,
             self.views.loss_weights(views),
