@@ -23,8 +23,9 @@ from PIL import Image
 from dreambooth_pl.adapters import load_adapters
 from dreambooth_pl.bases.base import Base, load_base
 from dreambooth_pl.commands.train import quiet_libraries
-from dreambooth_pl.evaluation.scoring import encode_real_photos, score_images
 from dreambooth_pl.metrics.encoders import EncoderSettings, load_encoders
+from dreambooth_pl.metrics.measure import encode_images, encode_texts
+from dreambooth_pl.metrics.scores import image_scores
 from dreambooth_pl.prompts import fill, prompt_set
 from dreambooth_pl.sampling.batch_size import best_batch_size, measure_rates
 from dreambooth_pl.sampling.generation import generate, make_scheduler
@@ -143,13 +144,15 @@ def main() -> None:
         EncoderSettings(clip=f"local-dir:{args.base}/clip", dino=f"local-dir:{args.base}/dino")
     ).to(device)
     images = list(generate(base, requests[:size], settings))
-    real = encode_real_photos(encoders, images[:5])
-    texts = [request.prompt for request in requests[:size]]
-    score_images(encoders, images, real, texts, texts)
-    scoring = min(
-        seconds(lambda: score_images(encoders, images, real, texts, texts), device) / size
-        for _ in range(args.rounds)
-    )
+    photos = encode_images(encoders, images[:5])
+    prompts = [request.prompt for request in requests[:size]]
+
+    def score() -> None:
+        texts = encode_texts(encoders, prompts, prompts)
+        image_scores(encode_images(encoders, images), photos, texts)
+
+    score()
+    scoring = min(seconds(score, device) / size for _ in range(args.rounds))
     print(f"scoring costs {scoring / ours:.1%} of drawing")
 
 

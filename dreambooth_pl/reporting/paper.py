@@ -8,7 +8,8 @@ from importlib.resources import files
 
 import yaml
 
-from dreambooth_pl.evaluation.intervals import Interval, Row
+from dreambooth_pl.evaluation.bootstrap import Interval
+from dreambooth_pl.evaluation.results import Row
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class PaperTable:
 def paper_table(name: str) -> PaperTable:
     """Return a table of the paper: ``fidelity``, ``prior`` or ``class_noun``.
 
-    >>> paper_table("fidelity").rows[1].dino.mean
+    >>> paper_table("fidelity").rows[1].scores["dino"].mean
     0.696
     """
     text = files("dreambooth_pl").joinpath("facts", "paper.yaml").read_text(encoding="utf-8")
@@ -40,6 +41,5 @@ def paper_table(name: str) -> PaperTable:
 
 
 def _row(title: str, run: str, **scores: float) -> Row:
-    intervals = {name: Interval(score, math.nan, math.nan) for name, score in scores.items()}
-    values = {"dino": None, "clip_i": None, "clip_t": None} | intervals
-    return Row(run=run, protocol=f"paper: {title}", n_images=0, **values)
+    means = {name: Interval(score, math.nan, math.nan) for name, score in scores.items()}
+    return Row(run, f"paper: {title}", n_images=0, scores=means)

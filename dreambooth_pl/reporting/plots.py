@@ -8,7 +8,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from dreambooth_pl.evaluation.intervals import Interval, Row
+from dreambooth_pl.evaluation.bootstrap import Interval
+from dreambooth_pl.evaluation.results import Row
 
 DPI = 150
 
@@ -55,9 +56,9 @@ def fidelity_figure(
     if floor is not None:
         clip_t, dino = _point(floor)
         axes.plot(clip_t.mean, dino.mean, "x", color="black", label="floor: untuned base")
-    if ceiling is not None and ceiling.dino is not None:
+    if ceiling is not None and "dino" in ceiling.scores:
         style = {"linestyle": "--", "color": "grey"}
-        axes.axhline(ceiling.dino.mean, label="ceiling: real photos", **style)
+        axes.axhline(ceiling.scores["dino"].mean, label="ceiling: real photos", **style)
     axes.set_xlabel("CLIP-T: fidelity to the prompt")
     axes.set_ylabel("DINO: fidelity to the subject")
     axes.set_title(title)
@@ -85,8 +86,8 @@ def fidelity_plot(
 
 
 def _point(row: Row) -> tuple[Interval, Interval]:
-    assert row.clip_t is not None and row.dino is not None, f"{row.run} lacks DINO or CLIP-T"
-    return row.clip_t, row.dino
+    assert row.scores.keys() >= {"clip_t", "dino"}, f"{row.run} lacks DINO or CLIP-T"
+    return row.scores["clip_t"], row.scores["dino"]
 
 
 def _bars(scores: list[Interval]) -> list[list[float]]:

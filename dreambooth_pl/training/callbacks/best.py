@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 BestBy = Literal["balance", "dino", "clip_i", "last"]
 
 
-@dataclass(frozen=True)
-class Means:
-    """Scores averaged over images, in [-1, 1]. CLIP-T is None for real photos."""
-
-    dino: float
-    clip_i: float
-    clip_t: float | None
+Means = Mapping[str, float]
+"""Scores averaged over images, by name. Real photos have no `clip_t`."""
 
 
 def balance(scores: Means, floor: Means, ceiling: Means | None) -> float:
@@ -26,21 +20,20 @@ def balance(scores: Means, floor: Means, ceiling: Means | None) -> float:
     prompts scores low, and so does the untuned base. A single photo has no ceiling; 1 then takes
     its place.
 
-    >>> floor, ceiling = Means(0.4, 0.6, 0.30), Means(0.8, 0.9, None)
-    >>> round(balance(Means(0.7, 0.8, 0.27), floor, ceiling), 3)
+    >>> floor, ceiling = {"dino": 0.4, "clip_t": 0.30}, {"dino": 0.8}
+    >>> round(balance({"dino": 0.7, "clip_t": 0.27}, floor, ceiling), 3)
     0.675
     """
-    assert scores.clip_t is not None and floor.clip_t is not None
-    top = ceiling.dino if ceiling else 1.0
-    gain = (scores.dino - floor.dino) / max(top - floor.dino, 1e-6)
-    kept = scores.clip_t / max(floor.clip_t, 1e-6)
+    top = ceiling["dino"] if ceiling else 1.0
+    gain = (scores["dino"] - floor["dino"]) / max(top - floor["dino"], 1e-6)
+    kept = scores["clip_t"] / max(floor["clip_t"], 1e-6)
     return min(max(gain, 0.0), 1.0) * min(max(kept, 0.0), 1.0)
 
 
 RULES: dict[BestBy, Callable[[Means, Means, Means | None, int], float]] = {
     "balance": lambda scores, floor, ceiling, step: balance(scores, floor, ceiling),
-    "dino": lambda scores, floor, ceiling, step: scores.dino,
-    "clip_i": lambda scores, floor, ceiling, step: scores.clip_i,
+    "dino": lambda scores, floor, ceiling, step: scores["dino"],
+    "clip_i": lambda scores, floor, ceiling, step: scores["clip_i"],
     "last": lambda scores, floor, ceiling, step: float(step),
 }
-"""Each rule's score, higher is better, of means, the floor's, the ceiling's and the step."""
+"""By rule: a score, higher is better, of the means, the floor's, the ceiling's and the step."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.metrics.functional import drift_scores
+from dreambooth_pl.metrics.scores import curve_scores
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.prompts import PROMPT_SETS, PromptSet, fill, prompt_set
 from dreambooth_pl.sampling.batch_size import settle_batch_size
@@ -28,8 +29,6 @@ from dreambooth_pl.training.callbacks.fidelity import Fidelity, curves, log
 from dreambooth_pl.training.callbacks.rounds import Rounds, show_sheet
 
 OWN_SET = "validation"  # of prompts
-CURVES = ("score", "dino", "clip_i", "clip_t", "drift")
-"""What is logged under `validation/` at each round, beside floors and ceilings."""
 _CLASS_TEMPLATE = "a {class}"
 
 
@@ -56,6 +55,11 @@ class ValidationSettings:
             raise UserError(
                 f"validation.best_by: {self.best_by!r} is not one of {', '.join(RULES)}"
             )
+
+
+def curve_names() -> list[str]:
+    """Return what is logged under `validation/` at each round, beside floors and ceilings."""
+    return ["score", *(score.name for score in curve_scores()), "drift"]
 
 
 def validation_prompts(settings: ValidationSettings) -> PromptSet | None:
@@ -155,14 +159,14 @@ class Validation(Rounds):
         """Return what the untuned base scored, and on what."""
         return {
             "of": self._basis(),
-            "floor": asdict(self.floor) if self.floor else None,
+            "floor": dict(self.floor) if self.floor else None,
             "untuned": None if self._untuned is None else self._untuned.cpu(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it over, unless other prompts or another sampler are to be used from now on."""
         if state_dict["floor"] and state_dict["of"] == self._basis():
-            self.floor = Means(**state_dict["floor"])
+            self.floor = state_dict["floor"]
             self._untuned = state_dict["untuned"]
 
     def _basis(self) -> dict[str, Any]:

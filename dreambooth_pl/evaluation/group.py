@@ -1,4 +1,4 @@
-"""Draw and score the runs of one group: those that share base, subject and encoders."""
+"""Generate and score the images of a group's runs: those that share base, subject and encoders."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from PIL import Image
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.image_folder import write_index
 from dreambooth_pl.evaluation.image_store import GenerationRecipe, copy_images
-from dreambooth_pl.evaluation.lines import BASE, REAL_PHOTOS, Line, Role
+from dreambooth_pl.evaluation.loaded_base import BaseKey
 from dreambooth_pl.evaluation.protocols import ImagePlan, protocol_name
 from dreambooth_pl.evaluation.record import save_record
+from dreambooth_pl.evaluation.results import BASE, REAL_PHOTOS, Result, Role
 from dreambooth_pl.evaluation.run_images import BASE as BASE_IMAGES
 from dreambooth_pl.evaluation.run_images import (
     CLASS,
@@ -24,10 +25,9 @@ from dreambooth_pl.evaluation.run_images import (
     folder_of,
     weights_hash,
 )
-from dreambooth_pl.evaluation.score_tensors import ScoreSet
-from dreambooth_pl.evaluation.subject_scorer import ClassImages, ScoredImages, SubjectScorer
-from dreambooth_pl.metrics.distances import PairwiseDistance
-from dreambooth_pl.metrics.encoders import Encoders, EncoderSettings
+from dreambooth_pl.evaluation.score_set import ScoreSet
+from dreambooth_pl.evaluation.subject import ClassImages, ScoredImages, SubjectScorer
+from dreambooth_pl.metrics.encoders import EncoderSettings
 from dreambooth_pl.runs.finished import Run
 from dreambooth_pl.sampling.settings import SamplingSettings
 
@@ -35,61 +35,58 @@ Failed = Callable[[Run, UserError], None]
 """Told of a run that cannot be evaluated; the rest goes on."""
 
 
-BaseKey = tuple[str, str | None, str | None, str]
-"""Name, revision, variant and dtype of a base: the arguments of ``models.load_base``."""
-
-
-def base_of(run: Run) -> BaseKey:
-    """Return the base that a run adapts, held as it held it."""
-    return (run.base, run.revision, run.variant, run.frozen_dtype)
-
-
 @dataclass(frozen=True)
 class Group:
     """What runs must share to share ceiling and floor."""
 
     base: BaseKey
+    """What they adapt."""
     subject: Path
+    """Folder of the photos."""
     encoders: EncoderSettings
-
-
-@dataclass(frozen=True, eq=False)
-class Measure:
-    """What all scores of a group are measured with."""
-
-    encoders: Encoders
-    distance: PairwiseDistance
+    """What measures them."""
 
 
 class GroupScorer:
-    """Draws and scores the runs of one group."""
+    """Generates and scores the images of one group's runs.
+
+    Args:
+        generator: generates them.
+        scorer: scores them against the group's subject.
+        group: what the runs share.
+        suffix: follows the names of ceiling and floor.
+    """
 
     def __init__(
-        self,
-        generator: ImageGenerator,
-        measure: Measure,
-        scorer: SubjectScorer,
-        group: Group,
-        suffix: str,
+        self, generator: ImageGenerator, scorer: SubjectScorer, group: Group, suffix: str
     ) -> None:
         self.generator = generator
-        self.measure = measure
         self.scorer = scorer
         self.group = group
         self.suffix = suffix
         self._floors: dict[tuple[ImagePlan, SamplingSettings], ScoredImages] = {}
 
-    def lines(
+    def results(
         self,
         runs: Sequence[Run],
         names: dict[Run, str],
         photos: Sequence[Path],
         failed: Failed | None,
-    ) -> list[Line]:
-        """Score the runs; return ceiling, floor and their lines, and keep their records."""
+    ) -> list[Result]:
+        """Score the runs and keep their records.
+
+        Args:
+            runs: of the group.
+            names: what the runs are called.
+            photos: files of the subject's photos.
+            failed: is told of runs that cannot be evaluated; None to raise.
+
+        Returns:
+            Ceiling, floor and a result per run; nothing if no run could be evaluated.
+        """
         ceiling = self.scorer.photos()
         floors: list[ScoredImages] = []
-        lines = []
+        results = []
         for run in runs:
             with telling(failed, run):
                 floor = self._floor(run)
@@ -98,24 +95,22 @@ class GroupScorer:
                 folder = folder_of(run, self.generator.protocol).parent
                 save_record(folder, facts, {TUNED: own, BASE_IMAGES: floor}, ceiling)
                 floors.append(floor)
-                sets = (own.by_prompt,)
-                lines.append(self._line("run", names[run], sets, run=run))
-        if not lines:
+                results.append(self._result("run", names[run], (own.by_prompt,), run=run))
+        if not results:
             return []
         distinct = {id(floor): floor.by_prompt for floor in floors}
-        above = self._line(
-            "ceiling", REAL_PHOTOS, (ceiling[1],) if ceiling else (), n_images=len(photos)
-        )
-        return [above, self._line("floor", BASE, tuple(distinct.values())), *lines]
+        sets = (ceiling,) if ceiling else ()
+        above = self._result("ceiling", REAL_PHOTOS, sets, n_images=len(photos))
+        return [above, self._result("floor", BASE, tuple(distinct.values())), *results]
 
-    def _line(self, role: Role, name: str, sets: tuple[ScoreSet, ...], **more: Any) -> Line:
-        return Line(
+    def _result(self, role: Role, name: str, sets: tuple[ScoreSet, ...], **more: Any) -> Result:
+        return Result(
             role,
             name if role == "run" else name + self.suffix,
             protocol_name(self.generator.protocol),
             sets,
             group=(self.group.base, self.group.encoders),
-            distance=self.measure.distance.name,
+            distance=self.scorer.measure.distance.name,
             **more,
         )
 
@@ -162,7 +157,8 @@ class GroupScorer:
 
     def _facts(self, run: Run, name: str) -> dict[str, Any]:
         """Return what the run's scores depend on besides prompts and seeds."""
-        clip, dino = self.measure.encoders.clip, self.measure.encoders.dino
+        measure = self.scorer.measure
+        clip, dino = measure.encoders.clip, measure.encoders.dino
         return {
             "run": name,
             "protocol": protocol_name(self.generator.protocol),
@@ -178,13 +174,13 @@ class GroupScorer:
                 "clip": {"name": clip.name, "fingerprint": clip.fingerprint()},
                 "dino": {"name": dino.name, "fingerprint": dino.fingerprint()},
             },
-            "distance": self.measure.distance.name,
+            "distance": measure.distance.name,
         }
 
 
 @contextmanager
 def telling(failed: Failed | None, run: Run) -> Iterator[None]:
-    """Say in a user's error which run it is about; raise it, or tell ``failed`` and go on."""
+    """Say in a user's error which run it is about; raise it, or tell `failed` and go on."""
     try:
         yield
     except UserError as error:
