@@ -10,9 +10,10 @@ import scipy.stats
 import torch
 
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.evaluation import results as results_module
 from dreambooth_pl.evaluation.comparison import compare_results
 from dreambooth_pl.evaluation.record import SCORES_FILE, read_sets, save_sets
-from dreambooth_pl.evaluation.results import Result, averages, row_of
+from dreambooth_pl.evaluation.results import Result, Row, averages, mean_of, row_of
 from dreambooth_pl.evaluation.score_set import ScoreSet, score_set, stack
 from dreambooth_pl.reporting.output import save_results
 
@@ -127,6 +128,23 @@ def test_results_on_disk_give_the_same_rows(tmp_path: Path) -> None:
     assert again == [result.row for result in results()]
     assert [entry["role"] for entry in index] == ["ceiling", "floor", "run"]
     assert [entry["distance"] for entry in index] == [None, None, "LPIPS"]
+
+
+def test_a_row_is_computed_once_and_images_are_counted_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+
+    def counting(name: str, *rest: object) -> Row:
+        calls.append(name)
+        return row_of(name, *rest)
+
+    monkeypatch.setattr(results_module, "row_of", counting)
+    mean = mean_of("mean", results())
+    assert mean.n_images == sum(result.image_count for result in results()) == 1 + 14 + 7
+    assert calls == []
+    assert mean.row is mean.row
+    assert calls == ["mean"]
 
 
 def test_without_several_subjects_there_is_no_average() -> None:
