@@ -23,9 +23,8 @@ from PIL import Image
 from dreambooth_pl.adapters import load_adapters
 from dreambooth_pl.bases.base import Base, load_base
 from dreambooth_pl.commands.train import quiet_libraries
+from dreambooth_pl.evaluation.subject import encode_images, encode_texts, image_scores
 from dreambooth_pl.metrics.encoders import EncoderSettings, load_encoders
-from dreambooth_pl.metrics.measure import encode_images, encode_texts
-from dreambooth_pl.metrics.scores import image_scores
 from dreambooth_pl.prompts import fill, prompt_set
 from dreambooth_pl.sampling.batch_size import best_batch_size, measure_rates
 from dreambooth_pl.sampling.generation import generate, make_scheduler

@@ -21,8 +21,8 @@ from dreambooth_pl.evaluation.results import BASE, REAL_PHOTOS, Result
 from dreambooth_pl.evaluation.run_images import BASE as BASE_IMAGES
 from dreambooth_pl.evaluation.run_images import CLASS, SCALE, TUNED
 from dreambooth_pl.evaluation.subject import ClassImages, ScoredImages, SubjectScorer
+from dreambooth_pl.metrics.distances import load_measure
 from dreambooth_pl.metrics.encoders import EncoderSettings
-from dreambooth_pl.metrics.measure import load_measure
 from dreambooth_pl.prompts import is_live
 from dreambooth_pl.sampling.requests import ImageRequest
 

@@ -9,25 +9,55 @@ evaluation goes on from there. Nothing is printed.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from dreambooth_pl.adapters import load_adapters
 from dreambooth_pl.data.photos import read_photo, vet_folder
-from dreambooth_pl.evaluation.group import Failed, Group, GroupScorer, telling
-from dreambooth_pl.evaluation.loaded_base import LoadedBase, base_of
-from dreambooth_pl.evaluation.protocols import PROBES, protocol_name
-from dreambooth_pl.evaluation.results import Result, short_names
-from dreambooth_pl.evaluation.run_images import CLASS_IMAGES, ImageGenerator
-from dreambooth_pl.evaluation.subject import SubjectScorer
+from dreambooth_pl.evaluation.image_folder import write_index
+from dreambooth_pl.evaluation.image_store import GenerationRecipe, copy_images
+from dreambooth_pl.evaluation.protocols import PROBES, ImagePlan, protocol_name
+from dreambooth_pl.evaluation.record import save_record
+from dreambooth_pl.evaluation.results import BASE, REAL_PHOTOS, Result, Role, short_names
+from dreambooth_pl.evaluation.run_images import BASE as BASE_IMAGES
+from dreambooth_pl.evaluation.run_images import (
+    CLASS,
+    CLASS_IMAGES,
+    TUNED,
+    BaseKey,
+    Failed,
+    ImageGenerator,
+    LoadedBase,
+    base_of,
+    folder_of,
+    telling,
+    weights_hash,
+)
+from dreambooth_pl.evaluation.score_set import ScoreSet
+from dreambooth_pl.evaluation.subject import ClassImages, ScoredImages, SubjectScorer
+from dreambooth_pl.metrics.distances import load_measure
 from dreambooth_pl.metrics.encoders import EncoderSettings
-from dreambooth_pl.metrics.measure import load_measure
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.prompts import is_live
 from dreambooth_pl.runs.finished import Run
+from dreambooth_pl.sampling.settings import SamplingSettings
+
+
+@dataclass(frozen=True)
+class Group:
+    """What runs must share to share ceiling and floor."""
+
+    base: BaseKey
+    """What they adapt."""
+    subject: Path
+    """Folder of the photos."""
+    encoders: EncoderSettings
+    """What measures them."""
 
 
 def score_runs(
@@ -105,52 +135,135 @@ def score_runs(
     ]
 
 
-def generate_images(
-    runs: Sequence[Run],
-    protocol: str = PROBES,
-    device: str | torch.device = "cpu",
-    reporter: ProgressReporter | None = None,
-    shard: tuple[int, int] = (0, 1),
-    class_images: int = CLASS_IMAGES,
-) -> None:
-    """Generate this rank's share of what `score_runs` wants of the same runs; keep it on disk.
-
-    When all ranks are through, `score_runs` finds every image there, verifies it, and generates
-    none.
+class GroupScorer:
+    """Generates and scores the images of one group's runs.
 
     Args:
-        runs: as for `score_runs`.
-        protocol: as for `score_runs`.
-        device: where images are generated.
-        reporter: shows how far it has come; None shows nothing.
-        shard: this rank, and how many ranks share the work.
-        class_images: as for `score_runs`.
-
-    Raises:
-        UserError: as `score_runs`.
+        generator: generates them.
+        scorer: scores them against the group's subject.
+        group: what the runs share.
+        suffix: follows the names of ceiling and floor.
     """
-    bases = LoadedBase(device)
-    for run in runs:
-        with telling(None, run):
-            ImageGenerator(protocol, bases.of(run), class_images, reporter, shard).all_of(run)
 
+    def __init__(
+        self, generator: ImageGenerator, scorer: SubjectScorer, group: Group, suffix: str
+    ) -> None:
+        self.generator = generator
+        self.scorer = scorer
+        self.group = group
+        self.suffix = suffix
+        self._floors: dict[tuple[ImagePlan, SamplingSettings], ScoredImages] = {}
 
-def settle_batch_sizes(
-    runs: Sequence[Run], protocol: str = PROBES, device: str | torch.device = "cpu"
-) -> None:
-    """Measure what `generate_images` would, so that ranks which share the work need not and agree.
+    def results(
+        self,
+        runs: Sequence[Run],
+        names: dict[Run, str],
+        photos: Sequence[Path],
+        failed: Failed | None,
+    ) -> list[Result]:
+        """Score the runs and keep their records.
 
-    For one rank, before the others begin: what is measured is kept on disk.
+        Args:
+            runs: of the group.
+            names: what the runs are called.
+            photos: files of the subject's photos.
+            failed: is told of runs that cannot be evaluated; None to raise.
 
-    Args:
-        runs: as for `generate_images`.
-        protocol: as for `generate_images`.
-        device: as for `generate_images`.
-    """
-    bases = LoadedBase(device)
-    for run in runs:
-        with telling(None, run):
-            ImageGenerator(protocol, bases.of(run)).settings(run)
+        Returns:
+            Ceiling, floor and a result per run; nothing if no run could be evaluated.
+        """
+        ceiling = self.scorer.photos()
+        floors: list[ScoredImages] = []
+        results = []
+        for run in runs:
+            with telling(failed, run):
+                floor = self._floor(run)
+                own = self._tuned(run, floor)
+                facts = self._facts(run, names[run]) | {"photos": [path.name for path in photos]}
+                folder = folder_of(run, self.generator.protocol).parent
+                save_record(folder, facts, {TUNED: own, BASE_IMAGES: floor}, ceiling)
+                floors.append(floor)
+                results.append(self._result("run", names[run], (own.by_prompt,), run=run))
+        if not results:
+            return []
+        distinct = {id(floor): floor.by_prompt for floor in floors}
+        sets = (ceiling,) if ceiling else ()
+        above = self._result("ceiling", REAL_PHOTOS, sets, n_images=len(photos))
+        return [above, self._result("floor", BASE, tuple(distinct.values())), *results]
+
+    def _result(self, role: Role, name: str, sets: tuple[ScoreSet, ...], **more: Any) -> Result:
+        return Result(
+            role,
+            name if role == "run" else name + self.suffix,
+            protocol_name(self.generator.protocol),
+            sets,
+            group=(self.group.base, self.group.encoders),
+            distance=self.scorer.measure.distance.name,
+            **more,
+        )
+
+    def _floor(self, run: Run) -> ScoredImages:
+        """Score the untuned base on the run's prompts and seeds; the same object for the same."""
+        generator = self.generator
+        plan, recipe = generator.plan(run), generator.untuned_recipe(run)
+        key = (plan, recipe.settings)
+        if key not in self._floors:
+            images = generator.untuned(run)
+            of_class = None
+            if generator.class_images:
+                of_class = ClassImages(generator.plan(run, True), generator.untuned(run, True))
+            self._floors[key] = self.scorer.images(plan, images, of_class)
+            return self._floors[key]
+        floor = self._floors[key]
+        self._copy(run, floor.images, recipe, plan, BASE_IMAGES)
+        if floor.class_images:
+            recipe = generator.untuned_recipe(run, True)
+            images, plan = floor.class_images.own, floor.class_images.plan
+            self._copy(run, images, recipe, plan, CLASS + BASE_IMAGES)
+        return floor
+
+    def _copy(
+        self,
+        run: Run,
+        images: Sequence[Image.Image],
+        recipe: GenerationRecipe,
+        plan: ImagePlan,
+        what: str,
+    ) -> None:
+        folder = folder_of(run, self.generator.protocol, what)
+        copy_images(images, self.generator.base, recipe, folder)
+        write_index(folder, recipe.file_names(), plan)
+
+    def _tuned(self, run: Run, floor: ScoredImages) -> ScoredImages:
+        generator = self.generator
+        images = generator.tuned(run)
+        of_class = None
+        if floor.class_images:
+            own = generator.tuned(run, True)
+            of_class = ClassImages(floor.class_images.plan, own, floor.class_images.own)
+        return self.scorer.images(generator.plan(run), images, of_class)
+
+    def _facts(self, run: Run, name: str) -> dict[str, Any]:
+        """Return what the run's scores depend on besides prompts and seeds."""
+        measure = self.scorer.measure
+        clip, dino = measure.encoders.clip, measure.encoders.dino
+        return {
+            "run": name,
+            "protocol": protocol_name(self.generator.protocol),
+            "identifier": run.identifier,
+            "class_noun": run.class_noun,
+            "base": {
+                "name": self.generator.base.name,
+                "fingerprint": self.generator.base.fingerprint,
+            },
+            "adapter_sha256": weights_hash(run.lora_file),
+            "sampling": asdict(self.generator.settings(run)),
+            "encoders": {
+                "clip": {"name": clip.name, "fingerprint": clip.fingerprint()},
+                "dino": {"name": dino.name, "fingerprint": dino.fingerprint()},
+            },
+            "distance": measure.distance.name,
+        }
 
 
 def _long_name(run: Run) -> str:

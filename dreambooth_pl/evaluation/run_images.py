@@ -11,17 +11,20 @@ the untuned base's images, which do not depend on it.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from dreambooth_pl.adapters import load_adapters, remove_adapters
-from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.base import Base, load_base
+from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.image_folder import write_index
 from dreambooth_pl.evaluation.image_store import (
     GenerationRecipe,
@@ -45,6 +48,46 @@ CLASS = "class_"  # before either: images of the class
 SCALE = "scale_"  # folders of images at another scale than the run's own
 CLASS_IMAGES = 8  # of "a CLASS", where no other number is asked for
 _UNKNOWN = "unknown"
+
+Failed = Callable[[Run, UserError], None]
+"""Told of a run that cannot be evaluated; the rest goes on."""
+BaseKey = tuple[str, str | None, str | None, str]
+"""Name, revision, variant and dtype of a base: the arguments of `load_base`."""
+
+
+def base_of(run: Run) -> BaseKey:
+    """Return the base that a run adapts, held as it held it."""
+    return (run.base, run.revision, run.variant, run.frozen_dtype)
+
+
+class LoadedBase:
+    """Keeps the last base loaded, for neighbouring runs mostly share it.
+
+    The old base goes before the next is loaded, so that memory never holds two. That takes callers
+    that keep no reference to it themselves.
+
+    Args:
+        device: where bases go.
+    """
+
+    def __init__(self, device: str | torch.device) -> None:
+        self.device = device
+        self._key: BaseKey | None = None
+        self._base: Base | None = None
+
+    def of(self, run: Run) -> Base:
+        """Return the base of a run, with whatever adapters it was left with.
+
+        Raises:
+            UserError: it cannot be had.
+        """
+        key = base_of(run)
+        if key != self._key:
+            self._key = self._base = None
+            gc.collect()  # modules and pipelines refer to each other in circles
+            self._base = load_base(*key).to(self.device)
+            self._key = key
+        return self._base
 
 
 class ImageGenerator:
@@ -133,6 +176,66 @@ class ImageGenerator:
         if self.shard[0] == 0:
             write_index(folder, recipe.file_names(), self.plan(run, of_class))
         return images
+
+
+def generate_images(
+    runs: Sequence[Run],
+    protocol: str = PROBES,
+    device: str | torch.device = "cpu",
+    reporter: ProgressReporter | None = None,
+    shard: tuple[int, int] = (0, 1),
+    class_images: int = CLASS_IMAGES,
+) -> None:
+    """Generate this rank's share of what `score_runs` wants of the same runs; keep it on disk.
+
+    When all ranks are through, `score_runs` finds every image there, verifies it, and generates
+    none.
+
+    Args:
+        runs: as for `score_runs`.
+        protocol: as for `score_runs`.
+        device: where images are generated.
+        reporter: shows how far it has come; None shows nothing.
+        shard: this rank, and how many ranks share the work.
+        class_images: as for `score_runs`.
+
+    Raises:
+        UserError: as `score_runs`.
+    """
+    bases = LoadedBase(device)
+    for run in runs:
+        with telling(None, run):
+            ImageGenerator(protocol, bases.of(run), class_images, reporter, shard).all_of(run)
+
+
+def settle_batch_sizes(
+    runs: Sequence[Run], protocol: str = PROBES, device: str | torch.device = "cpu"
+) -> None:
+    """Measure what `generate_images` would, so that ranks which share the work need not and agree.
+
+    For one rank, before the others begin: what is measured is kept on disk.
+
+    Args:
+        runs: as for `generate_images`.
+        protocol: as for `generate_images`.
+        device: as for `generate_images`.
+    """
+    bases = LoadedBase(device)
+    for run in runs:
+        with telling(None, run):
+            ImageGenerator(protocol, bases.of(run)).settings(run)
+
+
+@contextmanager
+def telling(failed: Failed | None, run: Run) -> Iterator[None]:
+    """Say in a user's error which run it is about; raise it, or tell `failed` and go on."""
+    try:
+        yield
+    except UserError as error:
+        named = UserError(f"Run {run.adapter or run.folder}: {error}")
+        if failed is None:
+            raise named from error
+        failed(run, named)
 
 
 def plan_of(run: Run, protocol: str) -> ImagePlan:

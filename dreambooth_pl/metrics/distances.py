@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +23,7 @@ from torchmetrics.functional.image.lpips import _NoTrainLpips
 from torchvision.models import AlexNet_Weights, alexnet
 
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.metrics.encoders import DinoEncoder, Encoders, EncoderSettings
+from dreambooth_pl.metrics.encoders import DinoEncoder, Encoders, EncoderSettings, load_encoders
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,14 @@ class PairwiseDistance(Protocol):
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
         """Return the distances between K RGB images: float32 [K, K], symmetric, 0 diagonal."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """All that scores are measured with. Scores under different measures do not compare."""
+
+    encoders: Encoders
+    distance: PairwiseDistance
 
 
 class LpipsDistance:
@@ -128,6 +137,16 @@ def load_distance(settings: EncoderSettings, encoders: Encoders) -> PairwiseDist
         if not path.is_file():
             return PatchDistance(encoders.dino)
     return LpipsDistance(_read_backbone(path), encoders.dino.device)
+
+
+def load_measure(settings: EncoderSettings, device: str | torch.device = "cpu") -> Measure:
+    """Load encoders and distance onto a device.
+
+    Raises:
+        UserError: an encoder or its weights cannot be had.
+    """
+    encoders = load_encoders(settings).to(device)
+    return Measure(encoders, load_distance(settings, encoders))
 
 
 def _cached() -> Path:

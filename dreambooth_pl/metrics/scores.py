@@ -7,15 +7,15 @@ calls `register` from outside, and nothing more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-import torch
 from PIL import Image
 from torch import Tensor
 
+from dreambooth_pl.metrics.distances import PairwiseDistance
 from dreambooth_pl.metrics.functional import (
     copy_scores,
     diversity_score,
@@ -24,11 +24,42 @@ from dreambooth_pl.metrics.functional import (
     prompt_fidelity_scores,
     subject_fidelity_scores,
 )
-from dreambooth_pl.metrics.measure import EncodedImages, EncodedTexts
 
-Distance = Callable[[Sequence[Image.Image]], Tensor]
-"""Distances between K images: [K, K]."""
 Table = Literal["fidelity", "preservation", "variety"]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImages:
+    """N images and their features; all feature rows have unit length."""
+
+    images: Sequence[Image.Image]
+    """RGB, any size."""
+    dino: Tensor
+    """float32 [N, d1]."""
+    clip: Tensor
+    """float32 [N, d2]."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def part(self, rows: Sequence[int]) -> EncodedImages:
+        """Return the images at the given places."""
+        rows = list(rows)
+        return EncodedImages([self.images[row] for row in rows], self.dino[rows], self.clip[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedTexts:
+    """The texts of N images and their CLIP features; all feature rows have unit length."""
+
+    class_texts: Sequence[str]
+    """Without the identifier, such as "A dog in the forest."."""
+    prompts: Sequence[str]
+    """As the images were generated from them, identifier included."""
+    clip_of_class_texts: Tensor
+    """float32 [N, d2]."""
+    clip_of_prompts: Tensor
+    """float32 [N, d2]."""
 
 
 class Scope(Enum):
@@ -38,8 +69,7 @@ class Scope(Enum):
     """
 
     PROMPT = "prompt"
-    """All images of a prompt: `function(images, distance)` returns a scalar. `images` are two or
-    more."""
+    """All images of a prompt, two or more: `function(images, distance)` returns a scalar."""
     IMAGE = "image"
     """Each image and the subject's photos: `function(images, photos)` returns [N]. For the ceiling,
     each photo takes the place of an image beside the other photos."""
@@ -65,7 +95,6 @@ class Score:
     function: Callable[..., Tensor]
     """Pure; its arguments are those of the scope."""
     scope: Scope
-    """What it is about."""
     table: Table | None = "variety"
     """Where its column stands. A column of `fidelity` is always there, others where a row has the
     score. None: in files only."""
@@ -91,90 +120,58 @@ def register(score: Score) -> None:
     SCORES[score.name] = score
 
 
+def _dino(images: EncodedImages, photos: EncodedImages) -> Tensor:
+    return subject_fidelity_scores(images.dino, photos.dino)
+
+
+def _clip_i(images: EncodedImages, photos: EncodedImages) -> Tensor:
+    return subject_fidelity_scores(images.clip, photos.clip)
+
+
+def _clip_t(images: EncodedImages, texts: EncodedTexts) -> Tensor:
+    return prompt_fidelity_scores(images.clip, texts.clip_of_class_texts)
+
+
+def _clip_t_identifier(images: EncodedImages, texts: EncodedTexts) -> Tensor:
+    return prompt_fidelity_scores(images.clip, texts.clip_of_prompts)
+
+
+def _copy(images: EncodedImages, photos: EncodedImages) -> Tensor:
+    return copy_scores(images.dino, photos.dino)
+
+
+def _div(images: EncodedImages, distance: PairwiseDistance) -> Tensor:
+    return diversity_score(distance(images.images))
+
+
+def _pres(images: EncodedImages, photos: EncodedImages) -> Tensor:
+    return preservation_scores(images.dino, photos.dino)
+
+
+def _pres_base(images: EncodedImages, base: EncodedImages, photos: EncodedImages) -> Tensor:
+    return _pres(base, photos)
+
+
+def _pres_change(images: EncodedImages, base: EncodedImages, photos: EncodedImages) -> Tensor:
+    return _pres(images, photos) - _pres(base, photos)
+
+
+def _drift(images: EncodedImages, base: EncodedImages, photos: EncodedImages) -> Tensor:
+    return drift_scores(base.dino, images.dino)
+
+
 _BUILT_IN = (
-    Score(
-        "dino",
-        "DINO",
-        True,
-        lambda images, photos: subject_fidelity_scores(images.dino, photos.dino),
-        Scope.IMAGE,
-        "fidelity",
-        curve=True,
-    ),
-    Score(
-        "clip_i",
-        "CLIP-I",
-        True,
-        lambda images, photos: subject_fidelity_scores(images.clip, photos.clip),
-        Scope.IMAGE,
-        "fidelity",
-        curve=True,
-    ),
-    Score(
-        "clip_t",
-        "CLIP-T",
-        True,
-        lambda images, texts: prompt_fidelity_scores(images.clip, texts.clip_of_class_texts),
-        Scope.TEXT,
-        "fidelity",
-        curve=True,
-    ),
-    Score(
-        "clip_t_identifier",
-        "CLIP-T with [V]",
-        True,
-        lambda images, texts: prompt_fidelity_scores(images.clip, texts.clip_of_prompts),
-        Scope.TEXT,
-    ),
-    Score(
-        "pres",
-        "PRES",
-        False,
-        lambda images, photos: preservation_scores(images.dino, photos.dino),
-        Scope.CLASS,
-        "preservation",
-    ),
-    Score(
-        "pres_base",
-        "PRES of the base",
-        False,
-        lambda images, base, photos: preservation_scores(base.dino, photos.dino),
-        Scope.CLASS_PAIR,
-        table=None,  # the floor's row has it as its PRES
-    ),
-    Score(
-        "pres_change",
-        "PRES change",
-        False,
-        lambda images, base, photos: (
-            preservation_scores(images.dino, photos.dino)
-            - preservation_scores(base.dino, photos.dino)
-        ),
-        Scope.CLASS_PAIR,
-        "preservation",
-    ),
-    Score(
-        "div",
-        "DIV",
-        True,
-        lambda images, distance: diversity_score(distance(images.images)),
-        Scope.PROMPT,
-    ),
-    Score(
-        "copy",
-        "copy",
-        False,
-        lambda images, photos: copy_scores(images.dino, photos.dino),
-        Scope.IMAGE,
-    ),
-    Score(
-        "drift",
-        "drift",
-        False,
-        lambda images, base, photos: drift_scores(base.dino, images.dino),
-        Scope.CLASS_PAIR,
-        "preservation",
-    ),
+    Score("dino", "DINO", True, _dino, Scope.IMAGE, "fidelity", curve=True),
+    Score("clip_i", "CLIP-I", True, _clip_i, Scope.IMAGE, "fidelity", curve=True),
+    Score("clip_t", "CLIP-T", True, _clip_t, Scope.TEXT, "fidelity", curve=True),
+    Score("clip_t_identifier", "CLIP-T with [V]", True, _clip_t_identifier, Scope.TEXT),
+    Score("pres", "PRES", False, _pres, Scope.CLASS, "preservation"),
+    # The floor's row has it as its PRES, so that it needs no column of a table.
+    Score("pres_base", "PRES of the base", False, _pres_base, Scope.CLASS_PAIR, table=None),
+    Score("pres_change", "PRES change", False, _pres_change, Scope.CLASS_PAIR, "preservation"),
+    Score("div", "DIV", True, _div, Scope.PROMPT),
+    Score("copy", "copy", False, _copy, Scope.IMAGE),
+    Score("drift", "drift", False, _drift, Scope.CLASS_PAIR, "preservation"),
 )
 for _score in _BUILT_IN:
     register(_score)
@@ -194,93 +191,3 @@ def table_scores(table: Table) -> list[Score]:
     order = list(Scope)
     own = (score for score in SCORES.values() if score.table == table)
     return sorted(own, key=lambda score: order.index(score.scope))
-
-
-def image_scores(
-    images: EncodedImages,
-    photos: EncodedImages,
-    texts: EncodedTexts,
-    scores: Iterable[Score] | None = None,
-) -> dict[str, Tensor]:
-    """Score each of N generated images.
-
-    Args:
-        images: N generated images.
-        photos: the subject's photos.
-        texts: N, one per image.
-        scores: which; those of other scopes are left out. None for all.
-
-    Returns:
-        [N] by name.
-    """
-    partners = {Scope.IMAGE: photos, Scope.TEXT: texts}
-    return {
-        score.name: score.function(images, partners[score.scope])
-        for score in (SCORES.values() if scores is None else scores)
-        if score.scope in partners
-    }
-
-
-def photo_scores(
-    photos: EncodedImages, scores: Iterable[Score] | None = None
-) -> dict[str, Tensor] | None:
-    """Score each of M photos against the others: what a generator could reach, the ceiling.
-
-    A photo with itself is left out. So the mean of DINO is the off-diagonal mean of R R^T: as true
-    to the photos as they are to each other.
-
-    Args:
-        photos: the subject's.
-        scores: which; those of other scopes are left out. None for all.
-
-    Returns:
-        [M] by name; None for a single photo, which has no ceiling.
-    """
-    if len(photos) < 2:
-        return None
-    every = range(len(photos))
-    pairs = [
-        (photos.part([row]), photos.part([other for other in every if other != row]))
-        for row in every
-    ]
-    return {
-        score.name: torch.cat([score.function(photo, others) for photo, others in pairs])
-        for score in (SCORES.values() if scores is None else scores)
-        if score.scope is Scope.IMAGE
-    }
-
-
-def prompt_scores(images: EncodedImages, distance: Distance) -> dict[str, float]:
-    """Score the images of one prompt together, at least two.
-
-    Returns:
-        A number by name.
-    """
-    return {
-        score.name: score.function(images, distance).item()
-        for score in SCORES.values()
-        if score.scope is Scope.PROMPT
-    }
-
-
-def class_scores(
-    images: EncodedImages, base: EncodedImages | None, photos: EncodedImages
-) -> dict[str, Tensor]:
-    """Score each of C images of "a CLASS".
-
-    Args:
-        images: by what is scored.
-        base: by the untuned base on the same seeds; None to leave out what needs them.
-        photos: the subject's photos.
-
-    Returns:
-        [C] by name.
-    """
-    arguments = {Scope.CLASS: (images, photos)}
-    if base is not None:
-        arguments[Scope.CLASS_PAIR] = (images, base, photos)
-    return {
-        score.name: score.function(*arguments[score.scope])
-        for score in SCORES.values()
-        if score.scope in arguments
-    }

@@ -25,7 +25,7 @@ from dreambooth_pl.evaluation.results import REAL_PHOTOS, Result, distance_notes
 from dreambooth_pl.evaluation.score_set import ScoreSet
 from dreambooth_pl.evaluation.subject import SubjectScorer
 from dreambooth_pl.files.contact_sheet import contact_sheet
-from dreambooth_pl.metrics.measure import load_measure
+from dreambooth_pl.metrics.distances import load_measure
 from dreambooth_pl.miniature import subjects, world
 from dreambooth_pl.miniature.base_folder import encoders_of
 from dreambooth_pl.miniature.drawn_files import write_drawn

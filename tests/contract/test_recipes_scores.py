@@ -26,8 +26,7 @@ from dreambooth_pl import prompts
 from dreambooth_pl.commands import evaluate
 from dreambooth_pl.evaluation.protocols import make_plan
 from dreambooth_pl.metrics.encoders import EncoderSettings, load_encoders
-from dreambooth_pl.metrics.measure import EncodedImages
-from dreambooth_pl.metrics.scores import SCORES, Scope, Score, register
+from dreambooth_pl.metrics.scores import SCORES, EncodedImages, Scope, Score, register
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.prompts import prompt_set
 from dreambooth_pl.sampling.requests import probe_requests

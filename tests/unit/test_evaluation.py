@@ -19,9 +19,10 @@ from dreambooth_pl.bases.base import load_base
 from dreambooth_pl.commands import evaluate as cli_evaluate
 from dreambooth_pl.data.photos import read_photo
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.evaluation.evaluate_runs import generate_images, score_runs
+from dreambooth_pl.evaluation.evaluate_runs import score_runs
 from dreambooth_pl.evaluation.record import read_sets
 from dreambooth_pl.evaluation.results import Row, row_of
+from dreambooth_pl.evaluation.run_images import generate_images
 from dreambooth_pl.files.png_metadata import read_png_metadata, save_png
 from dreambooth_pl.metrics.encoders import ClipEncoder, DinoEncoder
 from dreambooth_pl.reporting.tables import to_json

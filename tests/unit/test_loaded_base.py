@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from dreambooth_pl.bases.base import Base, load_base
-from dreambooth_pl.evaluation import loaded_base
-from dreambooth_pl.evaluation.evaluate_runs import generate_images, score_runs
+from dreambooth_pl.evaluation import run_images
+from dreambooth_pl.evaluation.evaluate_runs import score_runs
+from dreambooth_pl.evaluation.run_images import generate_images
 from dreambooth_pl.runs.finished import Run, read_run
 
 MakeRun = Callable[..., Path]
@@ -41,7 +42,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch, make_run: MakeRun) -> list[weakref.r
         found.append(weakref.ref(base))
         return base
 
-    monkeypatch.setattr(loaded_base, "load_base", load)
+    monkeypatch.setattr(run_images, "load_base", load)
     return found
 
 

@@ -8,6 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from dreambooth_pl.evaluation.subject import (
+    class_scores,
+    image_scores,
+    photo_scores,
+    prompt_scores,
+)
 from dreambooth_pl.metrics.functional import (
     copy_scores,
     diversity_score,
@@ -16,8 +22,7 @@ from dreambooth_pl.metrics.functional import (
     prompt_fidelity_scores,
     subject_fidelity_scores,
 )
-from dreambooth_pl.metrics.measure import EncodedImages, EncodedTexts
-from dreambooth_pl.metrics.scores import class_scores, image_scores, photo_scores, prompt_scores
+from dreambooth_pl.metrics.scores import EncodedImages, EncodedTexts
 
 
 def unit_rows(n: int, d: int, seed: int) -> torch.Tensor:

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from dreambooth_pl.adapters import save_adapters
-from dreambooth_pl.evaluation.evaluate_runs import (
-    generate_images,
-    score_runs,
-    settle_batch_sizes,
-)
+from dreambooth_pl.evaluation.evaluate_runs import score_runs
 from dreambooth_pl.evaluation.protocols import PROBES
 from dreambooth_pl.evaluation.results import Result
+from dreambooth_pl.evaluation.run_images import generate_images, settle_batch_sizes
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.runs.finished import Run
 

@@ -14,10 +14,17 @@ from PIL import Image
 from torch import Tensor
 
 from dreambooth_pl.data.photos import read_photo
+from dreambooth_pl.evaluation.subject import (
+    encode_images,
+    encode_texts,
+    image_scores,
+    photo_scores,
+)
 from dreambooth_pl.metrics.encoders import Encoders
-from dreambooth_pl.metrics.measure import EncodedImages, encode_images, encode_texts
-from dreambooth_pl.metrics.scores import curve_scores, image_scores, photo_scores
-from dreambooth_pl.training.callbacks.best import Means
+from dreambooth_pl.metrics.scores import EncodedImages, curve_scores
+
+Means = Mapping[str, float]
+"""Scores averaged over images, by name. Real photos have no `clip_t`."""
 
 
 class Fidelity(Callback):
