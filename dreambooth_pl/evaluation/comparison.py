@@ -36,10 +36,10 @@ class Comparison:
 
 
 def paired_difference(first: Tensor, second: Tensor, seed: int = BOOTSTRAP_SEED) -> Interval:
-    """Mean of `first - second` and its interval by paired bootstrap (percentile, 10,000 draws).
+    """Mean of `first - second` and its interval by paired percentile bootstrap.
 
-    Subjects are resampled; with one subject its prompts; with one prompt its images. A unit that is
-    drawn is drawn for both.
+    Subjects are resampled; with one subject its prompts; with one prompt its images. Both
+    methods take the same resampled units.
 
     Args:
         first: score tensor [subject, prompt, image], NaN where there is no image.

@@ -74,7 +74,7 @@ def fidelity_plot(
     ceiling: Row | None = None,
     title: str = "",
 ) -> None:
-    """Write ``fidelity_figure`` as a PNG; it appears complete or not at all."""
+    """Write `fidelity_figure` as a PNG; it appears complete or not at all."""
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.tmp")
     figure = fidelity_figure(rows_by_scale, floor, ceiling, title)

@@ -31,7 +31,7 @@ def to_csv(rows: Sequence[Row]) -> str:
     """Write CSV: run, protocol, n_images and for each score mean, low, high; empty where none.
 
     Scores beyond the three of fidelity have columns where a row has them; those of groups are
-    named ``GROUP.SCORE``.
+    named `GROUP.SCORE`.
     """
     always = list(headings("fidelity"))
     names = [*always, *(name for name in SCORES if name not in always and has(rows, name))]
@@ -58,11 +58,11 @@ def to_json(
     comparisons: Sequence[Comparison] = (),
     paper: Sequence[PaperTable] = (),
 ) -> str:
-    """Write a list of ``{"run", "protocol", "n_images", "dino", "clip_i", "clip_t"}``.
+    """Write a list of `{"run", "protocol", "n_images", "dino", "clip_i", "clip_t"}`.
 
-    Each score is ``{"mean", "low", "high"}``, or null where the row has none. Further scores and
-    ``groups`` are there where the row has them. A paired difference carries its two runs as
-    ``difference``; a line of the paper carries the paper as ``source``.
+    Each score is `{"mean", "low", "high"}`, or null where the row has none. Further scores and
+    `groups` are there where the row has them. A paired difference carries its two runs as
+    `difference`; a line of the paper carries the paper as `source`.
     """
     records = [_record(row) for row in rows]
     records += [

@@ -48,12 +48,12 @@ def render(
     paper: Sequence[PaperTable] = (),
     notes: Sequence[str] = (),
 ) -> str:
-    """Write rows, and what stands below them, in one of ``TABLE_FORMATS``; ends with a line break.
+    """Write rows, and what stands below them, in one of `TABLE_FORMATS`; ends with a line break.
 
     Args:
         rows: in their order.
-        form: one of ``TABLE_FORMATS``.
-        width: columns of the terminal, for ``table``; in few the intervals go below the means.
+        form: one of `TABLE_FORMATS`.
+        width: columns of the terminal, for `table`; in few the intervals go below the means.
         comparisons: differences between methods.
         paper: tables of the paper, marked as of another base.
         notes: lines to stand below tables, such as the distance that diversity uses.

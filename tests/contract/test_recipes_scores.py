@@ -25,6 +25,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dreambooth_pl import prompts
 from dreambooth_pl.commands import evaluate
 from dreambooth_pl.evaluation.protocols import make_plan
+from dreambooth_pl.evaluation.record import read_sets
 from dreambooth_pl.metrics.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.metrics.scores import SCORES, EncodedImages, Scope, Score, register
 from dreambooth_pl.progress import ProgressReporter
@@ -144,6 +145,8 @@ def test_without_its_entry_nothing_of_a_metric_is_left(
         del SCORES[TOY.name]
     assert "brightness" in capsys.readouterr().out
     assert list(SCORES) == before
+    kept = read_sets(tmp_path / "with" / "images")
+    assert "brightness" not in kept["tuned"].scores and "dino" in kept["tuned"].scores
     assert evaluate.main([*options, "--save", str(tmp_path / "without")]) == 0
     assert "brightness" not in capsys.readouterr().out
     for path in (tmp_path / "without").rglob("*.*"):

@@ -22,7 +22,14 @@ from dreambooth_pl.metrics.functional import (
     prompt_fidelity_scores,
     subject_fidelity_scores,
 )
-from dreambooth_pl.metrics.scores import EncodedImages, EncodedTexts
+from dreambooth_pl.metrics.scores import (
+    SCORES,
+    EncodedImages,
+    EncodedTexts,
+    Scope,
+    Score,
+    register,
+)
 
 
 def unit_rows(n: int, d: int, seed: int) -> torch.Tensor:
@@ -191,3 +198,24 @@ def test_scores_depend_neither_on_batches_nor_on_order(indices: list[list[int]])
 
 def test_without_the_bases_images_the_class_has_but_its_likeness() -> None:
     assert class_scores(encoded(IMAGES), None, encoded(REAL)).keys() == {"pres"}
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        (
+            Score("dino", "again", True, subject_fidelity_scores, Scope.IMAGE),
+            "there is a score",
+        ),
+        (Score("a.b", "dotted", True, subject_fidelity_scores, Scope.IMAGE), "joined by dots"),
+        (
+            Score("pairs", "pairs", True, subject_fidelity_scores, Scope.CLASS, curve=True),
+            "single images",
+        ),
+    ],
+)
+def test_an_entry_that_would_not_work_is_refused(score: Score, message: str) -> None:
+    before = dict(SCORES)
+    with pytest.raises(AssertionError, match=message):
+        register(score)
+    assert before == SCORES

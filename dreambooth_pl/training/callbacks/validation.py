@@ -119,11 +119,11 @@ def validation_prompts(settings: ValidationSettings) -> PromptSet | None:
 
 
 class Validation(Rounds):
-    """Draws the validation prompts and a few class images, scores them, and logs `validation/...`.
+    """Generates the validation prompts and a few class images, scores them, logs `validation/...`.
 
-    Drawn in the rhythm of the probes. The first round is the untuned base's: it is the floor, and
-    its class images are what drift is measured from in all later rounds. Like the probes it changes
-    nothing about the training.
+    It keeps the rhythm of the probes. The first round is the untuned base's: it is the floor, and
+    drift is measured from its class images in all later rounds. Like the probes it changes nothing
+    about the training.
 
     Args:
         settings: which prompts, how many class images, what makes a checkpoint the best.
@@ -131,7 +131,7 @@ class Validation(Rounds):
         every_n_steps: optimiser steps between two rounds.
         sampling: how; the run's own sampler settings.
         folder: where the contact sheets go; made when the first is saved.
-        reporter: shows how many are drawn.
+        reporter: shows how many are generated.
         fidelity: scores the images against the subject's photos.
     """
 
@@ -159,15 +159,15 @@ class Validation(Rounds):
         self._untuned: Tensor | None = None  # DINO features [C, d] of its class images
 
     def resume(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw with the untuned base if the checkpoint did not bring its scores."""
+        """Generate with the untuned base if the checkpoint did not bring its scores."""
         if self.floor is None:
             untuned = replace(self.sampling, lora_scale_unet=0.0, lora_scale_text_encoder=0.0)
-            images = self._draw(trainer, pl_module, untuned)
+            images = self._generate(trainer, pl_module, untuned)
             self.floor, self._untuned = self._measure(trainer, images)
 
     def round(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw, show and score."""
-        images = self._draw(trainer, pl_module, self.sampling)
+        """Generate, show and score."""
+        images = self._generate(trainer, pl_module, self.sampling)
         count = self.settings.class_images
         labels = [*self.prompts.labels, *(f"class {i + 1}" for i in range(count))]
         show_sheet(trainer, "validation", images, labels, self.folder)
@@ -215,7 +215,7 @@ class Validation(Rounds):
             return scores, None
         return scores, self.fidelity.encoders.dino.encode_images(images[count:])
 
-    def _draw(
+    def _generate(
         self, trainer: Trainer, pl_module: LightningModule, sampling: SamplingSettings
     ) -> list[Image.Image]:
         base, requests = pl_module.base_model, self._requests(trainer)
