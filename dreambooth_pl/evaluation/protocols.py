@@ -17,7 +17,9 @@ from dreambooth_pl.sampling.requests import ImageRequest, image_seed, probe_requ
 
 PROBES = "probes"
 DREAMBENCH = "dreambench"
-PROTOCOLS = (PROBES, DREAMBENCH)
+SETS = {DREAMBENCH: ("dreambench_live", "dreambench_object")}
+"""Protocols of the package beside the probes: the sets of prompts for live subjects and objects."""
+PROTOCOLS = (PROBES, *SETS)
 CLASS_TEMPLATE = "a {class}"
 PLAIN = "plain"  # kind of a prompt that says nothing but the subject
 
@@ -88,10 +90,8 @@ def make_plan(
     protocol_name(protocol)
     if protocol == PROBES:
         return _probes_plan(identifier, class_noun, seed)
-    if protocol == DREAMBENCH:
-        prompts = prompt_set("dreambench_live" if is_live(class_noun) else "dreambench_object")
-    else:
-        prompts = prompt_set(protocol)
+    for_live, for_objects = SETS.get(protocol, (protocol, protocol))
+    prompts = prompt_set(for_live if is_live(class_noun) else for_objects)
     return _plan_of(prompts, identifier, class_noun, seed, subject)
 
 

@@ -24,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dreambooth_pl import prompts
 from dreambooth_pl.commands import evaluate
+from dreambooth_pl.evaluation import protocols
 from dreambooth_pl.evaluation.protocols import make_plan
 from dreambooth_pl.evaluation.record import read_sets
 from dreambooth_pl.metrics.encoders import EncoderSettings, load_encoders
@@ -259,6 +260,21 @@ def test_a_file_of_prompts_is_a_protocol(
     _, _, own = json.loads(capsys.readouterr().out)
     assert own["protocol"] == "weather" and own["n_images"] == 8
     assert own["groups"].keys() == {"dry", "wet"}
+
+
+def test_a_file_and_two_entries_ship_a_protocol_with_the_package(
+    prompts_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_path = make_plan(str(prompts_file), "sks", "dog", 42, "photos")
+    facts = tmp_path / "facts"
+    shutil.copytree(Path(str(prompts.FACTS)), facts)
+    shutil.move(prompts_file, facts)
+    monkeypatch.setattr(prompts, "FACTS", facts)
+    monkeypatch.setattr(prompts, "PROMPT_SETS", (*prompts.PROMPT_SETS, "weather"))
+    monkeypatch.setitem(protocols.SETS, "weather", ("weather", "weather"))
+    monkeypatch.setattr(protocols, "PROTOCOLS", (protocols.PROBES, *protocols.SETS))
+    assert protocols.protocol_name("weather") == "weather"
+    assert make_plan("weather", "sks", "dog", 42, "photos") == by_path
 
 
 # To add a probe prompt.
