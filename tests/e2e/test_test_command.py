@@ -12,7 +12,7 @@ import pytest
 from dreambooth_pl.commands import evaluate as cli_evaluate
 from dreambooth_pl.commands import train as cli
 
-TRAIN = Path(cli.__file__).parents[1] / "train.py"
+TRAIN = Path(cli.__file__).parents[2] / "train.py"
 
 
 @pytest.fixture()
