@@ -1,8 +1,8 @@
 """The table of scores: one entry each, from which everything else about a score follows.
 
 Score tensors, rows of tables, CSV, JSON, LaTeX, contact sheets and curves in TensorBoard read
-`SCORES` when they are made, in its order. Whoever adds a score adds an entry to `_BUILT_IN`, or
-calls `register` from outside, and nothing more.
+`SCORES` when they are made, in its order. To add a score, add an entry to `_BUILT_IN`, or call
+`register` from outside; nothing else changes.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ class Score:
     """Where its column stands. A column of `fidelity` is always there, others where a row has the
     score. None: in files only."""
     curve: bool = False
-    """Whether training logs it of probes and validation images, beside floor and ceiling. Only for
-    IMAGE and TEXT."""
+    """Whether training logs it for probes and validation images, beside floor and ceiling. Only
+    IMAGE and TEXT have curves."""
 
 
 SCORES: dict[str, Score] = {}

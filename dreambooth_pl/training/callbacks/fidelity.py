@@ -28,9 +28,7 @@ Means = Mapping[str, float]
 
 
 class Fidelity(Callback):
-    """Scores what `Probes` generates, and logs DINO, CLIP-I and CLIP-T under `fidelity/`.
-
-    Which scores there are says `metrics.scores.curve_scores`.
+    """Scores what `Probes` generates, and logs the curves of `metrics.scores` under `fidelity/`.
 
     The encoders live here and never hang on the module: they are no part of its parameters or
     checkpoints.
