@@ -24,7 +24,7 @@ from dreambooth_pl.adapters import load_adapters
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.commands.train import quiet_libraries
-from dreambooth_pl.evaluation.scoring import encode_real_photos, score_images
+from dreambooth_pl.evaluation.subject import encode_images, encode_texts, image_scores
 from dreambooth_pl.metrics.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.prompts import fill, prompt_set
 from dreambooth_pl.sampling.batch_size import best_batch_size, measure_rates
@@ -144,13 +144,15 @@ def main() -> None:
         EncoderSettings(clip=f"local-dir:{args.base}/clip", dino=f"local-dir:{args.base}/dino")
     ).to(device)
     images = list(generate(base, requests[:size], settings))
-    real = encode_real_photos(encoders, images[:5])
-    texts = [request.prompt for request in requests[:size]]
-    score_images(encoders, images, real, texts, texts)
-    scoring = min(
-        seconds(lambda: score_images(encoders, images, real, texts, texts), device) / size
-        for _ in range(args.rounds)
-    )
+    photos = encode_images(encoders, images[:5])
+    prompts = [request.prompt for request in requests[:size]]
+
+    def score() -> None:
+        texts = encode_texts(encoders, prompts, prompts)
+        image_scores(encode_images(encoders, images), photos, texts)
+
+    score()
+    scoring = min(seconds(score, device) / size for _ in range(args.rounds))
     print(f"scoring costs {scoring / ours:.1%} of drawing")
 
 

@@ -15,15 +15,18 @@ import yaml
 
 from dreambooth_pl.errors import UserError
 
-
-def _read_facts(name: str) -> dict[str, Any]:
-    text = files("dreambooth_pl").joinpath("facts", f"{name}.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
+FACTS = files("dreambooth_pl").joinpath("facts")
+"""Folder of the YAML files."""
 
 
-_SUBJECT_FACTS = _read_facts("subjects")
+def read_facts(name: str) -> dict[str, Any]:
+    """Return what `facts/NAME.yaml` says."""
+    return yaml.safe_load(FACTS.joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
 
-IDENTIFIERS: tuple[str, ...] = tuple(_read_facts("identifiers")["identifiers"])
+
+_SUBJECT_FACTS = read_facts("subjects")
+
+IDENTIFIERS: tuple[str, ...] = tuple(read_facts("identifiers")["identifiers"])
 """Rare tokens that name the subject in the project's experiments."""
 SUBJECTS: dict[str, str] = _SUBJECT_FACTS["subjects"]
 """The 30 subjects of the DreamBooth dataset with their class nouns."""
@@ -121,7 +124,7 @@ def prompt_set(name: str | Path) -> PromptSet:
     ('clothing', 'style', 'place', 'action')
     """
     if str(name) in PROMPT_SETS:
-        return _parse_prompt_set(_read_facts(str(name)), str(name), str(name))
+        return _parse_prompt_set(read_facts(str(name)), str(name), str(name))
     path = Path(name)
     if not path.is_file():
         raise UserError(

@@ -14,9 +14,8 @@ from dreambooth_pl.benchmark.spec import Benchmark
 from dreambooth_pl.benchmark.table import comparisons, job_lines, variant_lines
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.comparison import Comparison
-from dreambooth_pl.evaluation.evaluate import score_runs
-from dreambooth_pl.evaluation.intervals import Row
-from dreambooth_pl.evaluation.lines import distance_notes
+from dreambooth_pl.evaluation.evaluate_runs import score_runs
+from dreambooth_pl.evaluation.results import Row, distance_notes
 from dreambooth_pl.files.atomic import write_text
 from dreambooth_pl.files.png_metadata import save_png
 from dreambooth_pl.progress import ProgressReporter
@@ -73,10 +72,10 @@ def write_results(
     if not own:
         return Results((), (), (), tuple(failures))
     means = variant_lines(own, jobs, lines)
-    rows = [line.row() for line in means]
+    rows = [line.row for line in means]
     differences, not_compared = comparisons(own)
     notes = [*distance_notes(means), *not_compared]
-    of_runs = [entry.line.row() for entry in own]
+    of_runs = [entry.line.row for entry in own]
     write_text(out / f"{TABLE}.md", render(rows, "markdown", comparisons=differences, notes=notes))
     write_text(out / f"{TABLE}.json", to_json(rows, differences))
     write_text(out / f"{RUNS_TABLE}.md", render(of_runs, "markdown"))

@@ -12,10 +12,11 @@ from torch import Tensor
 from dreambooth_pl.benchmark.jobs import Job
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.comparison import Comparison, compare
-from dreambooth_pl.evaluation.lines import BASE, REAL_PHOTOS, Line
-from dreambooth_pl.evaluation.score_tensors import CLASS_SCORES, PROMPT_SCORES, ScoreSet, stack
+from dreambooth_pl.evaluation.results import BASE, REAL_PHOTOS, Result, mean_of
+from dreambooth_pl.evaluation.score_set import stack_all
+from dreambooth_pl.metrics.scores import SCORES
 
-COMPARED = tuple(name for name in (*PROMPT_SCORES, *CLASS_SCORES) if name != "pres_base")
+_NOT_COMPARED = "pres_base"  # says nothing about a variant
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +24,11 @@ class JobLine:
     """A job and the line of its run."""
 
     job: Job
-    line: Line
+    line: Result
 
 
 def job_lines(
-    jobs: Sequence[Job], folders: Mapping[str, Path], lines: Sequence[Line]
+    jobs: Sequence[Job], folders: Mapping[str, Path], lines: Sequence[Result]
 ) -> list[JobLine]:
     """Return the line of every job that has been evaluated, in the jobs' order, named shortly.
 
@@ -44,7 +45,9 @@ def job_lines(
     ]
 
 
-def variant_lines(own: Sequence[JobLine], jobs: Sequence[Job], lines: Sequence[Line]) -> list[Line]:
+def variant_lines(
+    own: Sequence[JobLine], jobs: Sequence[Job], lines: Sequence[Result]
+) -> list[Result]:
     """Return ceiling, floor and a line per variant.
 
     A line's scores are means over subjects; the seeds of a subject are further images of its
@@ -62,13 +65,13 @@ def variant_lines(own: Sequence[JobLine], jobs: Sequence[Job], lines: Sequence[L
         suffix = f" ({_base_name(group)})" if len(groups) > 1 else ""
         for role, name in (("ceiling", REAL_PHOTOS), ("floor", BASE)):
             members = [line for line in lines if line.group == group and line.role == role]
-            found.append(_mean(name + suffix, members))
+            found.append(mean_of(name + suffix, members))
     for variant in dict.fromkeys(job.variant.name for job in jobs):
         asked = sum(job.variant.name == variant for job in jobs)
         members = [entry.line for entry in own if entry.job.variant.name == variant]
         if members:
             missing = f" ({len(members)} of {asked} runs)" if len(members) < asked else ""
-            found.append(_mean(variant + missing, members))
+            found.append(mean_of(variant + missing, members))
     return found
 
 
@@ -121,25 +124,9 @@ def short_labels(jobs: Sequence[Job]) -> list[str]:
     return labels
 
 
-def _mean(name: str, lines: Sequence[Line]) -> Line:
-    sets: tuple[ScoreSet, ...] = tuple(own for line in lines for own in line.sets)
-    counts = sum(line.row().n_images for line in lines)
-    first = lines[0]
-    return Line(
-        first.role,
-        name,
-        first.protocol,
-        sets,
-        counts,
-        group=first.group,
-        distance=first.distance,
-    )
-
-
-def _tensors(lines: Sequence[Line]) -> dict[str, Tensor]:
+def _tensors(lines: Sequence[Result]) -> dict[str, Tensor]:
     sets = [own for line in lines for own in line.sets]
-    tensors = {name: stack(sets, name) for name in COMPARED}
-    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    return stack_all(sets, [name for name in SCORES if name != _NOT_COMPARED])
 
 
 def _base_name(group: Any) -> str:

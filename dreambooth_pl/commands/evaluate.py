@@ -11,15 +11,15 @@ from pathlib import Path
 from dreambooth_pl.commands.common import INTERRUPTED, find_device, quiet_libraries, table_width
 from dreambooth_pl.commands.evaluate_options import build_parser
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.evaluation.comparison import Comparison
-from dreambooth_pl.evaluation.evaluate import score_runs
+from dreambooth_pl.evaluation.comparison import Comparison, compare_results
 from dreambooth_pl.evaluation.evaluate_folder import score_folder
+from dreambooth_pl.evaluation.evaluate_runs import score_runs
 from dreambooth_pl.evaluation.image_folder import Words
-from dreambooth_pl.evaluation.lines import Line, averages, compare_lines, distance_notes
+from dreambooth_pl.evaluation.results import Result, averages, distance_notes
 from dreambooth_pl.files.writable import check_writable
 from dreambooth_pl.metrics.encoders import EncoderSettings
 from dreambooth_pl.progress import ProgressReporter
-from dreambooth_pl.reporting.output import save_folder_record, save_images, save_lines, save_plots
+from dreambooth_pl.reporting.output import save_folder_record, save_images, save_plots, save_results
 from dreambooth_pl.reporting.paper import paper_table
 from dreambooth_pl.reporting.tables import render
 from dreambooth_pl.runs.finished import (
@@ -94,7 +94,7 @@ def _evaluate_runs(options: argparse.Namespace, failures: list[str]) -> None:
         compared = [[with_autocast(run, options.autocast) for run in own] for own in compared]
     if options.lora_scale:
         runs = [at_scale(run, scale) for run in runs for scale in dict.fromkeys(options.lora_scale)]
-    lines = score_runs(
+    results = score_runs(
         runs,
         options.protocol,
         encoders=_encoders(options, None),
@@ -103,22 +103,22 @@ def _evaluate_runs(options: argparse.Namespace, failures: list[str]) -> None:
         class_images=options.class_images,
         failed=None if named else failed,
     )
-    if not lines:
+    if not results:
         return
     comparisons, notes = [], []
     if compared:
-        sides = [[line for line in lines if line.run in own] for own in compared]
+        sides = [[result for result in results if result.run in own] for own in compared]
         names = [str(path) for path in options.compare]
         if {len(side) for side in sides} == {1}:
             names = [side[0].name for side in sides]
-        comparisons = [compare_lines(names[0], sides[0], names[1], sides[1])]
-        if len({line.run.seed for side in sides for line in side}) > 1:
+        comparisons = [compare_results(names[0], sides[0], names[1], sides[1])]
+        if len({result.run.seed for side in sides for result in side}) > 1:
             notes.append("Not all runs have the same seed: pairs share the prompt, not the noise.")
-    lines = [*averages(lines), *lines]
-    _write(options, lines, comparisons, notes)
+    results = [*averages(results), *results]
+    _write(options, results, comparisons, notes)
     if options.save:
-        save_images(lines, options.protocol, options.save)
-    for path in save_plots(lines, options.protocol, options.save):
+        save_images(results, options.protocol, options.save)
+    for path in save_plots(results, options.protocol, options.save):
         print(f"plot: {path}", file=sys.stderr)
 
 
@@ -135,12 +135,12 @@ def _evaluate_images(options: argparse.Namespace) -> None:
         options.class_noun or (config and config.class_noun),
     )
     encoders = _encoders(options, config) or EncoderSettings()
-    lines, scored = score_folder(
+    results, scored = score_folder(
         options.images, photos, words, encoders, device=find_device(options.device)
     )
-    _write(options, lines)
+    _write(options, results)
     if options.save:
-        save_folder_record(lines, scored, options.save)
+        save_folder_record(results, scored, options.save)
 
 
 def _runs_at(path: Path, options: argparse.Namespace) -> list[Run]:
@@ -185,14 +185,14 @@ def _encoders(options: argparse.Namespace, config: Run | None) -> EncoderSetting
 
 def _write(
     options: argparse.Namespace,
-    lines: Sequence[Line],
+    results: Sequence[Result],
     comparisons: Sequence[Comparison] = (),
     more_notes: Sequence[str] = (),
 ) -> None:
-    rows = [line.row() for line in lines]
+    rows = [result.row for result in results]
     paper = [paper_table("fidelity")] if options.paper else []
-    notes = [*distance_notes(lines), *more_notes]
+    notes = [*distance_notes(results), *more_notes]
     more = {"comparisons": comparisons, "paper": paper, "notes": notes}
     sys.stdout.write(render(rows, options.format, table_width(), **more))
     if options.save:
-        save_lines(lines, options.save, comparisons, paper, notes)
+        save_results(results, options.save, comparisons, paper, notes)

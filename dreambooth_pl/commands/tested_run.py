@@ -11,10 +11,9 @@ from typing import Any
 from dreambooth_pl.adapters import TUNED_NAME, WEIGHTS_NAME
 from dreambooth_pl.commands.common import table_width
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.evaluation.evaluate import FOLDER
-from dreambooth_pl.evaluation.lines import Line, distance_notes
+from dreambooth_pl.evaluation.results import Result, distance_notes
 from dreambooth_pl.reporting.tables import render
-from dreambooth_pl.runs.finished import Run, run_of_config
+from dreambooth_pl.runs.finished import EVALUATION, Run, run_of_config
 from dreambooth_pl.runs.folder import CHECKPOINTS, CONFIG, folder_of_config
 
 USAGE = (
@@ -51,7 +50,7 @@ def tested_run(config_files: Sequence[Path], checkpoint: str | None, config: dic
     run = run_of_config(folders[-1], config)
     if checkpoint:
         name = TUNED_NAME if config["model"]["adapter"] == "full" else WEIGHTS_NAME
-        return replace(run, adapter=run.folder / FOLDER / Path(checkpoint).stem / name)
+        return replace(run, adapter=run.folder / EVALUATION / Path(checkpoint).stem / name)
     if not run.lora_file.is_file():
         raise UserError(
             f"The run {run.folder} has not come to its end: it has no {run.lora_file}. Give "
@@ -66,7 +65,7 @@ def without_saved_checkpoint(config: Any, arguments: Sequence[str]) -> None:
         config.ckpt_path = None
 
 
-def print_lines(lines: Sequence[Line]) -> None:
+def print_results(results: Sequence[Result]) -> None:
     """Write the tables to standard output, as evaluate.py does."""
-    rows = [line.row() for line in lines]
-    sys.stdout.write(render(rows, "table", table_width(), notes=distance_notes(lines)))
+    rows = [result.row for result in results]
+    sys.stdout.write(render(rows, "table", table_width(), notes=distance_notes(results)))

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from dreambooth_pl.commands.common import quiet_libraries, tells_mistakes
 from dreambooth_pl.commands.tested_run import (
     DESCRIPTION,
-    print_lines,
+    print_results,
     tested_run,
     without_saved_checkpoint,
 )
@@ -255,7 +255,7 @@ class DreamBoothCLI(LightningCLI):
             weights_only=True,
         )
         if self.trainer.is_global_zero:
-            print_lines(self.testing.lines)
+            print_results(self.testing.results)
 
 
 @tells_mistakes

@@ -1,45 +1,49 @@
 """Is one method better than another? Differences image by image, with bootstrap intervals.
 
-Two methods that drew the same prompts from the same seeds are compared in pairs: what is hard about
-a prompt or a seed is hard for both and cancels, so that the interval of the difference is narrower
-than the two methods' own intervals suggest.
+Two methods that generated the same prompts from the same seeds are compared in pairs: what is hard
+about a prompt or a seed is hard for both and cancels, so that the interval of the difference is
+narrower than the two methods' own intervals suggest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.evaluation.intervals import BOOTSTRAP_SEED, Interval, Row, interval
+from dreambooth_pl.evaluation.bootstrap import BOOTSTRAP_SEED, Interval, interval
+from dreambooth_pl.evaluation.results import Result, Row
+from dreambooth_pl.evaluation.score_set import ScoreSet, stack_all
+from dreambooth_pl.metrics.scores import SCORES
+
+# Both methods start from one base: its PRES cancels, and the difference of changes is that of PRES.
+_NOT_COMPARED = ("pres_base", "pres_change")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods and how far apart they are.
-
-    Attributes:
-        first, second: names of the methods.
-        difference: scores of the first less the second's; ``run`` says so.
-    """
+    """Two methods and how far apart they are."""
 
     first: str
+    """Name of the first method."""
     second: str
+    """Name of the second method."""
     difference: Row
+    """Scores of the first less the second's; its `run` says so."""
 
 
 def paired_difference(first: Tensor, second: Tensor, seed: int = BOOTSTRAP_SEED) -> Interval:
-    """Mean of ``first - second`` and its interval by paired bootstrap (percentile, 10,000 draws).
+    """Mean of `first - second` and its interval by paired percentile bootstrap.
 
-    Subjects are resampled; with one subject its prompts; with one prompt its images. A unit that is
-    drawn is drawn for both.
+    Subjects are resampled; with one subject its prompts; with one prompt its images. Both
+    methods take the same resampled units.
 
     Args:
-        first, second: score tensors [subject, prompt, image] over the same images, NaN where there
-            is none.
+        first: score tensor [subject, prompt, image], NaN where there is no image.
+        second: the same of the other method, over the same images.
         seed: of the bootstrap.
 
     >>> paired_difference(torch.full((1, 2, 2), 0.5), torch.full((1, 2, 2), 0.25))
@@ -60,10 +64,12 @@ def compare(
     """Compare two methods by every score that both have.
 
     Args:
-        first, second: names.
-        protocol: name of the prompts and seeds that both drew.
-        first_scores, second_scores: by name of a ``Row``'s field, score tensors [subject, prompt,
-            image]: the same subjects, prompts and seeds in the same order.
+        first: name of a method.
+        second: name of the other.
+        protocol: name of the prompts and seeds of both.
+        first_scores: by the score's name, score tensors [subject, prompt, image].
+        second_scores: the same of the other method: the same subjects, prompts and seeds in the
+            same order.
 
     Raises:
         UserError: the scores are about different images, or there is no score in common.
@@ -81,10 +87,36 @@ def compare(
                 "protocol on the same subjects."
             )
         differences[name] = paired_difference(ours, theirs)
-    scores = {"dino": None, "clip_i": None, "clip_t": None} | differences
     n_images = max(int((~first_scores[name].isnan()).sum()) for name in common)
-    row = Row(run=f"{first} - {second}", protocol=protocol, n_images=n_images, **scores)
-    return Comparison(first, second, row)
+    return Comparison(first, second, Row(f"{first} - {second}", protocol, n_images, differences))
+
+
+def compare_results(
+    first: str, first_results: Sequence[Result], second: str, second_results: Sequence[Result]
+) -> Comparison:
+    """Compare two methods, each with a result per subject (and run of it), in pairs.
+
+    Raises:
+        UserError: they are not about the same subjects and prompts.
+    """
+    mine, other = (
+        sorted((own for result in results for own in result.sets), key=lambda own: own.subject)
+        for results in (first_results, second_results)
+    )
+    if [(own.subject, own.templates) for own in mine] != [
+        (own.subject, own.templates) for own in other
+    ]:
+        raise UserError(
+            f"{first} and {second} are not about the same subjects and prompts ("
+            f"{_content(mine)} against {_content(other)}), so they cannot be compared in pairs."
+        )
+    names = [name for name in SCORES if name not in _NOT_COMPARED]
+    protocol = first_results[0].protocol
+    return compare(first, second, protocol, stack_all(mine, names), stack_all(other, names))
+
+
+def _content(sets: Sequence[ScoreSet]) -> str:
+    return ", ".join(f"{own.subject}: {len(own.templates)} prompts" for own in sets)
 
 
 def _size(scores: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""Score a folder of images that any tool has drawn against a folder of photos."""
+"""Score a folder of images of any tool against a folder of photos."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from dreambooth_pl.evaluation.image_folder import (
     read_image_folder,
     read_plain_folder,
 )
-from dreambooth_pl.evaluation.lines import BASE, REAL_PHOTOS, Line
 from dreambooth_pl.evaluation.protocols import CLASS_TEMPLATE, ImagePlan, protocol_name
+from dreambooth_pl.evaluation.results import BASE, REAL_PHOTOS, Result
 from dreambooth_pl.evaluation.run_images import BASE as BASE_IMAGES
 from dreambooth_pl.evaluation.run_images import CLASS, SCALE, TUNED
-from dreambooth_pl.evaluation.subject_scorer import ClassImages, ScoredImages, SubjectScorer
-from dreambooth_pl.metrics.distances import load_distance
-from dreambooth_pl.metrics.encoders import EncoderSettings, load_encoders
+from dreambooth_pl.evaluation.subject import ClassImages, ScoredImages, SubjectScorer
+from dreambooth_pl.metrics.distances import load_measure
+from dreambooth_pl.metrics.encoders import EncoderSettings
 from dreambooth_pl.prompts import is_live
 from dreambooth_pl.sampling.requests import ImageRequest
 
@@ -35,12 +35,12 @@ def score_folder(
     words: Words,
     encoders: EncoderSettings,
     device: str | torch.device = "cpu",
-) -> tuple[list[Line], dict[str, ScoredImages]]:
-    """Score a folder of images, laid out as ``image_folder`` says.
+) -> tuple[list[Result], dict[str, ScoredImages]]:
+    """Score a folder of images, laid out as `image_folder` says.
 
-    The folder may instead hold such folders by the names that our evaluations use: ``tuned``, and
-    where there are such images ``base`` (the untuned base on the same prompts and seeds), and
-    ``class_tuned`` and ``class_base`` (images of "a CLASS", each of the first with a partner of its
+    The folder may instead hold such folders by the names that our evaluations use: `tuned`, and
+    where there are such images `base` (the untuned base on the same prompts and seeds), and
+    `class_tuned` and `class_base` (images of "a CLASS", each of the first with a partner of its
     name in the second), for PRES and drift.
 
     Args:
@@ -51,8 +51,8 @@ def score_folder(
         device: where images are encoded.
 
     Returns:
-        Ceiling, floor if there are images of the base, and the folder's line; and the scored images
-        by ``tuned`` and ``base``.
+        Ceiling, floor if there are images of the base, and the folder's result; and the scored
+        images by `tuned` and `base`.
 
     Raises:
         UserError: an image is missing, black or of no prompt; photos or encoders cannot be had.
@@ -82,11 +82,9 @@ def score_folder(
             )
         class_base = {name: class_base[name] for name in class_own}
     used = vet_folder(photos, "--photos").used
-    loaded = load_encoders(encoders).to(device)
-    distance = load_distance(encoders, loaded)
+    measure = load_measure(encoders, device)
     scorer = SubjectScorer(
-        loaded,
-        distance,
+        measure,
         [read_photo(path) for path in used],
         photos.absolute().name,
         is_live(words.class_noun or ""),
@@ -101,11 +99,11 @@ def score_folder(
         of_class = replace(of_class, own=of_class.base, base=None) if class_base else None
         scored[BASE_IMAGES] = scorer.images(*floor, of_class)
     ceiling = scorer.photos()
-    lines = [Line("ceiling", REAL_PHOTOS, protocol, (ceiling[1],) if ceiling else (), len(used))]
+    results = [Result("ceiling", REAL_PHOTOS, protocol, (ceiling,) if ceiling else (), len(used))]
     if floor:
-        lines.append(Line("floor", BASE, protocol, (scored[BASE_IMAGES].by_prompt,)))
-    lines.append(Line("run", str(folder), protocol, (scored[TUNED].by_prompt,)))
-    return [replace(line, distance=distance.name) for line in lines], scored
+        results.append(Result("floor", BASE, protocol, (scored[BASE_IMAGES].by_prompt,)))
+    results.append(Result("run", str(folder), protocol, (scored[TUNED].by_prompt,)))
+    return [replace(result, distance=measure.distance.name) for result in results], scored
 
 
 def _class_images(folder: Path) -> dict[str, Image.Image]:

@@ -1,12 +1,12 @@
-"""A folder of images and the prompts that they were drawn from: ours, or another tool's.
+"""A folder of images and the prompts that they were generated from: ours, or another tool's.
 
 Which image belongs to which prompt is said in one of two ways:
 
-- ``metadata.jsonl`` in the folder, a line of JSON per image: ``{"file_name": "a.png", "prompt":
-  "a sks dog in the snow"}``. Optional keys: ``class_text``, the prompt without the identifier,
-  which CLIP-T compares with; ``template``, equal for images of the same prompt; ``kind``, such as
-  ``setting``; ``label`` and ``seed``. Our own evaluations write it with all of them.
-- file names, beside a file of prompts: ``P_K.png`` or ``P/K.png``, where P is the number of the
+- `metadata.jsonl` in the folder, a line of JSON per image: `{"file_name": "a.png", "prompt":
+  "a sks dog in the snow"}`. Optional keys: `class_text`, the prompt without the identifier,
+  which CLIP-T compares with; `template`, equal for images of the same prompt; `kind`, such as
+  `setting`; `label` and `seed`. Our own evaluations write it with all of them.
+- file names, beside a file of prompts: `P_K.png` or `P/K.png`, where P is the number of the
   prompt in that file, counted from 0, and K that of the image, with any number of leading zeros.
 
 Every prompt must have an image, and every image file of the folder must belong to a prompt.
@@ -37,21 +37,18 @@ _NAME = re.compile(r"(\d+)[_/](\d+)")
 
 @dataclass(frozen=True)
 class Words:
-    """What a folder's prompts are, where it does not say so itself.
-
-    Attributes:
-        prompts: ``probes``, ``dreambench`` or the path of a YAML file; None to go by the folder.
-        identifier: as it stands in the prompts; None for none.
-        class_noun: fills the prompts' ``{class}``.
-    """
+    """What a folder's prompts are, where it does not say so itself."""
 
     prompts: str | None = None
+    """`probes`, `dreambench` or the path of a YAML file; None to go by the folder."""
     identifier: str | None = None
+    """As it stands in the prompts; None for none."""
     class_noun: str | None = None
+    """Fills the prompts' `{class}`."""
 
 
 def write_index(folder: Path, names: Sequence[str], plan: ImagePlan) -> None:
-    """Write ``metadata.jsonl``: what each image of ``plan`` in ``folder`` was drawn from."""
+    """Write `metadata.jsonl`: what each image of `plan` in `folder` was generated from."""
     lines = [
         json.dumps(
             {
@@ -78,7 +75,7 @@ def write_index(folder: Path, names: Sequence[str], plan: ImagePlan) -> None:
 
 
 def read_image_folder(folder: Path, words: Words) -> tuple[ImagePlan, list[Image.Image]]:
-    """Read a folder's images and what they were drawn from, in the order of prompts.
+    """Read a folder's images and what they were generated from, in the order of prompts.
 
     Raises:
         UserError: no such folder; an image that is missing, black, unreadable or of no prompt.
@@ -90,8 +87,8 @@ def read_image_folder(folder: Path, words: Words) -> tuple[ImagePlan, list[Image
         entries = _read_index(folder, words, prompts)
     elif prompts is None:
         raise UserError(
-            f"{folder} has no {INDEX} that says what its images were drawn from. Write one, or "
-            "name the images PROMPT_NUMBER.png and give --prompts, the file of the prompts."
+            f"{folder} has no {INDEX} that says what its images were generated from. Write one, "
+            "or name the images PROMPT_NUMBER.png and give --prompts, the file of the prompts."
         )
     else:
         entries = _by_name(folder, prompts)
@@ -106,7 +103,7 @@ def read_image_folder(folder: Path, words: Words) -> tuple[ImagePlan, list[Image
 
 
 def listed_files(folder: Path) -> list[str]:
-    """Return the files that a folder's ``metadata.jsonl`` lists, in its order.
+    """Return the files that a folder's `metadata.jsonl` lists, in its order.
 
     Raises:
         UserError: a line of it is not as it should be.
@@ -117,7 +114,7 @@ def listed_files(folder: Path) -> list[str]:
 def read_plain_folder(folder: Path) -> dict[str, Image.Image]:
     """Read the images of a folder by the stem of their names, in the order of names.
 
-    All, or where there is a ``metadata.jsonl`` those that it lists: there may be more from before.
+    All, or where there is a `metadata.jsonl` those that it lists: there may be more from before.
 
     Raises:
         UserError: there is none, or one is missing, black or unreadable.
@@ -139,7 +136,9 @@ def read_generated(path: Path) -> Image.Image:
     """
     image = read_photo(path)
     if is_black(image):
-        raise UserError(f"{path} is black. Draw it again; nothing is left out of an evaluation.")
+        raise UserError(
+            f"{path} is black. Generate it again; nothing is left out of an evaluation."
+        )
     return image
 
 
@@ -262,8 +261,8 @@ def _check_all_there(folder: Path, prompts: list[dict[str, Any]], present: set[s
     for number, prompt in enumerate(prompts):
         if prompt["template"] not in present:
             raise UserError(
-                f"{folder} has no image of prompt {number}, {prompt['prompt']!r}. Draw it; nothing "
-                "is left out of an evaluation."
+                f"{folder} has no image of prompt {number}, {prompt['prompt']!r}. Generate it; "
+                "nothing is left out of an evaluation."
             )
 
 

@@ -1,4 +1,4 @@
-"""Generated images on disk, drawn only where a verified one is not there already."""
+"""Generated images on disk: verified ones are kept, missing ones are generated."""
 
 from __future__ import annotations
 
@@ -29,19 +29,16 @@ ADAPTER_SHA256 = (
 
 @dataclass(frozen=True)
 class GenerationRecipe:
-    """A set of images to draw, and what they depend on.
-
-    Attributes:
-        requests: prompts and seeds.
-        labels: one per request; they name the files.
-        settings: how to draw.
-        adapter_sha256: hash of the adapter that is loaded into the base; None without.
-    """
+    """A set of images to generate, and what they depend on."""
 
     requests: tuple[ImageRequest, ...]
+    """Prompts and seeds."""
     labels: tuple[str, ...]
+    """One per request; they name the files."""
     settings: SamplingSettings
+    """How to generate."""
     adapter_sha256: str | None
+    """Hash of the adapter that is loaded into the base; None without."""
 
     def file_names(self) -> list[str]:
         """Return one PNG name per image, in order."""
@@ -65,21 +62,19 @@ def generate_missing(
     progress: Progress | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> list[Image.Image | None]:
-    """Return the images of ``recipe``: from ``folder`` where verified, else drawn and kept there.
+    """Return the images of `recipe`: from `folder` where verified, else generated and kept there.
 
-    A file is taken over only if its metadata say that it was drawn with exactly this prompt, seed,
-    sampler, base and adapter, and its pixels are those that were saved. An interrupted call has
-    kept what it had drawn.
+    A file is reused only if its metadata name exactly this prompt, seed, sampler, base and adapter,
+    and its pixels are those that were saved. An interrupted call keeps what it has generated.
 
     Args:
-        base: with the adapter loaded that ``recipe`` speaks of.
-        recipe: what to draw.
+        base: with the adapter loaded that `recipe` speaks of.
+        recipe: what to generate.
         folder: where the PNGs are; made when needed.
         progress: called after each batch with the numbers of images done, kept ones included, and
             asked for.
-        shard: rank and number of ranks that draw together, each its share: the images whose index
-            leaves this rank when divided by the number. A share is a matter of indices alone, not
-            of what others have drawn yet.
+        shard: this rank, and the number of ranks that share the work. A rank's share are the images
+            whose index modulo the number of ranks is the rank, whatever others have done so far.
 
     Returns:
         One image per request; with several ranks None for those of the others.
@@ -114,9 +109,9 @@ def generate_missing(
 
 
 def recorded_batch_size(folder: Path) -> int | None:
-    """Return the batch size that the images in ``folder`` were drawn with; None without any.
+    """Return the batch size that the images in `folder` were generated with; None without any.
 
-    An interrupted evaluation goes on with it: another size would draw slightly other images.
+    An interrupted evaluation goes on with it: another size would give slightly other images.
     """
     for path in sorted(folder.glob("[!.]*.png")):
         try:
@@ -131,7 +126,7 @@ def recorded_batch_size(folder: Path) -> int | None:
 def copy_images(
     images: Sequence[Image.Image], base: Base, recipe: GenerationRecipe, folder: Path
 ) -> None:
-    """Keep images of ``recipe`` that were drawn for another folder in ``folder``, too."""
+    """Copy images of `recipe` that were generated for another folder to `folder`."""
     names, metadata = recipe.file_names(), recipe.metadata(base)
     for name, facts, image in zip(names, metadata, images, strict=True):
         if _read_verified(folder / name, facts) is None:
@@ -143,7 +138,7 @@ def _save(image: Image.Image, path: Path, metadata: dict[str, Any]) -> None:
 
 
 def _read_verified(path: Path, metadata: dict[str, Any]) -> Image.Image | None:
-    """Return the image in ``path`` if it is whole and was drawn with ``metadata``, else None."""
+    """Return the image in `path` if it is whole and was generated with `metadata`, else None."""
     if not path.is_file():
         return None
     try:
@@ -151,16 +146,16 @@ def _read_verified(path: Path, metadata: dict[str, Any]) -> Image.Image | None:
         with Image.open(path) as file:
             image = file.convert("RGB")
     except (UserError, OSError, SyntaxError, ValueError):
-        log.warning("%s cannot be read; it is drawn again.", path)
+        log.warning("%s cannot be read; it is generated again.", path)
         return None
     pixels = found.pop(PIXELS, None)
     if found != metadata:
         return None
     if is_black(image) or set(image.size) != {metadata["resolution"]}:
-        log.warning("%s is black or of another size; it is drawn again.", path)
+        log.warning("%s is black or of another size; it is generated again.", path)
         return None
     if pixels != pixel_hash(image):
-        log.warning("%s was changed after it was drawn; it is drawn again.", path)
+        log.warning("%s was changed after it was generated; it is generated again.", path)
         return None
     return image
 

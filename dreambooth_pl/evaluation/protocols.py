@@ -1,8 +1,8 @@
-"""Evaluation protocols: which images are drawn of a subject, and the text each is held against.
+"""Evaluation protocols: the images to generate of a subject, and the text to compare each with.
 
-``probes`` draws what training draws to show its progress. ``dreambench`` draws the paper's 25
-prompts of the class, four images each. Any other name is the path of a YAML file of prompts of your
-own, as ``prompts.prompt_set`` reads it.
+`probes` are the images that show the progress of training. `dreambench` are the paper's 25 prompts
+of the class, four images each. Any other name is the path of a YAML file with your own prompts, as
+`prompts.prompt_set` reads it.
 """
 
 from __future__ import annotations
@@ -17,29 +17,28 @@ from dreambooth_pl.sampling.requests import ImageRequest, image_seed, probe_requ
 
 PROBES = "probes"
 DREAMBENCH = "dreambench"
-PROTOCOLS = (PROBES, DREAMBENCH)
+SETS = {DREAMBENCH: ("dreambench_live", "dreambench_object")}
+"""Protocols of the package beside the probes: the sets of prompts for live subjects and objects."""
+PROTOCOLS = (PROBES, *SETS)
 CLASS_TEMPLATE = "a {class}"
 PLAIN = "plain"  # kind of a prompt that says nothing but the subject
 
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """What a protocol asks of one subject; the tuples run in parallel, one entry per image.
-
-    Attributes:
-        labels: short names.
-        requests: prompts, with the identifier, and seeds.
-        class_texts: the prompts without the identifier, which CLIP-T compares with.
-        templates: the prompts with placeholders. Images of one template are images of one prompt,
-            whatever identifier stands in it.
-        kinds: the sort of each prompt, such as ``setting``; empty text where none is given.
-    """
+    """What a protocol asks of one subject; the tuples run in parallel, one entry per image."""
 
     labels: tuple[str, ...]
+    """Short names."""
     requests: tuple[ImageRequest, ...]
+    """Prompts, with the identifier, and seeds."""
     class_texts: tuple[str, ...]
+    """The prompts without the identifier, which CLIP-T compares with."""
     templates: tuple[str, ...]
+    """The prompts with placeholders. Images of one template are images of one prompt, whatever
+    identifier stands in it."""
     kinds: tuple[str, ...]
+    """The sort of each prompt, such as `setting`; empty text where none is given."""
 
     @property
     def prompts(self) -> tuple[str, ...]:
@@ -74,31 +73,30 @@ def make_plan(
 ) -> ImagePlan:
     """Plan a protocol's images of one subject.
 
-    The probes are those of training, on training's seeds. All other images have seeds that depend
-    on the seed, the subject, the template and the number of the image alone, so that methods and
+    The probes are those of training, on training's seeds. The seed of any other image depends on
+    the run's seed, the subject, the template and the number of the image alone, so that methods and
     identifiers are compared on the same noise.
 
     Args:
-        protocol: ``probes``, ``dreambench`` or the path of a YAML file of prompts.
-        identifier, class_noun: the subject's words.
+        protocol: `probes`, `dreambench` or the path of a YAML file of prompts.
+        identifier: the subject's rare word.
+        class_noun: what the subject is.
         seed: of the run.
         subject: name of the subject, such as its folder's.
 
     Raises:
-        UserError: as ``protocol_name``; a file that does not read as a set of prompts.
+        UserError: as `protocol_name`; a file that does not read as a set of prompts.
     """
     protocol_name(protocol)
     if protocol == PROBES:
         return _probes_plan(identifier, class_noun, seed)
-    if protocol == DREAMBENCH:
-        prompts = prompt_set("dreambench_live" if is_live(class_noun) else "dreambench_object")
-    else:
-        prompts = prompt_set(protocol)
+    for_live, for_objects = SETS.get(protocol, (protocol, protocol))
+    prompts = prompt_set(for_live if is_live(class_noun) else for_objects)
     return _plan_of(prompts, identifier, class_noun, seed, subject)
 
 
 def class_plan(class_noun: str, seed: int, count: int) -> ImagePlan:
-    """Plan ``count`` images of "a CLASS", without identifier: what PRES and drift are measured on.
+    """Plan `count` images of "a CLASS", without identifier: what PRES and drift are measured on.
 
     Their seeds are the same for every subject, so that runs are compared on the same noise.
     """

@@ -1,7 +1,7 @@
 """What an evaluation leaves on disk: score tensors, every image's scores, contact sheets.
 
-``scores.safetensors`` holds the tensors, [subject, prompt, image] with NaN where there is no image,
-by ``SET.SCORE``. ``scores.json`` says what their places mean, repeats every image's scores for
+`scores.safetensors` holds the tensors, [subject, prompt, image] with NaN where there is no image,
+by `SET.SCORE`. `scores.json` says what their places mean, repeats every image's scores for
 people, and names all that they depend on. Tables are computed from the tensors alone.
 """
 
@@ -19,12 +19,12 @@ from torch import Tensor
 
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.protocols import ImagePlan
-from dreambooth_pl.evaluation.score_tensors import CLASS_SCORES, ScoreSet
-from dreambooth_pl.evaluation.scoring import ImageScores
-from dreambooth_pl.evaluation.subject_scorer import ScoredImages
+from dreambooth_pl.evaluation.score_set import ScoreSet
+from dreambooth_pl.evaluation.subject import ScoredImages
 from dreambooth_pl.files.atomic import atomic_path, remove_leftovers, write_text
 from dreambooth_pl.files.contact_sheet import contact_sheet
 from dreambooth_pl.files.png_metadata import save_png
+from dreambooth_pl.metrics.scores import SCORES, Scope, table_scores
 
 SCORES_FILE = "scores.json"
 TENSORS = "scores.safetensors"
@@ -36,26 +36,26 @@ def save_record(
     folder: Path,
     facts: Mapping[str, Any],
     scored: Mapping[str, ScoredImages],
-    ceiling: tuple[ImageScores, ScoreSet] | None,
+    ceiling: ScoreSet | None,
 ) -> None:
     """Write tensors, index and one contact sheet per set of images; each whole or not at all.
 
     Args:
         folder: made when needed.
         facts: what the scores depend on besides prompts and seeds; JSON types, with the keys
-            ``run`` and ``protocol``.
-        scored: by the name of the set: ``tuned``, ``base``.
+            `run` and `protocol`.
+        scored: by the name of the set: `tuned`, `base`.
         ceiling: scores of the real photos; None for a single photo.
     """
     remove_leftovers(folder)
     sets = {name: s.by_prompt for name, s in scored.items()}
     if ceiling is not None:
-        sets[REAL_PHOTOS_SET] = ceiling[1]
+        sets[REAL_PHOTOS_SET] = ceiling
     details = {
         **facts,
         "images": {name: _image_entries(s) for name, s in scored.items()},
         "class_images": {name: _class_entries(s) for name, s in scored.items()},
-        "real_photos": [] if ceiling is None else _per_image(ceiling[0].columns()),
+        "real_photos": [] if ceiling is None else _photo_entries(ceiling),
     }
     save_sets(folder, sets, details)
     for name, s in scored.items():
@@ -72,7 +72,7 @@ def save_record(
 def save_sets(
     folder: Path, sets: Mapping[str, ScoreSet], details: Mapping[str, Any] | None = None
 ) -> None:
-    """Write score sets as tensors and index; ``details`` are further keys of the index.
+    """Write score sets as tensors and index; `details` are further keys of the index.
 
     The index comes last: where it is, the tensors are.
     """
@@ -98,7 +98,7 @@ def save_sets(
 
 
 def read_sets(folder: Path) -> dict[str, ScoreSet]:
-    """Read the score sets that ``save_sets`` or ``save_record`` wrote, by their names.
+    """Read the score sets that `save_sets` or `save_record` wrote, by their names.
 
     Raises:
         UserError: there are none, or the files are damaged.
@@ -116,18 +116,25 @@ def read_sets(folder: Path) -> dict[str, ScoreSet]:
 
 def _read_set(name: str, entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ScoreSet:
     own = {
-        key.removeprefix(f"{name}."): tensor[0]
-        for key, tensor in tensors.items()
-        if key.startswith(f"{name}.")
-    }
+        score: tensors[f"{name}.{score}"][0] for score in SCORES if f"{name}.{score}" in tensors
+    }  # scores that are not known, such as another version's, are passed over
     return ScoreSet(
         subject=entry["subject"],
         live=entry["live"],
         templates=tuple(entry["templates"]),
         kinds=tuple(entry["kinds"]),
-        scores={key: tensor for key, tensor in own.items() if key not in CLASS_SCORES},
-        class_scores={key: tensor[0] for key, tensor in own.items() if key in CLASS_SCORES},
+        scores={key: tensor for key, tensor in own.items() if not _is_of_class(key)},
+        class_scores={key: tensor[0] for key, tensor in own.items() if _is_of_class(key)},
     )
+
+
+def _is_of_class(name: str) -> bool:
+    return SCORES[name].scope in (Scope.CLASS, Scope.CLASS_PAIR)
+
+
+def _photo_entries(ceiling: ScoreSet) -> list[dict[str, Any]]:
+    """Return each photo's scores: they stand in one row, as images of one prompt."""
+    return _per_image({name: values[0] for name, values in ceiling.scores.items()})
 
 
 def _image_entries(scored: ScoredImages) -> list[dict[str, Any]]:
@@ -146,7 +153,7 @@ def _image_entries(scored: ScoredImages) -> list[dict[str, Any]]:
             plan.requests,
             plan.class_texts,
             plan.templates,
-            _per_image(scored.scores.columns()),
+            _per_image(scored.by_image),
             strict=True,
         )
     ]
@@ -174,10 +181,10 @@ def _per_image(scores: Mapping[str, Tensor]) -> list[dict[str, float]]:
 
 
 def _labels(scored: ScoredImages) -> list[str]:
-    rows = _per_image(scored.scores.columns())
+    shown = [score for score in table_scores("fidelity") if score.name in scored.by_image]
     return [
-        f"{label}\nDINO {row['dino']:.2f}, CLIP-I {row['clip_i']:.2f}, CLIP-T {row['clip_t']:.2f}"
-        for label, row in zip(_plain_labels(scored.plan), rows, strict=True)
+        label + "\n" + ", ".join(f"{score.heading} {row[score.name]:.2f}" for score in shown)
+        for label, row in zip(_plain_labels(scored.plan), _per_image(scored.by_image), strict=True)
     ]
 
 

@@ -1,27 +1,32 @@
-"""The images that an evaluation draws of runs: which, where they lie, at what batch size.
+"""The images that an evaluation generates of runs: which, where they lie, at what batch size.
 
-Below ``RUN/evaluation/<protocol>/`` there are
+`RUN/evaluation/<protocol>/` contains
 
-- ``tuned/`` and ``base/``: the prompts' images by the run's adapter and by the untuned base,
-- ``class_tuned/`` and ``class_base/``: images of "a CLASS" by both.
+- `tuned/` and `base/`: the prompts' images by the run's adapter and by the untuned base,
+- `class_tuned/` and `class_base/`: images of "a CLASS" by both.
 
-What was drawn at another LoRA scale than the run's own lies in ``scale_S/`` in that folder, but for
-the untuned base's images, which do not depend on it.
+Images at another LoRA scale than the run's own lie in `scale_S/` in that folder. The untuned base's
+images do not depend on the scale and stay above.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from dreambooth_pl.adapters import load_adapters, remove_adapters
 from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.load import load_base
+from dreambooth_pl.bases.spec import BaseSpec
+from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.image_folder import write_index
 from dreambooth_pl.evaluation.image_store import (
     GenerationRecipe,
@@ -46,16 +51,48 @@ SCALE = "scale_"  # folders of images at another scale than the run's own
 CLASS_IMAGES = 8  # of "a CLASS", where no other number is asked for
 _UNKNOWN = "unknown"
 
+Failed = Callable[[Run, UserError], None]
+"""Told of a run that cannot be evaluated; the rest goes on."""
 
-class ImageGenerator:
-    """Draws the images of runs on one base, or one rank's share of them.
+
+class LoadedBase:
+    """Keeps the last base loaded, because neighbouring runs mostly share it.
+
+    It drops the old base before it loads the next, so that memory never holds two. Callers must not
+    keep a reference to the old one.
 
     Args:
-        protocol: as ``protocols.make_plan`` takes it.
+        device: where bases go.
+    """
+
+    def __init__(self, device: str | torch.device) -> None:
+        self.device = device
+        self._spec: BaseSpec | None = None
+        self._base: Base | None = None
+
+    def of(self, run: Run) -> Base:
+        """Return the base of a run, with whatever adapters it was left with.
+
+        Raises:
+            UserError: it cannot be had.
+        """
+        if run.base_spec != self._spec:
+            self._spec = self._base = None
+            gc.collect()  # modules and pipelines refer to each other in circles
+            self._base = load_base(run.base_spec).to(self.device)
+            self._spec = run.base_spec
+        return self._base
+
+
+class ImageGenerator:
+    """Generates the images of runs on one base, or one rank's share of them.
+
+    Args:
+        protocol: as `protocols.make_plan` takes it.
         base: without or with adapters, which are replaced.
         class_images: how many images of the class.
-        reporter: shows how far the drawing has come; None shows nothing.
-        shard: this rank, and how many ranks draw together.
+        reporter: shows how far it has come; None shows nothing.
+        shard: this rank, and how many ranks share the work.
     """
 
     def __init__(
@@ -74,15 +111,15 @@ class ImageGenerator:
         self._adapter: str | None = _UNKNOWN  # hash of what the base holds; None for nothing
 
     def plan(self, run: Run, of_class: bool = False) -> ImagePlan:
-        """What is asked of the run: the protocol's images, or those of the class."""
+        """Return what is asked of the run: the protocol's images, or those of the class."""
         if of_class:
             return class_plan(run.class_noun, run.seed, self.class_images)
         return plan_of(run, self.protocol)
 
     def settings(self, run: Run) -> SamplingSettings:
-        """The run's sampler at the batch size of images that are there already, else the best.
+        """Return the run's sampler at the batch size of images that are there, else at the best.
 
-        The probes are drawn as training drew them, so that they come out as they did then.
+        The probes keep the batch size of training, so that they come out as they did then.
         """
         size = None
         if self.protocol != PROBES:
@@ -92,20 +129,20 @@ class ImageGenerator:
         return settle_batch_size(self.base, settings, len(self.plan(run).requests))
 
     def untuned_recipe(self, run: Run, of_class: bool = False) -> GenerationRecipe:
-        """What ``untuned`` draws."""
+        """Return what `untuned` generates."""
         plan = self.plan(run, of_class)
         settings = replace(self.settings(run), lora_scale_unet=0.0, lora_scale_text_encoder=0.0)
         return GenerationRecipe(plan.requests, plan.labels, settings, adapter_sha256=None)
 
     def untuned(self, run: Run, of_class: bool = False) -> list[Image.Image | None]:
-        """Draw the run's prompts and seeds with the untuned base."""
+        """Generate the run's prompts and seeds with the untuned base."""
         if self._adapter is not None:
             remove_adapters(self.base)
             self._adapter = None
         return self._generate(run, self.untuned_recipe(run, of_class), BASE, of_class)
 
     def tuned(self, run: Run, of_class: bool = False) -> list[Image.Image | None]:
-        """Draw with the run's adapter."""
+        """Generate the run's prompts and seeds with its adapter."""
         plan, adapter = self.plan(run, of_class), weights_hash(run.lora_file)
         if self._adapter != adapter:
             self._adapter = _UNKNOWN  # should loading fail in the middle
@@ -115,11 +152,11 @@ class ImageGenerator:
         return self._generate(run, recipe, TUNED, of_class)
 
     def all_of(self, run: Run) -> None:
-        """Draw all that there is to draw of a run."""
-        for draw_set in (self.tuned, self.untuned):
-            draw_set(run)
+        """Generate all images of a run."""
+        for generate_set in (self.tuned, self.untuned):
+            generate_set(run)
             if self.class_images:
-                draw_set(run, of_class=True)
+                generate_set(run, of_class=True)
 
     def _generate(
         self, run: Run, recipe: GenerationRecipe, what: str, of_class: bool
@@ -135,13 +172,73 @@ class ImageGenerator:
         return images
 
 
+def generate_images(
+    runs: Sequence[Run],
+    protocol: str = PROBES,
+    device: str | torch.device = "cpu",
+    reporter: ProgressReporter | None = None,
+    shard: tuple[int, int] = (0, 1),
+    class_images: int = CLASS_IMAGES,
+) -> None:
+    """Generate this rank's share of what `score_runs` wants of the same runs; keep it on disk.
+
+    When all ranks are through, `score_runs` finds every image there, verifies it, and generates
+    none.
+
+    Args:
+        runs: as for `score_runs`.
+        protocol: as for `score_runs`.
+        device: where images are generated.
+        reporter: shows how far it has come; None shows nothing.
+        shard: this rank, and how many ranks share the work.
+        class_images: as for `score_runs`.
+
+    Raises:
+        UserError: as `score_runs`.
+    """
+    bases = LoadedBase(device)
+    for run in runs:
+        with telling(None, run):
+            ImageGenerator(protocol, bases.of(run), class_images, reporter, shard).all_of(run)
+
+
+def settle_batch_sizes(
+    runs: Sequence[Run], protocol: str = PROBES, device: str | torch.device = "cpu"
+) -> None:
+    """Measure what `generate_images` would, so that ranks which share the work need not and agree.
+
+    For one rank, before the others begin: what is measured is kept on disk.
+
+    Args:
+        runs: as for `generate_images`.
+        protocol: as for `generate_images`.
+        device: as for `generate_images`.
+    """
+    bases = LoadedBase(device)
+    for run in runs:
+        with telling(None, run):
+            ImageGenerator(protocol, bases.of(run)).settings(run)
+
+
+@contextmanager
+def telling(failed: Failed | None, run: Run) -> Iterator[None]:
+    """Say in a user's error which run it is about; raise it, or tell `failed` and go on."""
+    try:
+        yield
+    except UserError as error:
+        named = UserError(f"Run {run.adapter or run.folder}: {error}")
+        if failed is None:
+            raise named from error
+        failed(run, named)
+
+
 def plan_of(run: Run, protocol: str) -> ImagePlan:
-    """What a protocol asks of a run; see ``protocols.make_plan``."""
+    """Return what a protocol asks of a run; see `protocols.make_plan`."""
     return make_plan(protocol, run.identifier, run.class_noun, run.seed, run.instance_dir.name)
 
 
 def folder_of(run: Run, protocol: str, what: str = TUNED) -> Path:
-    """Where a set of a run's images lies."""
+    """Return where a set of a run's images lies."""
     folder = run.evaluation / protocol_name(protocol)
     if run.scale is not None and what.endswith(TUNED):
         folder = folder / f"{SCALE}{run.scale:g}"
@@ -149,9 +246,9 @@ def folder_of(run: Run, protocol: str, what: str = TUNED) -> Path:
 
 
 def weights_hash(path: Path) -> str:
-    """SHA-256 of what a safetensors file says and holds.
+    """Return the SHA-256 of what a safetensors file says and holds.
 
-    Not of its bytes: the order of the header's entries is left to chance when it is written.
+    It is not of the file's bytes: safetensors writes the entries of the header in any order.
     """
     content = path.read_bytes()
     end = 8 + int.from_bytes(content[:8], "little")

@@ -8,7 +8,7 @@ import yaml
 
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.record import REAL_PHOTOS_SET, SCORES_FILE, read_sets
-from dreambooth_pl.evaluation.score_tensors import row_of
+from dreambooth_pl.evaluation.results import row_of
 from dreambooth_pl.export.origin import Origin
 from dreambooth_pl.files.dotted_keys import flatten
 from dreambooth_pl.reporting.tables import render

@@ -1,8 +1,8 @@
 """Distances between images, for diversity: LPIPS, or a stand-in where its weights are lacking.
 
-LPIPS (Zhang et al. 2018, arXiv 1801.03924) is a distance of AlexNet's features, weighted per
-channel by small layers that come with torchmetrics; AlexNet's own weights (244 MB) do not. They are
-read from a file, or from torch's cache, and never downloaded unless asked for. Numbers of different
+LPIPS (Zhang et al. 2018, arXiv 1801.03924) compares AlexNet's features, weighted per channel by
+small layers that come with torchmetrics. AlexNet's own weights (244 MB) do not come with it: they
+are read from a file or from torch's cache, and downloaded only on request. Numbers of different
 distances do not compare, so each distance has a name to stand beside its numbers.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +23,7 @@ from torchmetrics.functional.image.lpips import _NoTrainLpips
 from torchvision.models import AlexNet_Weights, alexnet
 
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.metrics.encoders import DinoEncoder, Encoders, EncoderSettings
+from dreambooth_pl.metrics.encoders import DinoEncoder, Encoders, EncoderSettings, load_encoders
 
 log = logging.getLogger(__name__)
 
@@ -32,16 +33,21 @@ _LEAST_SIDE = 64  # pixels; AlexNet's strides leave nothing of smaller images
 
 
 class PairwiseDistance(Protocol):
-    """A distance between images.
-
-    Attributes:
-        name: of the distance, to be shown with every number of it.
-    """
+    """A distance between images."""
 
     name: str
+    """Of the distance, to be shown with every number of it."""
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
         """Return the distances between K RGB images: float32 [K, K], symmetric, 0 diagonal."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """All that scores are measured with. Scores under different measures do not compare."""
+
+    encoders: Encoders
+    distance: PairwiseDistance
 
 
 class LpipsDistance:
@@ -68,7 +74,7 @@ class LpipsDistance:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        """See ``PairwiseDistance``; in [0, about 1].
+        """See `PairwiseDistance`; in [0, about 1].
 
         Raises:
             UserError: the images differ in size.
@@ -103,7 +109,7 @@ class PatchDistance:
         self._dino = dino
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        """See ``PairwiseDistance``."""
+        """See `PairwiseDistance`."""
         patches = self._dino.encode_patches(images)
         cosines = torch.einsum("ild,jld->ij", patches, patches) / patches.shape[1]
         return (1 - (cosines + cosines.T) / 2).fill_diagonal_(0)
@@ -113,11 +119,11 @@ def load_distance(settings: EncoderSettings, encoders: Encoders) -> PairwiseDist
     """Load LPIPS if AlexNet's weights are to be had without asking the network, else a stand-in.
 
     Args:
-        settings: its ``lpips`` names a file of weights, or asks for the download.
+        settings: its `lpips` names a file of weights, or asks for the download.
         encoders: their DINO is the stand-in; LPIPS computes on its device.
 
     Raises:
-        UserError: ``lpips`` names weights that are not there, are no AlexNet's or cannot be had.
+        UserError: `lpips` names weights that are not there, are no AlexNet's or cannot be had.
     """
     if settings.lpips == DOWNLOAD:
         path = _download()
@@ -128,6 +134,16 @@ def load_distance(settings: EncoderSettings, encoders: Encoders) -> PairwiseDist
         if not path.is_file():
             return PatchDistance(encoders.dino)
     return LpipsDistance(_read_backbone(path), encoders.dino.device)
+
+
+def load_measure(settings: EncoderSettings, device: str | torch.device = "cpu") -> Measure:
+    """Load encoders and distance onto a device.
+
+    Raises:
+        UserError: an encoder or its weights cannot be had.
+    """
+    encoders = load_encoders(settings).to(device)
+    return Measure(encoders, load_distance(settings, encoders))
 
 
 def _cached() -> Path:

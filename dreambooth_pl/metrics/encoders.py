@@ -1,9 +1,9 @@
 """The encoders of the metrics: CLIP by open_clip, DINO by timm, each with its own preprocessing.
 
-Both have one interface: ``name``, ``preprocessing``, ``encode_images``, ``to``, ``fingerprint``.
+Both have one interface: `name`, `preprocessing`, `encode_images`, `to`, `fingerprint`.
 Both take PIL RGB images (8 bit, any size) and return unit-length float32 features on the CPU. They
-run in float32 and eval mode whatever the training runs in. They are plain classes, not modules:
-hung on a LightningModule they must not show up in its parameters or checkpoints.
+run in float32 and eval mode whatever the training runs in. They are plain classes, not modules, so
+that they show up in no LightningModule's parameters or checkpoints.
 
 Preprocessing follows the DreamBooth evaluation: EXIF transpose, then PIL's bicubic resize of the
 short side and a centre crop. Tensor resizing without antialias would give other features.
@@ -44,39 +44,37 @@ class EncoderSettings:
     """Which encoders the metrics use. Scores under different encoders do not compare."""
 
     clip: str = "local-dir:data/miniature/clip"
-    """CLIP for CLIP-I and CLIP-T: an open_clip model name, ``local-dir:FOLDER`` or
-    ``hf-hub:ORGANISATION/NAME``."""
+    """CLIP for CLIP-I and CLIP-T: an open_clip model name, `local-dir:FOLDER` or
+    `hf-hub:ORGANISATION/NAME`."""
     clip_pretrained: str | None = None
-    """CLIP's weights when ``clip`` is a model name: an open_clip tag such as ``openai``, or a
-    file. null for ``local-dir:`` and ``hf-hub:``, which bring their own."""
+    """CLIP's weights when `clip` is a model name: an open_clip tag such as `openai`, or a
+    file. null for `local-dir:` and `hf-hub:`, which bring their own."""
     dino: str = "local-dir:data/miniature/dino"
-    """Vision transformer for the DINO score: a timm model name, ``local-dir:FOLDER`` or
-    ``hf-hub:ORGANISATION/NAME``."""
+    """Vision transformer for the DINO score: a timm model name, `local-dir:FOLDER` or
+    `hf-hub:ORGANISATION/NAME`."""
     dino_pretrained: str | None = None
-    """A file of weights for ``dino``, when that is a model name; null for timm's own, which it
-    downloads the first time. null for ``local-dir:`` and ``hf-hub:``."""
+    """A file of weights for `dino`, when that is a model name; null for timm's own, which it
+    downloads the first time. null for `local-dir:` and `hf-hub:`."""
     lpips: str | None = None
-    """AlexNet's weights for LPIPS, the distance of diversity: torchvision's file, or ``download``.
+    """AlexNet's weights for LPIPS, the distance of diversity: torchvision's file, or `download`.
     null takes them from torch's cache; where that has none, DINO's patches stand in."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """PIL image to the tensor that an encoder wants.
-
-    Attributes:
-        resize: the short side after bicubic resizing, pixels.
-        crop: side of the centre crop, pixels; at most ``resize``.
-        mean, std: per channel, of values in [0, 1].
-    """
+    """Turns a PIL image into the tensor that an encoder wants."""
 
     resize: int
+    """The short side after bicubic resizing, pixels."""
     crop: int
+    """Side of the centre crop, pixels; at most `resize`."""
     mean: tuple[float, ...]
+    """Per channel, of values in [0, 1]."""
     std: tuple[float, ...]
+    """Per channel, of values in [0, 1]."""
 
     def crop_image(self, image: Image.Image) -> Image.Image:
-        """Turn upright by EXIF, resize the short side, centre-crop: RGB, ``crop`` x ``crop``."""
+        """Turn upright by EXIF, resize the short side, centre-crop: RGB, `crop` x `crop`."""
         image = ImageOps.exif_transpose(image)
         if image.mode != "RGB":
             raise ValueError(f"an encoder takes RGB images, not mode {image.mode}")
@@ -102,12 +100,12 @@ class ClipEncoder:
     """Images and texts into CLIP's common space.
 
     Args:
-        model: an open_clip model name, ``local-dir:FOLDER`` or ``hf-hub:ORGANISATION/NAME``.
-        pretrained: an open_clip weight tag (``openai``) or a file; only with a model name.
+        model: an open_clip model name, `local-dir:FOLDER` or `hf-hub:ORGANISATION/NAME`.
+        pretrained: an open_clip weight tag (`openai`) or a file; only with a model name.
 
     Raises:
         UserError: the model or its weights cannot be had, or the weights were trained with another
-            activation than the named model has (``ViT-B-32`` with OpenAI's weights).
+            activation than the named model has (`ViT-B-32` with OpenAI's weights).
     """
 
     def __init__(self, model: str, pretrained: str | None = None) -> None:
@@ -145,7 +143,7 @@ class ClipEncoder:
         return _encode(self._model, self._model.encode_text, lambda t: self._tokenizer(t)[0], texts)
 
     def to(self, device: str | torch.device) -> ClipEncoder:
-        """Move to ``device``; results come back on the CPU all the same."""
+        """Move to `device`; results come back on the CPU all the same."""
         self._model.to(device)
         return self
 
@@ -164,8 +162,8 @@ class DinoEncoder:
     """Images into the space of a self-distilled vision transformer (DINO): its class token.
 
     Args:
-        model: a timm model name (``vit_small_patch16_224.dino``), ``local-dir:FOLDER`` or
-            ``hf-hub:ORGANISATION/NAME``.
+        model: a timm model name (`vit_small_patch16_224.dino`), `local-dir:FOLDER` or
+            `hf-hub:ORGANISATION/NAME`.
         pretrained: a file of the model's weights; only with a model name.
 
     Raises:
@@ -211,7 +209,7 @@ class DinoEncoder:
         return next(self._model.parameters()).device
 
     def to(self, device: str | torch.device) -> DinoEncoder:
-        """Move to ``device``; results come back on the CPU all the same."""
+        """Move to `device`; results come back on the CPU all the same."""
         self._model.to(device)
         return self
 
@@ -228,14 +226,14 @@ class Encoders:
     dino: DinoEncoder
 
     def to(self, device: str | torch.device) -> Encoders:
-        """Move both to ``device``."""
+        """Move both to `device`."""
         self.clip.to(device)
         self.dino.to(device)
         return self
 
 
 def load_encoders(settings: EncoderSettings) -> Encoders:
-    """Load what ``settings`` names, on the CPU.
+    """Load what `settings` names, on the CPU.
 
     Raises:
         UserError: an encoder cannot be had; the message says which key and what to do.
@@ -250,7 +248,7 @@ def load_encoders(settings: EncoderSettings) -> Encoders:
 def _encode(
     model: torch.nn.Module, forward: Callable, to_tensor: Callable, inputs: Sequence
 ) -> Tensor:
-    """Run ``forward`` over batches of ``inputs``: [N, d] float32, unit length, on the CPU."""
+    """Run `forward` over batches of `inputs`: [N, d] float32, unit length, on the CPU."""
     assert len(inputs) > 0, "nothing to encode"
     device = next(model.parameters()).device
     features = []

@@ -21,14 +21,13 @@ from dreambooth_pl.commands.common import run_command, table_width, tells_mistak
 from dreambooth_pl.data.photos import read_photo
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.image_folder import write_index
-from dreambooth_pl.evaluation.lines import REAL_PHOTOS, Line, distance_notes
 from dreambooth_pl.evaluation.protocols import DREAMBENCH, ImagePlan, make_plan, protocol_name
-from dreambooth_pl.evaluation.score_tensors import ScoreSet
-from dreambooth_pl.evaluation.subject_scorer import SubjectScorer
+from dreambooth_pl.evaluation.results import REAL_PHOTOS, Result, distance_notes
+from dreambooth_pl.evaluation.score_set import ScoreSet
+from dreambooth_pl.evaluation.subject import SubjectScorer
 from dreambooth_pl.files.contact_sheet import contact_sheet
 from dreambooth_pl.files.png_metadata import save_png
-from dreambooth_pl.metrics.distances import load_distance
-from dreambooth_pl.metrics.encoders import load_encoders
+from dreambooth_pl.metrics.distances import load_measure
 from dreambooth_pl.miniature import subjects, world
 from dreambooth_pl.miniature.base_folder import encoders_of
 from dreambooth_pl.miniature.outfits import OUTFITS
@@ -129,7 +128,7 @@ def render_answers(
     return plan, images
 
 
-def score(names: Sequence[str], out: Path, base: Path, protocol: str = DREAMBENCH) -> list[Line]:
+def score(names: Sequence[str], out: Path, base: Path, protocol: str = DREAMBENCH) -> list[Result]:
     """Render each subject's answers into `out/NAME` and score them against its photos.
 
     Args:
@@ -146,11 +145,10 @@ def score(names: Sequence[str], out: Path, base: Path, protocol: str = DREAMBENC
         UserError: `base` holds no base, the picture-book world cannot show a prompt, or `out` holds
             other pictures or cannot be written to.
     """
-    asked, settings = protocol_name(protocol), encoders_of(base)
-    encoders = load_encoders(settings)
-    distance = load_distance(settings, encoders)
+    asked, measure = protocol_name(protocol), load_measure(encoders_of(base))
+    distance = measure.distance.name
     ceilings: list[ScoreSet] = []
-    found: list[Line] = []
+    found: list[Result] = []
     count = 0
     for name in names:
         plan, images = render_answers(name, out / name, protocol)
@@ -161,16 +159,15 @@ def score(names: Sequence[str], out: Path, base: Path, protocol: str = DREAMBENC
         save_png(sheet, out / f"{name}.png")
         photos = [read_photo(path) for path in subjects.write(name, out / "photos" / name)]
         live = is_live(subjects.NOUNS[name])
-        scorer = SubjectScorer(encoders, distance, photos, name, live)
-        _, ceiling = scorer.photos()
-        ceilings.append(ceiling)
+        scorer = SubjectScorer(measure, photos, name, live)
+        ceilings.append(scorer.photos())
         count += len(photos)
         scored = scorer.images(plan, images).by_prompt
-        found.append(Line("run", name, asked, (scored,), distance=distance.name))
+        found.append(Result("run", name, asked, (scored,), distance=distance))
     answers = tuple(own for line in found for own in line.sets)
     mean = [
-        Line("ceiling", REAL_PHOTOS, asked, tuple(ceilings), count),
-        Line("run", "rendered as asked", asked, answers, distance=distance.name),
+        Result("ceiling", REAL_PHOTOS, asked, tuple(ceilings), count),
+        Result("run", "rendered as asked", asked, answers, distance=distance),
     ]
     return [*mean, *found] if len(found) > 1 else mean
 
@@ -209,7 +206,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     options = build_parser().parse_args(args)
     lines = score(list(dict.fromkeys(options.names)), options.out, options.base, options.protocol)
-    rows = [line.row() for line in lines]
+    rows = [line.row for line in lines]
     sys.stdout.write(render(rows, options.format, table_width(), notes=distance_notes(lines)))
     return 0
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from dreambooth_pl.evaluation.intervals import Interval, Row
+from dreambooth_pl.evaluation.bootstrap import Interval
+from dreambooth_pl.evaluation.results import Row
 from dreambooth_pl.files.atomic import atomic_path
 
 DPI = 150
@@ -56,9 +57,9 @@ def fidelity_figure(
     if floor is not None:
         clip_t, dino = _point(floor)
         axes.plot(clip_t.mean, dino.mean, "x", color="black", label="floor: untuned base")
-    if ceiling is not None and ceiling.dino is not None:
+    if ceiling is not None and "dino" in ceiling.scores:
         style = {"linestyle": "--", "color": "grey"}
-        axes.axhline(ceiling.dino.mean, label="ceiling: real photos", **style)
+        axes.axhline(ceiling.scores["dino"].mean, label="ceiling: real photos", **style)
     axes.set_xlabel("CLIP-T: fidelity to the prompt")
     axes.set_ylabel("DINO: fidelity to the subject")
     axes.set_title(title)
@@ -74,15 +75,15 @@ def fidelity_plot(
     ceiling: Row | None = None,
     title: str = "",
 ) -> None:
-    """Write ``fidelity_figure`` as a PNG; it appears complete or not at all."""
+    """Write `fidelity_figure` as a PNG; it appears complete or not at all."""
     figure = fidelity_figure(rows_by_scale, floor, ceiling, title)
     with atomic_path(Path(path)) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)
 
 
 def _point(row: Row) -> tuple[Interval, Interval]:
-    assert row.clip_t is not None and row.dino is not None, f"{row.run} lacks DINO or CLIP-T"
-    return row.clip_t, row.dino
+    assert row.scores.keys() >= {"clip_t", "dino"}, f"{row.run} lacks DINO or CLIP-T"
+    return row.scores["clip_t"], row.scores["dino"]
 
 
 def _bars(scores: list[Interval]) -> list[list[float]]:

@@ -11,42 +11,31 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from rich.table import Table
-
+from dreambooth_pl.evaluation.bootstrap import Interval
 from dreambooth_pl.evaluation.comparison import Comparison
-from dreambooth_pl.evaluation.intervals import Interval, Row
-from dreambooth_pl.files.contact_sheet import contact_sheet
+from dreambooth_pl.evaluation.results import LIVE, OBJECT, Row
+from dreambooth_pl.metrics.scores import Table
 from dreambooth_pl.reporting.paper import PaperTable
 from dreambooth_pl.reporting.table_data import (
-    PRESERVATION,
-    SCORES,
-    SIDE_EFFECTS,
-    VARIETY,
     groups_of,
     has,
     has_group,
+    headings,
     of_group,
     to_csv,
     to_json,
 )
 from dreambooth_pl.reporting.text_table import TextTable, render_table
 
-__all__ = [
-    "TABLE_FORMATS",
-    "contact_sheet",
-    "render",
-    "tables",
-    "to_csv",
-    "to_json",
-    "to_latex",
-    "to_markdown",
-    "to_table",
-]
-
 TABLE_FORMATS = ("table", "markdown", "csv", "latex", "json")
 GROUPS_PER_TABLE = 3
 _WIDE = 110  # columns of a terminal that takes a table of so many groups
-_SUBJECT_GROUPS = ("live", "object")
+_SUBJECT_GROUPS = (LIVE, OBJECT)
+_SIDE_EFFECTS: dict[Table, str] = {
+    "preservation": "Preservation of the class",
+    "variety": "Variety, copies, and CLIP-T with the identifier in the text",
+}
+"""Titles of the tables beside that of fidelity."""
 _INTERVALS = "Mean and 95 % bootstrap interval"
 _NO_SCORE = "-"
 
@@ -59,12 +48,12 @@ def render(
     paper: Sequence[PaperTable] = (),
     notes: Sequence[str] = (),
 ) -> str:
-    """Write rows, and what stands below them, in one of ``TABLE_FORMATS``; ends with a line break.
+    """Write rows, and what stands below them, in one of `TABLE_FORMATS`; ends with a line break.
 
     Args:
         rows: in their order.
-        form: one of ``TABLE_FORMATS``.
-        width: columns of the terminal, for ``table``; in few the intervals go below the means.
+        form: one of `TABLE_FORMATS`.
+        width: columns of the terminal, for `table`; in few the intervals go below the means.
         comparisons: differences between methods.
         paper: tables of the paper, marked as of another base.
         notes: lines to stand below tables, such as the distance that diversity uses.
@@ -101,36 +90,16 @@ def tables(
     """
     title = "" if protocol_column else f"Protocol: {_protocols(rows)}"
     caption = f"{_INTERVALS}; higher is better."
-    found = [_table(rows, SCORES, title, caption, protocol_column)]
+    found = [_table(rows, headings("fidelity"), title, caption, protocol_column)]
     found += _side_effects(rows)
     found += _group_tables(rows, groups_per_table)
     if comparisons:
         differences = [comparison.difference for comparison in comparisons]
         title = f"Paired differences: {_protocols(differences)}"
         caption = f"{_INTERVALS} over the same prompts and seeds; without 0 in it, one is better."
-        found.append(_table(differences, SCORES, title, caption, signed=True))
+        found.append(_table(differences, headings("fidelity"), title, caption, signed=True))
         found += _side_effects(differences, signed=True)
     return found
-
-
-def to_table(rows: Sequence[Row], narrow: bool = False) -> Table:
-    """Build the table of fidelity for the terminal: mean [low, high] of each score.
-
-    Args:
-        rows: in their order.
-        narrow: put the intervals below the means, for terminals of few columns.
-    """
-    return tables(rows)[0].to_rich(narrow)
-
-
-def to_markdown(rows: Sequence[Row]) -> str:
-    """Write GitHub tables: mean [low, high] of each score."""
-    return render(rows, "markdown")
-
-
-def to_latex(rows: Sequence[Row]) -> str:
-    """Write LaTeX tables; they need the package booktabs."""
-    return render(rows, "latex")
 
 
 def _table(
@@ -150,7 +119,7 @@ def _table(
                 row.run,
                 *([row.protocol] if protocol_column else []),
                 str(row.n_images or _NO_SCORE),
-                *(_cell(getattr(row, name), signed) for name in scores),
+                *(_cell(row.scores.get(name), signed) for name in scores),
             )
             for row in rows
         ),
@@ -161,19 +130,15 @@ def _table(
 
 def _side_effects(rows: Sequence[Row], signed: bool = False) -> Iterator[TextTable]:
     """Yield the tables of side effects that there are, with the rows that have one."""
-    titles = {
-        "Preservation of the class": PRESERVATION,
-        "Variety, copies, and CLIP-T with the identifier in the text": VARIETY,
-    }
-    for title, headings in titles.items():
-        scores = {name: heading for name, heading in headings.items() if has(rows, name)}
-        own = [row for row in rows if any(getattr(row, name) is not None for name in scores)]
+    for table, title in _SIDE_EFFECTS.items():
+        scores = {name: heading for name, heading in headings(table).items() if has(rows, name)}
+        own = [row for row in rows if any(name in row.scores for name in scores)]
         if own:
             yield TextTable(
                 title=f"Paired differences: {title}" if signed else title,
                 headings=("run", *scores.values()),
                 rows=tuple(
-                    (row.run, *(_cell(getattr(row, name), signed) for name in scores))
+                    (row.run, *(_cell(row.scores.get(name), signed) for name in scores))
                     for row in own
                 ),
                 caption=f"{_INTERVALS}; ↓ lower is better, ↑ higher is better.",
@@ -191,7 +156,8 @@ def _group_tables(rows: Sequence[Row], per_table: int) -> Iterator[TextTable]:
 
 
 def _group_table(rows: Sequence[Row], title: str, groups: Sequence[str]) -> TextTable:
-    columns = [(group, name) for group in groups for name in SCORES if has_group(rows, group, name)]
+    titles = headings("fidelity")
+    columns = [(group, name) for group in groups for name in titles if has_group(rows, group, name)]
     widths = [(group, sum(1 for own, _ in columns if own == group)) for group in groups]
     lines = []
     for row in rows:
@@ -199,22 +165,23 @@ def _group_table(rows: Sequence[Row], title: str, groups: Sequence[str]) -> Text
         if any(score is not None for score in scores):
             cells = [_NO_SCORE if score is None else f"{score.mean:.3f}" for score in scores]
             lines.append((row.run, *cells))
-    headings = ("run", *(SCORES[name] for _, name in columns))
+    heads = ("run", *(titles[name] for _, name in columns))
     spans = (("", 1), *((group, width) for group, width in widths if width))
-    return TextTable(title, headings, tuple(lines), "Means; higher is better.", spans)
+    return TextTable(title, heads, tuple(lines), "Means; higher is better.", spans)
 
 
 def _paper_table(table: PaperTable) -> TextTable:
     scores = {
         name: heading
-        for name, heading in (SCORES | SIDE_EFFECTS).items()
+        for kind in ("fidelity", *_SIDE_EFFECTS)
+        for name, heading in headings(kind).items()
         if has(table.rows, name)
-    }  # fmt: skip
+    }
     return TextTable(
         title=f"For orientation, of another base: {table.title}",
         headings=("run", *scores.values()),
         rows=tuple(
-            (row.run, *(_cell(getattr(row, name)) for name in scores)) for row in table.rows
+            (row.run, *(_cell(row.scores.get(name)) for name in scores)) for row in table.rows
         ),
         caption=f"{table.source}. Not comparable with the rows above.",
     )

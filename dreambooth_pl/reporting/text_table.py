@@ -30,24 +30,21 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class TextTable:
-    """Cells of text under headings.
-
-    Attributes:
-        title: a line above.
-        headings: one per column.
-        rows: each with one cell per column; the first ``text_columns`` are left-aligned.
-        caption: a line below.
-        groups: label and width of groups of columns, from the left; columns without a group stand
-            under an empty label. Empty where no columns are grouped.
-        text_columns: how many columns from the left hold text and not numbers.
-    """
+    """Cells of text under headings."""
 
     title: str
+    """A line above."""
     headings: tuple[str, ...]
+    """One per column."""
     rows: tuple[tuple[str, ...], ...]
+    """Each with one cell per column; the first `text_columns` are left-aligned."""
     caption: str = ""
+    """A line below."""
     groups: tuple[tuple[str, int], ...] = ()
+    """Label and width of groups of columns, from the left; columns without a group stand under an
+    empty label. Empty where no columns are grouped."""
     text_columns: int = 1
+    """How many columns from the left hold text and not numbers."""
 
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.headings) for row in self.rows), "a cell per heading"
@@ -62,7 +59,7 @@ class TextTable:
         ]
 
     def to_rich(self, narrow: bool = False) -> Table:
-        """Build a table for the terminal; ``narrow`` puts intervals below their means."""
+        """Build a table for the terminal; `narrow` puts intervals below their means."""
         table = Table(title=self.title or None, caption=self.caption or None)
         for column, heading in enumerate(map(Text, self._grouped_headings("\n"))):
             if column < self.text_columns:
@@ -84,7 +81,7 @@ class TextTable:
         return "".join(f"| {' | '.join(map(_markdown_cell, cells))} |\n" for cells in lines)
 
     def to_latex(self) -> str:
-        """Write a ``table`` environment that needs the package booktabs."""
+        """Write a `table` environment that needs the package booktabs."""
         alignment = "l" * self.text_columns + "r" * (len(self.headings) - self.text_columns)
         lines = [r"\begin{table}", r"\centering"]
         if self.title or self.caption:
@@ -109,7 +106,7 @@ class TextTable:
 
 
 def render_table(table: TextTable, form: str, width: int = 120) -> str:
-    """Write one table as ``table``, ``markdown``, ``csv`` or ``latex``; ends with a line break."""
+    """Write one table as `table`, `markdown`, `csv` or `latex`; ends with a line break."""
     if form == "markdown":
         return table.to_markdown()
     if form == "latex":
@@ -125,7 +122,7 @@ def render_table(table: TextTable, form: str, width: int = 120) -> str:
 
 
 def escape_latex(text: str) -> str:
-    r"""Write ``text`` so that LaTeX prints it as it is.
+    r"""Write `text` so that LaTeX prints it as it is.
 
     >>> print(escape_latex("sks_dog & 95 %"))
     sks\_dog \& 95 \%

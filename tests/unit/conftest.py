@@ -20,8 +20,8 @@ from dreambooth_pl.adapters import (
     trainable_parameters,
 )
 from dreambooth_pl.bases.load import load_base
-from dreambooth_pl.evaluation import evaluate as evaluation
-from dreambooth_pl.evaluation import evaluate_folder as folder_evaluation
+from dreambooth_pl.evaluation import run_images
+from dreambooth_pl.metrics import distances
 from dreambooth_pl.metrics.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.sampling import batch_size as throughput
 from dreambooth_pl.sampling.settings import SamplingSettings
@@ -72,9 +72,8 @@ def make_run(
 ) -> Callable[..., Path]:
     """Write a finished run's folder as training leaves it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(measured_once))
-    for module in (evaluation, folder_evaluation):  # loading takes longer than drawing
-        monkeypatch.setattr(module, "load_encoders", load_encoders_once)
-    monkeypatch.setattr(evaluation, "load_base", load_base_once)
+    monkeypatch.setattr(distances, "load_encoders", load_encoders_once)  # loading takes longest
+    monkeypatch.setattr(run_images, "load_base", load_base_once)
     monkeypatch.setattr(throughput, "measure_rates", lambda *_: {4: 1.0})
 
     def make(name: str = "sks/version_0", identifier: str = "sks", **data: str) -> Path:

@@ -14,8 +14,8 @@ from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.benchmark.jobs import Job
 from dreambooth_pl.benchmark.spec import Subject, Variant
 from dreambooth_pl.benchmark.table import comparisons, job_lines, variant_lines
-from dreambooth_pl.evaluation.lines import Line
-from dreambooth_pl.evaluation.score_tensors import ScoreSet
+from dreambooth_pl.evaluation.results import Result
+from dreambooth_pl.evaluation.score_set import ScoreSet
 from dreambooth_pl.files.contact_sheet import image_table
 from dreambooth_pl.metrics.encoders import EncoderSettings
 from dreambooth_pl.runs.finished import Run
@@ -47,7 +47,7 @@ def scores(subject: str, values: Sequence[float], live: bool = True) -> ScoreSet
     return ScoreSet(subject, live, names, kinds, {"dino": dino, "clip_t": dino / 2})
 
 
-def line_of(job_: Job, values: Sequence[float], group=SMALL, live: bool = True) -> Line:
+def line_of(job_: Job, values: Sequence[float], group=SMALL, live: bool = True) -> Result:
     subject = job_.subject.name if job_.subject else "dog"
     run = Run(
         folder=folder_of(job_),
@@ -60,12 +60,12 @@ def line_of(job_: Job, values: Sequence[float], group=SMALL, live: bool = True) 
         encoders=EncoderSettings(),
     )
     sets = (scores(subject, values, live),)
-    return Line("run", str(run.folder), "probes", sets, run=run, group=group)
+    return Result("run", str(run.folder), "probes", sets, run=run, group=group)
 
 
-def reference(role: str, value: float, subject: str, group=SMALL, n_images=None) -> Line:
+def reference(role: str, value: float, subject: str, group=SMALL, n_images=None) -> Result:
     own = (scores(subject, [value, value]),)
-    return Line(role, f"{role} ({subject})", "probes", own, n_images, group=group)
+    return Result(role, f"{role} ({subject})", "probes", own, n_images, group=group)
 
 
 def test_macro_over_subjects_of_the_mean_over_seeds() -> None:
@@ -82,15 +82,15 @@ def test_macro_over_subjects_of_the_mean_over_seeds() -> None:
     ]
     own = job_lines(jobs, folders(jobs[:3]), lines)
     assert [entry.line.name for entry in own] == ["x, a, seed 1", "x, a, seed 2", "x, b, seed 1"]
-    ceiling, floor, variant = (line.row() for line in variant_lines(own, jobs, lines))
+    ceiling, floor, variant = (line.row for line in variant_lines(own, jobs, lines))
     assert [r.run for r in (ceiling, floor, variant)] == ["real photos", "base", "x (3 of 4 runs)"]
     assert [r.n_images for r in (ceiling, floor, variant)] == [9, 4, 6]
-    assert ceiling.dino.mean == pytest.approx((0.9 + 0.7) / 2)
-    assert floor.dino.mean == pytest.approx((0.1 + 0.3) / 2)
-    assert variant.dino.mean == pytest.approx(((0.4 + 0.6) / 2 + 0.9) / 2)
-    assert variant.clip_t.mean == pytest.approx(variant.dino.mean / 2)
+    assert ceiling.scores["dino"].mean == pytest.approx((0.9 + 0.7) / 2)
+    assert floor.scores["dino"].mean == pytest.approx((0.1 + 0.3) / 2)
+    assert variant.scores["dino"].mean == pytest.approx(((0.4 + 0.6) / 2 + 0.9) / 2)
+    assert variant.scores["clip_t"].mean == pytest.approx(variant.scores["dino"].mean / 2)
     # two subjects: a resample is one, the other or both; 1/4 of them is each end
-    assert (variant.dino.low, variant.dino.high) == pytest.approx((0.5, 0.9))
+    assert (variant.scores["dino"].low, variant.scores["dino"].high) == pytest.approx((0.5, 0.9))
 
 
 def test_each_base_has_its_own_ceiling_and_floor() -> None:
@@ -105,8 +105,8 @@ def test_each_base_has_its_own_ceiling_and_floor() -> None:
         line_of(jobs[1], [0.6], LARGE),
     ]
     own = job_lines(jobs, folders(jobs), lines)
-    rows = [line.row() for line in variant_lines(own, jobs, lines)]
-    assert [(row.run, round(row.dino.mean, 6)) for row in rows] == [
+    rows = [line.row for line in variant_lines(own, jobs, lines)]
+    assert [(row.run, round(row.scores["dino"].mean, 6)) for row in rows] == [
         ("real photos (small)", 0.9),
         ("base (small)", 0.1),
         ("real photos (large)", 0.8),
@@ -125,7 +125,7 @@ def test_live_and_object_subjects_have_their_own_means() -> None:
         name = job_.subject.name
         lines.append(line_of(job_, [values[name]], live=name != "can"))
     own = job_lines(jobs, folders(jobs), lines)
-    groups = variant_lines(own, jobs, lines)[-1].row().groups
+    groups = variant_lines(own, jobs, lines)[-1].row.groups
     means = {name: group["dino"].mean for name, group in groups.items()}
     assert means == pytest.approx({"live": 0.4, "object": 0.8})
 
@@ -140,9 +140,14 @@ def test_variants_are_compared_where_both_have_runs() -> None:
     assert notes == []
     assert found.difference.run == "y - x"
     # a: (0.1 + 0 + 0.2 + 0) / 4; b, of one seed: (0.4 + 0) / 2
-    assert found.difference.dino.mean == pytest.approx((0.075 + 0.2) / 2)
-    assert found.difference.clip_t.mean == pytest.approx(found.difference.dino.mean / 2)
-    assert (found.difference.dino.low, found.difference.dino.high) == pytest.approx((0.075, 0.2))
+    assert found.difference.scores["dino"].mean == pytest.approx((0.075 + 0.2) / 2)
+    assert found.difference.scores["clip_t"].mean == pytest.approx(
+        found.difference.scores["dino"].mean / 2
+    )
+    assert (
+        found.difference.scores["dino"].low,
+        found.difference.scores["dino"].high,
+    ) == pytest.approx((0.075, 0.2))
 
 
 def test_what_cannot_be_compared_is_said() -> None:

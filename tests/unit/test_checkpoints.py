@@ -13,13 +13,22 @@ from dreambooth_pl.errors import UserError
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.prompts import prompt_set
 from dreambooth_pl.sampling.settings import SamplingSettings
-from dreambooth_pl.training.callbacks.best import RULES, Means, balance
 from dreambooth_pl.training.callbacks.checkpoints import Checkpoints
-from dreambooth_pl.training.callbacks.fidelity import Fidelity
-from dreambooth_pl.training.callbacks.validation import Validation, ValidationSettings
+from dreambooth_pl.training.callbacks.fidelity import Fidelity, Means
+from dreambooth_pl.training.callbacks.validation import (
+    RULES,
+    Validation,
+    ValidationSettings,
+    balance,
+)
 from dreambooth_pl.training.checkpoint import CONFIG_KEY
 
 SCORES = {2: 0.3, 4: 0.6, 6: 0.5}
+
+
+def means(dino: float, clip_i: float, clip_t: float | None) -> Means:
+    scores = {"dino": dino, "clip_i": clip_i, "clip_t": clip_t}
+    return {name: score for name, score in scores.items() if score is not None}
 
 
 class ScoreAsPlanned(Callback):
@@ -143,17 +152,17 @@ def test_a_score_of_another_step_does_not_count(tmp_path: Path) -> None:
 
 
 def test_balance_by_hand() -> None:
-    floor, ceiling = Means(0.2, 0.0, 0.30), Means(0.7, 0.0, None)
+    floor, ceiling = means(0.2, 0.0, 0.30), means(0.7, 0.0, None)
     assert balance(floor, floor, ceiling) == 0.0, "the untuned base"
-    assert round(balance(Means(0.45, 0.0, 0.24), floor, ceiling), 6) == 0.4  # 1/2 * 4/5
-    assert balance(Means(0.9, 0.0, 0.6), floor, ceiling) == 1.0, "neither share goes above 1"
-    assert balance(Means(0.1, 0.0, 0.3), floor, ceiling) == 0.0
-    assert round(balance(Means(0.6, 0.0, 0.3), floor, None), 6) == 0.5, "one photo: 1 for ceiling"
+    assert round(balance(means(0.45, 0.0, 0.24), floor, ceiling), 6) == 0.4  # 1/2 * 4/5
+    assert balance(means(0.9, 0.0, 0.6), floor, ceiling) == 1.0, "neither share goes above 1"
+    assert balance(means(0.1, 0.0, 0.3), floor, ceiling) == 0.0
+    assert round(balance(means(0.6, 0.0, 0.3), floor, None), 6) == 0.5, "one photo: 1 for ceiling"
 
 
 def test_rules_by_hand() -> None:
-    floor, ceiling = Means(0.2, 0.4, 0.30), Means(0.7, 0.9, None)
-    scores = Means(0.45, 0.5, 0.24)
+    floor, ceiling = means(0.2, 0.4, 0.30), means(0.7, 0.9, None)
+    scores = means(0.45, 0.5, 0.24)
     found = {name: round(rule(scores, floor, ceiling, 650), 6) for name, rule in RULES.items()}
     assert found == {"balance": 0.4, "dino": 0.45, "clip_i": 0.5, "last": 650.0}
 
@@ -172,7 +181,7 @@ def test_the_best_so_far_by_another_rule_does_not_count(tmp_path: Path) -> None:
 
 def test_floors_on_other_prompts_or_samplers_are_not_taken_over(tmp_path: Path) -> None:
     before = make_validation(tmp_path)
-    before.floor, before._untuned = Means(0.2, 0.4, 0.3), torch.eye(2)
+    before.floor, before._untuned = means(0.2, 0.4, 0.3), torch.eye(2)
     same, fewer = make_validation(tmp_path), make_validation(tmp_path, class_images=1)
     same.load_state_dict(before.state_dict())
     fewer.load_state_dict(before.state_dict())

@@ -10,8 +10,8 @@ import scipy.stats
 import torch
 
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.evaluation.bootstrap import interval
 from dreambooth_pl.evaluation.comparison import compare, paired_difference
-from dreambooth_pl.evaluation.intervals import interval
 
 
 def two_methods(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,8 +68,8 @@ def test_compare_takes_the_scores_that_both_have() -> None:
     assert (found.first, found.second) == ("http", "sks")
     assert found.difference.run == "http - sks"
     assert found.difference.n_images == 32
-    assert found.difference.dino == paired_difference(first, second)
-    assert found.difference.clip_i is None and found.difference.drift is None
+    assert found.difference.scores["dino"] == paired_difference(first, second)
+    assert found.difference.scores.keys() == {"dino", "clip_t"}
 
 
 def test_missing_images_are_missing_on_both_sides() -> None:

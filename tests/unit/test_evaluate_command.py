@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from dreambooth_pl.commands import evaluate as cli_evaluate
+from dreambooth_pl.evaluation.record import read_sets
+from dreambooth_pl.evaluation.results import row_of
 from dreambooth_pl.files.png_metadata import read_png_metadata
-from dreambooth_pl.reporting.output import read_lines
 
 MakeRun = Callable[..., Path]
 SCORES_FILE = ("dino", "clip_i", "clip_t", "pres", "drift", "div", "copy")
@@ -104,7 +105,10 @@ def test_save_keeps_all_that_the_table_is_made_of(
     names = ["sks/version_0, scale 0.5", "sks/version_0, scale 1"]
     assert [row["run"] for row in rows[2:]] == names
     assert rows[2]["dino"] != rows[3]["dino"]
-    assert [line.row().dino.as_dict() for line in read_lines(out)] == [row["dino"] for row in rows]
+    sets = read_sets(out)
+    index = json.loads((out / "scores.json").read_text())["lines"]
+    again = [row_of("", "", [sets[name] for name in entry["sets"]]) for entry in index]
+    assert [row.scores["dino"].as_dict() for row in again] == [row["dino"] for row in rows]
     assert json.loads((out / "table.json").read_text()) == rows
     table = list(csv.DictReader(io.StringIO((out / "table.csv").read_text())))
     assert [row["run"] for row in table] == [row["run"] for row in rows]

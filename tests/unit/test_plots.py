@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dreambooth_pl.evaluation.intervals import Interval, Row
+from dreambooth_pl.evaluation.bootstrap import Interval
+from dreambooth_pl.evaluation.results import Row
 from dreambooth_pl.reporting.plots import DPI, fidelity_figure, fidelity_plot
 
 
 def row(dino: float, clip_t: float | None) -> Row:
-    ends = [None if m is None else Interval(m, m - 0.01, m + 0.02) for m in (dino, clip_t)]
-    return Row("run", "probes", 8, dino=ends[0], clip_i=None, clip_t=ends[1])
+    means = {"dino": dino, "clip_t": clip_t}
+    scores = {n: Interval(m, m - 0.01, m + 0.02) for n, m in means.items() if m is not None}
+    return Row("run", "probes", 8, scores)
 
 
 CURVES = {"sks": {0.8: row(0.6, 0.25), 0.2: row(0.3, 0.31)}, "oue": {0.4: row(0.5, 0.28)}}

@@ -12,24 +12,26 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from dreambooth_pl.evaluation.bootstrap import Interval
 from dreambooth_pl.evaluation.comparison import Comparison
-from dreambooth_pl.evaluation.intervals import Interval, Row
+from dreambooth_pl.evaluation.results import Row
+from dreambooth_pl.files.contact_sheet import contact_sheet
 from dreambooth_pl.reporting.paper import paper_table
 from dreambooth_pl.reporting.tables import (
     TABLE_FORMATS,
-    contact_sheet,
     render,
     tables,
     to_csv,
     to_json,
-    to_markdown,
-    to_table,
 )
 from dreambooth_pl.reporting.text_table import escape_latex
 
+FIDELITY = ("dino", "clip_i", "clip_t")
+PHOTOS = {"dino": Interval(0.774, 0.7, 0.8), "clip_i": Interval(0.885, 0.8, 0.9)}
+ONE = dict.fromkeys(FIDELITY, Interval(0.25, math.nan, math.nan))
 ROWS = [
-    Row("real photos", "probes", 5, Interval(0.774, 0.7, 0.8), Interval(0.885, 0.8, 0.9), None),
-    Row("sks|x", "probes", 1, *[Interval(0.25, math.nan, math.nan)] * 3, Interval(0.2, 0.1, 0.3)),
+    Row("real photos", "probes", 5, PHOTOS),
+    Row("sks|x", "probes", 1, ONE | {"clip_t_identifier": Interval(0.2, 0.1, 0.3)}),
 ]
 
 
@@ -57,7 +59,7 @@ def test_csv_reads_back() -> None:
 
 
 def test_markdown_lines_have_as_many_cells_as_the_heading() -> None:
-    lines = to_markdown(ROWS).split("\n\n")[0].splitlines()
+    lines = render(ROWS, "markdown").split("\n\n")[0].splitlines()
     assert len(lines) == 4
     cells = [line.replace("\\|", "").count("|") for line in lines]
     assert cells == [7] * 4
@@ -68,9 +70,9 @@ def test_markdown_lines_have_as_many_cells_as_the_heading() -> None:
 @pytest.mark.parametrize(("width", "narrow"), [(110, False), (80, True)])
 def test_table_shows_every_number_in_the_terminals_width(width: int, narrow: bool) -> None:
     low = Interval(0.612, 0.6, 0.65)
-    rows = [*ROWS, Row("sks-text_encoder/version_1", "probes", 3000, *[low] * 3)]
+    rows = [*ROWS, Row("sks-text_encoder/version_1", "probes", 3000, dict.fromkeys(FIDELITY, low))]
     console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(to_table(rows, narrow))
+    console.print(tables(rows)[0].to_rich(narrow))
     text = console.file.getvalue()
     for part in ("real photos", "Protocol: probes", "0.774", "[0.700, 0.800]", "0.250", "3000"):
         assert part in text
@@ -112,26 +114,28 @@ def test_small_images_are_enlarged_by_whole_pixels() -> None:
 def scored(*means: float) -> dict[str, Interval]:
     return {
         name: Interval(mean, mean - 0.01, mean + 0.01)
-        for name, mean in zip(("dino", "clip_i", "clip_t"), means, strict=True)
+        for name, mean in zip(FIDELITY, means, strict=True)
     }
 
 
 GROUPS = {name: scored(0.5, 0.7, 0.3) for name in ("setting", "live", "property", "object")}
 FULL = [
-    Row("real photos", "dreambench", 5, Interval(0.774, 0.7, 0.8), None, None),
-    Row("base", "dreambench", 400, **scored(0.3, 0.6, 0.31), groups=GROUPS),
+    Row("real photos", "dreambench", 5, {"dino": Interval(0.774, 0.7, 0.8)}),
+    Row("base", "dreambench", 400, scored(0.3, 0.6, 0.31), GROUPS),
     Row(
         "a_run & 100 %",
         "dreambench",
         400,
-        **scored(0.6, 0.8, 0.3),
-        pres=Interval(0.5, 0.4, 0.6),
-        pres_change=Interval(0.1, 0.05, 0.15),
-        div=Interval(0.39, 0.3, 0.4),
-        groups=GROUPS,
+        scored(0.6, 0.8, 0.3)
+        | {
+            "pres": Interval(0.5, 0.4, 0.6),
+            "pres_change": Interval(0.1, 0.05, 0.15),
+            "div": Interval(0.39, 0.3, 0.4),
+        },
+        GROUPS,
     ),
 ]
-COMPARISON = Comparison("a", "b", Row("a - b", "dreambench", 400, **scored(0.02, -0.03, 0.0)))
+COMPARISON = Comparison("a", "b", Row("a - b", "dreambench", 400, scored(0.02, -0.03, 0.0)))
 
 
 def test_side_effects_have_a_table_of_the_columns_and_rows_that_are_there() -> None:
@@ -153,7 +157,7 @@ def test_groups_have_columns_under_their_names() -> None:
     assert prompts.groups == (("", 1), ("setting", 3), ("property", 3))
     assert [row[0] for row in subjects.rows] == ["base", "a_run & 100 %"]
     assert subjects.rows[0][1:] == ("0.500", "0.700", "0.300") * 2
-    assert "| live DINO | live CLIP-I |" in to_markdown(FULL)
+    assert "| live DINO | live CLIP-I |" in render(FULL, "markdown")
 
 
 def test_csv_and_json_carry_every_score() -> None:
@@ -190,10 +194,13 @@ def test_the_papers_rows_are_marked_as_of_another_base(form: str) -> None:
 
 def test_the_papers_tables_are_as_published() -> None:
     fidelity, prior, noun = (paper_table(name) for name in ("fidelity", "prior", "class_noun"))
-    assert [row.dino.mean for row in fidelity.rows] == [0.774, 0.696, 0.668, 0.569]
-    assert fidelity.rows[0].clip_t is None
-    assert [(row.pres.mean, row.div.mean) for row in prior.rows] == [(0.493, 0.391), (0.664, 0.371)]
-    assert [row.clip_i.mean for row in noun.rows] == [0.853, 0.607, 0.728]
+    assert [row.scores["dino"].mean for row in fidelity.rows] == [0.774, 0.696, 0.668, 0.569]
+    assert "clip_t" not in fidelity.rows[0].scores
+    assert [(row.scores["pres"].mean, row.scores["div"].mean) for row in prior.rows] == [
+        (0.493, 0.391),
+        (0.664, 0.371),
+    ]
+    assert [row.scores["clip_i"].mean for row in noun.rows] == [0.853, 0.607, 0.728]
     assert {table.source for table in (fidelity, prior, noun)} == {fidelity.source}
 
 
@@ -239,8 +246,8 @@ def test_terminal_shows_all_tables_and_notes_uncut(width: int) -> None:
     shown = ("pres", "pres_change", "drift", "div", "copy", "clip_t_identifier")
     effects = dict.fromkeys((*shown, "pres_base"), some)  # the last is the floor's PRES
     groups = {**GROUPS, "accessory": scored(0.1, 0.2, 0.3)}
-    most = Row("sks-text_encoder/version_1", "dreambench", 3000, **scored(0.1, 0.2, 0.3),
-               **effects, groups=groups)  # fmt: skip
+    scores = scored(0.1, 0.2, 0.3) | effects
+    most = Row("sks-text_encoder/version_1", "dreambench", 3000, scores, groups)
     text = render([*FULL, most], "table", width, [COMPARISON], notes=["DIV: LPIPS"])
     assert max(map(len, text.splitlines())) <= width
     assert text.count("-0.512") == text.count("[-0.625, -0.375]") == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ import scipy.stats
 import torch
 
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.evaluation.lines import Line, averages, compare_lines
-from dreambooth_pl.evaluation.record import read_sets, save_sets
-from dreambooth_pl.evaluation.score_tensors import ScoreSet, row_of, score_set, stack
-from dreambooth_pl.reporting.output import read_lines, save_lines
+from dreambooth_pl.evaluation import results as results_module
+from dreambooth_pl.evaluation.comparison import compare_results
+from dreambooth_pl.evaluation.record import SCORES_FILE, read_sets, save_sets
+from dreambooth_pl.evaluation.results import Result, Row, averages, mean_of, row_of
+from dreambooth_pl.evaluation.score_set import ScoreSet, score_set, stack
+from dreambooth_pl.reporting.output import save_results
 
 
 def scores_of(subject: str, live: bool, offset: float, class_images: int = 3) -> ScoreSet:
@@ -26,7 +29,7 @@ def scores_of(subject: str, live: bool, offset: float, class_images: int = 3) ->
         templates,
         kinds,
         {"dino": values, "clip_i": values / 2, "clip_t": values / 4, "copy": values},
-        {"in snow": 0.5 + offset, "at sea": 0.7 + offset},
+        {"in snow": {"div": 0.5 + offset}, "at sea": {"div": 0.7 + offset}},
         {"pres": torch.linspace(0.2, 0.4, class_images) + offset} if class_images else None,
     )
 
@@ -47,10 +50,10 @@ def test_scores_are_arranged_by_prompt() -> None:
 def test_a_row_of_one_subject() -> None:
     row = row_of("it", "trial", [scores_of("dog", True, 0.0)])
     assert row.n_images == 7
-    assert row.dino.mean == pytest.approx(2.8 / 7)
-    assert row.div.mean == pytest.approx(0.6)
-    assert row.pres.mean == pytest.approx(0.3)
-    assert row.drift is None and row.clip_t_identifier is None
+    assert row.scores["dino"].mean == pytest.approx(2.8 / 7)
+    assert row.scores["div"].mean == pytest.approx(0.6)
+    assert row.scores["pres"].mean == pytest.approx(0.3)
+    assert not {"drift", "clip_t_identifier"} & row.scores.keys()
     assert set(row.groups) == {"setting", "property"}, "one prompt makes no kind"
     assert row.groups["setting"]["dino"].mean == pytest.approx(0.3)
     assert row.groups["property"]["clip_t"].mean == pytest.approx((0.9 + 0.5) / 2 / 4)
@@ -62,20 +65,22 @@ def test_several_subjects_are_averaged_by_subject() -> None:
     first, second = scores_of("dog", True, 0.0), scores_of("cat", False, 0.1)
     row = row_of("all", "trial", [first, second, second])
     own, other = 0.4, 0.5
-    assert row.dino.mean == pytest.approx((own + other) / 2)
+    assert row.scores["dino"].mean == pytest.approx((own + other) / 2)
     assert set(row.groups) == {"live", "object", "setting", "property"}
     assert row.groups["live"]["dino"].mean == pytest.approx(own)
     assert row.groups["object"]["dino"].mean == pytest.approx(other)
     assert row.groups["live"]["pres"].mean == pytest.approx(0.3)
     assert stack([first, second, second], "dino").shape == (2, 5, 4)
-    reversed_ = row_of("all", "trial", [second, first]).dino.mean
-    assert reversed_ == pytest.approx(row.dino.mean), "the order of subjects does not matter"
+    reversed_ = row_of("all", "trial", [second, first]).scores["dino"].mean
+    assert reversed_ == pytest.approx(row.scores["dino"].mean), (
+        "the order of subjects does not matter"
+    )
 
 
 def test_the_interval_of_subjects_agrees_with_scipy() -> None:
     offsets = torch.rand(20, generator=torch.Generator().manual_seed(0)) * 0.3
     sets = [scores_of(f"dog{i}", True, offset) for i, offset in enumerate(offsets.tolist())]
-    ours = row_of("all", "trial", sets).dino
+    ours = row_of("all", "trial", sets).scores["dino"]
     means = (offsets + 0.4).double().numpy()
     theirs = scipy.stats.bootstrap(
         (means,), lambda x, axis: x.mean(axis=axis), n_resamples=10_000, method="percentile", rng=1
@@ -97,32 +102,66 @@ def test_sets_on_disk_give_the_same_rows(tmp_path: Path) -> None:
         read_sets(tmp_path)
 
 
-def lines() -> list[Line]:
+def results() -> list[Result]:
     return [
-        Line("ceiling", "real photos", "trial", (), n_images=1),
-        Line("floor", "base", "trial", (scores_of("dog", True, 0.0), scores_of("dog", True, 0.2))),
-        Line("run", "sks", "trial", (scores_of("dog", True, 0.3),), distance="LPIPS"),
+        Result("ceiling", "real photos", "trial", (), n_images=1),
+        Result(
+            "floor", "base", "trial", (scores_of("dog", True, 0.0), scores_of("dog", True, 0.2))
+        ),
+        Result("run", "sks", "trial", (scores_of("dog", True, 0.3),), distance="LPIPS"),
     ]
 
 
-def test_lines_on_disk_give_the_same_rows(tmp_path: Path) -> None:
-    save_lines(lines(), tmp_path / "out")
-    assert [line.row() for line in read_lines(tmp_path / "out")] == [line.row() for line in lines()]
+def test_results_on_disk_give_the_same_rows(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    save_results(results(), out)
+    sets, index = read_sets(out), json.loads((out / SCORES_FILE).read_text())["lines"]
+    again = [
+        row_of(
+            entry["name"],
+            entry["protocol"],
+            [sets[name] for name in entry["sets"]],
+            entry["n_images"],
+        )
+        for entry in index
+    ]
+    assert again == [result.row for result in results()]
+    assert [entry["role"] for entry in index] == ["ceiling", "floor", "run"]
+    assert [entry["distance"] for entry in index] == [None, None, "LPIPS"]
+
+
+def test_a_row_is_computed_once_and_images_are_counted_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+
+    def counting(name: str, *rest: object) -> Row:
+        calls.append(name)
+        return row_of(name, *rest)
+
+    monkeypatch.setattr(results_module, "row_of", counting)
+    mean = mean_of("mean", results())
+    assert mean.n_images == sum(result.image_count for result in results()) == 1 + 14 + 7
+    assert calls == []
+    assert mean.row is mean.row
+    assert calls == ["mean"]
 
 
 def test_without_several_subjects_there_is_no_average() -> None:
-    assert averages(lines()) == []
+    assert averages(results()) == []
 
 
 def test_methods_are_compared_subject_by_subject() -> None:
-    def line(subject: str, offset: float) -> Line:
-        return Line("run", subject, "trial", (scores_of(subject, True, offset),))
+    def result(subject: str, offset: float) -> Result:
+        return Result("run", subject, "trial", (scores_of(subject, True, offset),))
 
-    first = [line("dog", 0.1), line("cat", 0.3)]
-    second = [line("cat", 0.0), line("dog", 0.0)]
-    difference = compare_lines("ours", first, "theirs", second).difference
-    assert difference.dino.mean == pytest.approx(0.2)
-    assert (difference.dino.low, difference.dino.high) == pytest.approx((0.1, 0.3), abs=1e-6)
-    assert difference.clip_t.mean == pytest.approx(0.05)
+    first = [result("dog", 0.1), result("cat", 0.3)]
+    second = [result("cat", 0.0), result("dog", 0.0)]
+    difference = compare_results("ours", first, "theirs", second).difference
+    assert difference.scores["dino"].mean == pytest.approx(0.2)
+    assert (difference.scores["dino"].low, difference.scores["dino"].high) == pytest.approx(
+        (0.1, 0.3), abs=1e-6
+    )
+    assert difference.scores["clip_t"].mean == pytest.approx(0.05)
     with pytest.raises(UserError, match="cannot be compared"):
-        compare_lines("ours", first, "theirs", second[:1])
+        compare_results("ours", first, "theirs", second[:1])

@@ -9,7 +9,8 @@ import pytest
 import scipy.stats
 import torch
 
-from dreambooth_pl.evaluation.intervals import Interval, bootstrap_interval, interval, score_tensor
+from dreambooth_pl.evaluation.bootstrap import Interval, bootstrap_interval, interval
+from dreambooth_pl.evaluation.score_set import score_tensor
 
 
 def test_score_tensor_gathers_images_of_a_prompt_in_order() -> None:

@@ -6,28 +6,29 @@ ceiling (the real photos against each other): a number alone says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
+from torch import Tensor
 
 from dreambooth_pl.data.photos import read_photo
-from dreambooth_pl.evaluation.scoring import (
-    ImageScores,
-    RealPhotos,
-    encode_real_photos,
-    score_images,
-    score_real_photos,
+from dreambooth_pl.evaluation.subject import (
+    encode_images,
+    encode_texts,
+    image_scores,
+    photo_scores,
 )
 from dreambooth_pl.metrics.encoders import Encoders
-from dreambooth_pl.training.callbacks.best import Means
+from dreambooth_pl.metrics.scores import EncodedImages, curve_scores
+
+Means = Mapping[str, float]
+"""Scores averaged over images, by name. Real photos have no `clip_t`."""
 
 
 class Fidelity(Callback):
-    """Scores what `Probes` draws, and logs DINO, CLIP-I and CLIP-T under `fidelity/`.
+    """Scores what `Probes` generates, and logs the curves of `metrics.scores` under `fidelity/`.
 
     The encoders live here and never hang on the module: they are no part of its parameters or
     checkpoints.
@@ -42,14 +43,14 @@ class Fidelity(Callback):
         """Scores of the untuned base; set by the first images that `set_floor` is given."""
         self.ceiling: Means | None = None
         """Scores of the real photos against each other; None for a single photo."""
-        self._real: RealPhotos | None = None
+        self._photos: EncodedImages | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Encode the real photos, once."""
         self.encoders.to(pl_module.device)
         photos = [read_photo(path) for path in trainer.datamodule.instance_photos]
-        self._real = encode_real_photos(self.encoders, photos)
-        scores = score_real_photos(self._real)
+        self._photos = encode_images(self.encoders, photos)
+        scores = photo_scores(self._photos, curve_scores())
         self.ceiling = _means(scores) if scores else None
 
     def set_floor(
@@ -71,7 +72,7 @@ class Fidelity(Callback):
             trainer: its loggers take the numbers.
             images: N generated images.
             class_texts: N texts without the identifier, for CLIP-T.
-            prompts: N texts that the images were drawn from.
+            prompts: N texts that the images were generated from.
         """
         assert self.floor is not None, "the floor comes first"
         scores = self.score(images, class_texts, prompts)
@@ -81,30 +82,31 @@ class Fidelity(Callback):
         self, images: Sequence[Image.Image], class_texts: Sequence[str], prompts: Sequence[str]
     ) -> Means:
         """Score images against the subject's photos and their own texts; see `record`."""
-        assert self._real is not None, "photos are encoded when fit starts"
-        return _means(score_images(self.encoders, images, self._real, class_texts, prompts))
+        assert self._photos is not None, "photos are encoded when fit starts"
+        encoded = encode_images(self.encoders, images)
+        texts = encode_texts(self.encoders, class_texts, prompts)
+        return _means(image_scores(encoded, self._photos, texts, curve_scores()))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the floor: a resumed run need not draw with the untuned base again."""
-        return {"floor": asdict(self.floor) if self.floor else None}
+        """Return the floor: a resumed run need not generate with the untuned base again."""
+        return {"floor": dict(self.floor) if self.floor else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the floor over."""
-        self.floor = Means(**state_dict["floor"]) if state_dict["floor"] else None
+        self.floor = state_dict["floor"]
 
 
 def curves(group: str, scores: Means, floor: Means, ceiling: Means | None) -> dict[str, float]:
     """Return means, floor and ceiling under their names in the log.
 
-    >>> curves("fidelity", Means(0.5, 0.6, 0.3), Means(0.4, 0.5, 0.3), None)["fidelity/dino_floor"]
-    0.4
+    >>> curves("fidelity", {"dino": 0.5}, {"dino": 0.4}, None)
+    {'fidelity/dino': 0.5, 'fidelity/dino_floor': 0.4}
     """
-    parts = {"": scores, "_floor": floor, "_ceiling": ceiling}
+    parts = {"": scores, "_floor": floor, "_ceiling": ceiling or {}}
     return {
         f"{group}/{name}{suffix}": value
         for suffix, means in parts.items()
-        for name, value in (asdict(means) if means else {}).items()
-        if value is not None
+        for name, value in means.items()
     }
 
 
@@ -114,8 +116,5 @@ def log(trainer: Trainer, values: dict[str, float]) -> None:
         logger.log_metrics(values, step=trainer.global_step)
 
 
-def _means(scores: ImageScores) -> Means:
-    def mean(values: torch.Tensor | None) -> float | None:
-        return None if values is None else values.mean().item()
-
-    return Means(mean(scores.dino), mean(scores.clip_i), mean(scores.clip_t))
+def _means(scores: Mapping[str, Tensor]) -> Means:
+    return {name: values.mean().item() for name, values in scores.items()}

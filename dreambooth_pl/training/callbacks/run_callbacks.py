@@ -22,7 +22,7 @@ from dreambooth_pl.training.callbacks.probes import Probes
 from dreambooth_pl.training.callbacks.progress import TrainingProgress
 from dreambooth_pl.training.callbacks.save_config import SaveConfig
 from dreambooth_pl.training.callbacks.summary import Summary
-from dreambooth_pl.training.callbacks.validation import CURVES, Validation, validation_prompts
+from dreambooth_pl.training.callbacks.validation import Validation, curve_names, validation_prompts
 from dreambooth_pl.training.trainer_settings import COMPARED_TRAINER
 
 
@@ -67,7 +67,7 @@ def run_callbacks(
                 fidelity,
             )
             callbacks.append(validation)
-    curves = ["train/loss", *(f"validation/{name}" for name in CURVES if validation)]
+    curves = ["train/loss", *(f"validation/{name}" for name in curve_names() if validation)]
     callbacks += [
         HParams(hparams, curves),
         Checkpoints(folder / run_folder.CHECKPOINTS, every_n_steps, plain_config, validation),

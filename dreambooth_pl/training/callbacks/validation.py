@@ -7,9 +7,10 @@ Over-training shows as DINO that goes on rising while CLIP-T falls and drift gro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
@@ -17,20 +18,46 @@ from torch import Tensor
 
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.metrics.functional import drift_scores
+from dreambooth_pl.metrics.scores import curve_scores
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.prompts import PROMPT_SETS, PromptSet, fill, prompt_set
 from dreambooth_pl.sampling.batch_size import settle_batch_size
 from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.requests import ImageRequest, image_seed
 from dreambooth_pl.sampling.settings import SamplingSettings
-from dreambooth_pl.training.callbacks.best import RULES, BestBy, Means
-from dreambooth_pl.training.callbacks.fidelity import Fidelity, curves, log
+from dreambooth_pl.training.callbacks.fidelity import Fidelity, Means, curves, log
 from dreambooth_pl.training.callbacks.rounds import Rounds, show_sheet
 
 OWN_SET = "validation"  # of prompts
-CURVES = ("score", "dino", "clip_i", "clip_t", "drift")
-"""What is logged under `validation/` at each round, beside floors and ceilings."""
 _CLASS_TEMPLATE = "a {class}"
+BestBy = Literal["balance", "dino", "clip_i", "last"]
+
+
+def balance(scores: Means, floor: Means, ceiling: Means | None) -> float:
+    """Weigh subject against prompt fidelity.
+
+    The share of the way from floor to ceiling that DINO has gone, in [0, 1], times the share of the
+    floor's CLIP-T that is left, in [0, 1]: a model that knows the subject but no longer listens to
+    prompts scores low, and so does the untuned base. A single photo has no ceiling; 1 then takes
+    its place.
+
+    >>> floor, ceiling = {"dino": 0.4, "clip_t": 0.30}, {"dino": 0.8}
+    >>> round(balance({"dino": 0.7, "clip_t": 0.27}, floor, ceiling), 3)
+    0.675
+    """
+    top = ceiling["dino"] if ceiling else 1.0
+    gain = (scores["dino"] - floor["dino"]) / max(top - floor["dino"], 1e-6)
+    kept = scores["clip_t"] / max(floor["clip_t"], 1e-6)
+    return min(max(gain, 0.0), 1.0) * min(max(kept, 0.0), 1.0)
+
+
+RULES: dict[BestBy, Callable[[Means, Means, Means | None, int], float]] = {
+    "balance": lambda scores, floor, ceiling, step: balance(scores, floor, ceiling),
+    "dino": lambda scores, floor, ceiling, step: scores["dino"],
+    "clip_i": lambda scores, floor, ceiling, step: scores["clip_i"],
+    "last": lambda scores, floor, ceiling, step: float(step),
+}
+"""By rule: a score, higher is better, of the means, the floor's, the ceiling's and the step."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +83,11 @@ class ValidationSettings:
             raise UserError(
                 f"validation.best_by: {self.best_by!r} is not one of {', '.join(RULES)}"
             )
+
+
+def curve_names() -> list[str]:
+    """Return what is logged under `validation/` at each round, beside floors and ceilings."""
+    return ["score", *(score.name for score in curve_scores()), "drift"]
 
 
 def validation_prompts(settings: ValidationSettings) -> PromptSet | None:
@@ -87,11 +119,11 @@ def validation_prompts(settings: ValidationSettings) -> PromptSet | None:
 
 
 class Validation(Rounds):
-    """Draws the validation prompts and a few class images, scores them, and logs `validation/...`.
+    """Generates the validation prompts and a few class images, scores them, logs `validation/...`.
 
-    Drawn in the rhythm of the probes. The first round is the untuned base's: it is the floor, and
-    its class images are what drift is measured from in all later rounds. Like the probes it changes
-    nothing about the training.
+    It keeps the rhythm of the probes. The first round is the untuned base's: it is the floor, and
+    drift is measured from its class images in all later rounds. Like the probes it changes nothing
+    about the training.
 
     Args:
         settings: which prompts, how many class images, what makes a checkpoint the best.
@@ -99,7 +131,7 @@ class Validation(Rounds):
         every_n_steps: optimiser steps between two rounds.
         sampling: how; the run's own sampler settings.
         folder: where the contact sheets go; made when the first is saved.
-        reporter: shows how many are drawn.
+        reporter: shows how many are generated.
         fidelity: scores the images against the subject's photos.
     """
 
@@ -127,15 +159,15 @@ class Validation(Rounds):
         self._untuned: Tensor | None = None  # DINO features [C, d] of its class images
 
     def resume(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw with the untuned base if the checkpoint did not bring its scores."""
+        """Generate with the untuned base if the checkpoint did not bring its scores."""
         if self.floor is None:
             untuned = replace(self.sampling, lora_scale_unet=0.0, lora_scale_text_encoder=0.0)
-            images = self._draw(trainer, pl_module, untuned)
+            images = self._generate(trainer, pl_module, untuned)
             self.floor, self._untuned = self._measure(trainer, images)
 
     def round(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw, show and score."""
-        images = self._draw(trainer, pl_module, self.sampling)
+        """Generate, show and score."""
+        images = self._generate(trainer, pl_module, self.sampling)
         count = self.settings.class_images
         labels = [*self.prompts.labels, *(f"class {i + 1}" for i in range(count))]
         show_sheet(trainer, "validation", images, labels, self.folder)
@@ -155,14 +187,14 @@ class Validation(Rounds):
         """Return what the untuned base scored, and on what."""
         return {
             "of": self._basis(),
-            "floor": asdict(self.floor) if self.floor else None,
+            "floor": dict(self.floor) if self.floor else None,
             "untuned": None if self._untuned is None else self._untuned.cpu(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it over, unless other prompts or another sampler are to be used from now on."""
         if state_dict["floor"] and state_dict["of"] == self._basis():
-            self.floor = Means(**state_dict["floor"])
+            self.floor = state_dict["floor"]
             self._untuned = state_dict["untuned"]
 
     def _basis(self) -> dict[str, Any]:
@@ -183,7 +215,7 @@ class Validation(Rounds):
             return scores, None
         return scores, self.fidelity.encoders.dino.encode_images(images[count:])
 
-    def _draw(
+    def _generate(
         self, trainer: Trainer, pl_module: LightningModule, sampling: SamplingSettings
     ) -> list[Image.Image]:
         base, requests = pl_module.base_model, self._requests(trainer)
