@@ -17,9 +17,11 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from dreambooth_pl.bases.compilation import compile_blocks
 from dreambooth_pl.bases.conditioning import Conditioning, MicroConditioning
 from dreambooth_pl.bases.families import Family
 from dreambooth_pl.bases.objectives import Objective
+from dreambooth_pl.bases.transfer import upload
 from dreambooth_pl.errors import UserError
 
 
@@ -44,6 +46,8 @@ class Base:
     fingerprint: str
     """Short hash of schedule, shapes and weight samples as loaded. Adapters do not change it, nor
     does it matter whether the files are float32 or float16."""
+    compiled: bool = False
+    """Whether training compiles the denoiser's blocks; images are generated without."""
     zeros_for_empty_prompt: bool = False
     """Whether zeros stand for an empty negative or dropped prompt, instead of its encoding."""
 
@@ -113,6 +117,11 @@ class Base:
         for text_encoder in self.text_encoders:
             # prompts' embeddings carry no gradient, which the reentrant way would need
             text_encoder.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def compile_blocks(self) -> None:
+        """Let training compile the denoiser's repeated blocks, adapters included."""
+        compile_blocks(self.denoiser)
+        self.compiled = True
 
     def tokenize(self, prompts: list[str]) -> list[dict[str, Tensor]]:
         """Return each text encoder's inputs, `input_ids` [B, L] above all, padded to its length L.
@@ -230,8 +239,8 @@ class Base:
         """
         states = conditioning.hidden_states.to(self.dtype)
         conditioning = Conditioning(states, conditioning.added)
-        inputs = (noisy.to(self.dtype), timesteps.to(self.device), conditioning)
-        return self.rules.predict(self.denoiser, *inputs)
+        timesteps = upload(timesteps, self.device)
+        return self.rules.predict(self.denoiser, noisy.to(self.dtype), timesteps, conditioning)
 
     def pipeline(self, scheduler: Any | None = None) -> diffusers.DiffusionPipeline:
         """Return the family's diffusers pipeline over the live networks, without a safety checker.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from dreambooth_pl.bases.transfer import upload
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,9 @@ class Conditioning:
     added: dict[str, Tensor] = field(default_factory=dict)
     """Further inputs by name, each [B, ...]; empty for Stable Diffusion 1.x and 2.x."""
 
-    def select(self, rows: Tensor) -> Conditioning:
+    def select(self, rows: Sequence[int] | Tensor) -> Conditioning:
         """Return the rows at the indices `rows` [N], in their order."""
+        rows = upload(torch.as_tensor(rows), self.hidden_states.device)
         return Conditioning(
             self.hidden_states[rows], {name: value[rows] for name, value in self.added.items()}
         )
@@ -40,7 +44,7 @@ class Conditioning:
         """Return it with zeros in the rows where `rows` [B] is not 0."""
 
         def zero(value: Tensor) -> Tensor:
-            mask = (rows != 0).to(value.device).reshape(-1, *[1] * (value.ndim - 1))
+            mask = upload(rows != 0, value.device).reshape(-1, *[1] * (value.ndim - 1))
             return value.masked_fill(mask, 0.0)
 
         added = {name: zero(value) for name, value in self.added.items()}

@@ -15,6 +15,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
+from dreambooth_pl.bases.transfer import upload
 from dreambooth_pl.errors import UserError
 
 Samplers = dict[str, tuple[str, dict[str, Any]]]
@@ -129,7 +130,7 @@ class DiscreteSchedule(Objective):
     def _scales(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return sqrt(a_t) and sqrt(1 - a_t), shaped to multiply `like` [B, ...]."""
         alphas = self.alphas_cumprod.to(timesteps.device)[timesteps]
-        alphas = alphas.to(like.device, like.dtype).view(-1, *[1] * (like.ndim - 1))
+        alphas = upload(alphas.to(like.dtype), like.device).view(-1, *[1] * (like.ndim - 1))
         return alphas.sqrt(), (1 - alphas).sqrt()
 
     def _sampler_config(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -221,7 +222,7 @@ class FlowMatching(Objective):
         return torch.minimum((1 - s) ** 2, gamma * s**2)
 
     def _noise_share(self, timesteps: Tensor, like: Tensor) -> Tensor:
-        s = timesteps.to(like.device, like.dtype) / self.num_train_timesteps
+        s = upload(timesteps.to(like.dtype), like.device) / self.num_train_timesteps
         return s.view(-1, *[1] * (like.ndim - 1))
 
     def _sampler_config(self, options: dict[str, Any]) -> dict[str, Any]:

@@ -148,6 +148,8 @@ def _drawing(base: Base, settings: SamplingSettings) -> Iterator[None]:
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.autocast(base.device.type, enabled=False))
         stack.enter_context(merged_while_generating(base))
+        if base.compiled:  # other strengths of adapters would compile the blocks again
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
 
 

@@ -15,7 +15,8 @@ from dreambooth_pl.training.settings import ModelSettings
 
 CONFIG_KEY = "dreambooth_pl_config"  # where the run's whole configuration is, in plain types
 SWITCH = "model.allow_changed_settings"
-FREE = (SWITCH, "model.gradient_checkpointing")  # change nothing in the results
+# Change nothing in the results, or their rounding alone.
+FREE = (SWITCH, "model.gradient_checkpointing", "model.compile", "model.cuda_graph")
 COMPARED = ("seed_everything", "model", "data", "trainer.accumulate_grad_batches")
 
 

@@ -15,11 +15,13 @@ from dreambooth_pl.adapters import add_adapters, check_trainable_set, trainable_
 from dreambooth_pl.bases.conditioning import Conditioning
 from dreambooth_pl.bases.families import is_text_encoder
 from dreambooth_pl.bases.load import load_base
+from dreambooth_pl.bases.transfer import upload
 from dreambooth_pl.randomness import generator, keyed_global_random_state, stable_hash
 from dreambooth_pl.training.checkpoint import check_contract, write_contract
 from dreambooth_pl.training.losses import DreamBoothLoss, combine_losses, per_sample_mse
 from dreambooth_pl.training.noise import sample_noise
 from dreambooth_pl.training.optimizers import make_optimizer
+from dreambooth_pl.training.recorded import RecordedDenoiser
 from dreambooth_pl.training.settings import ModelSettings
 from dreambooth_pl.training.view_cache import ViewCache
 
@@ -58,10 +60,13 @@ class DreamBooth(LightningModule):
         if own.gradient_checkpointing:
             self.base_model.enable_gradient_checkpointing()
         add_adapters(self.base_model, own.lora, own.train_text_encoder, own.seed, own.adapter)
+        if own.compile:
+            self.base_model.compile_blocks()
         for name, component in self.base_model.modules.items():
             self.add_module(name, component)  # registered only so that Lightning moves them
         self.strict_loading = False  # checkpoints hold adapters alone; on_load_checkpoint is strict
         self.views: ViewCache | None = None
+        self._recorded: RecordedDenoiser | None = None
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Nothing is left to do per batch: callbacks generate and score when a test starts."""
@@ -80,6 +85,19 @@ class DreamBooth(LightningModule):
         self.views = ViewCache(self.base_model, data.views, data.resolution, drops_prompts)
         if not own.train_text_encoder:
             self.views.encode_prompts()
+        self._recorded = RecordedDenoiser(self.base_model) if self._can_record() else None
+
+    def on_fit_end(self) -> None:
+        """Free the memory that recordings hold."""
+        self._recorded = None
+
+    def _can_record(self) -> bool:
+        """Whether the passes are to be recorded, and can be: see `ModelSettings.cuda_graph`."""
+        own, trainer = self.settings, self.trainer
+        # oft solves linear systems, and the CPU waits to hear whether they have a solution
+        plain = not own.gradient_checkpointing and own.lora.dropout == 0 and own.adapter != "oft"
+        alone = trainer.world_size == 1 and trainer.accumulate_grad_batches == 1
+        return own.cuda_graph and self.device.type == "cuda" and plain and alone
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
         """Keep the batch on the CPU: it is a handful of indices into what is on the device."""
@@ -101,7 +119,7 @@ class DreamBooth(LightningModule):
             target = objective.target(x.latents, x.noise, x.timesteps)
             loss = per_sample_mse(prediction, target, x.mask)
             if gamma is not None:
-                loss = loss * objective.min_snr_weight(x.timesteps, gamma).to(loss.device)
+                loss = loss * upload(objective.min_snr_weight(x.timesteps, gamma), loss.device)
             losses.append(loss)
         count = len(batch["instance_view"])
         per_sample = _in_batch_order(losses, groups)
@@ -150,8 +168,8 @@ class DreamBooth(LightningModule):
             posterior.append(of_posterior)
         return Samples(
             rows,
-            self.views.latents(views, torch.stack(posterior).to(self.device)),
-            torch.stack(noise).to(self.device),
+            self.views.latents(views, upload(torch.stack(posterior), self.device)),
+            upload(torch.stack(noise), self.device),
             torch.cat(timesteps),
             conditioning,
             self.views.loss_weights(views),
@@ -161,6 +179,8 @@ class DreamBooth(LightningModule):
         self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning, sample_index: Tensor
     ) -> Tensor:
         """Return the denoiser's prediction [n, C, h, w]; the batch's samples key the dropout."""
+        if self._recorded is not None:
+            return self._recorded(noisy, upload(timesteps, self.device), conditioning)
         with self._keyed_dropout(self.base_model.rules.denoiser, sample_index.tolist()):
             return self.base_model.predict(noisy, timesteps, conditioning)
 
@@ -172,7 +192,8 @@ class DreamBooth(LightningModule):
         return keyed_global_random_state(key, self.device)
 
     def _log_loss(self, loss: DreamBoothLoss) -> None:
-        self.log("train/loss", loss.total.detach(), prog_bar=True)
+        # Not for Lightning's progress bar, which would wait for the GPU at every step.
+        self.log("train/loss", loss.total.detach())
         self.log("train/loss_instance", loss.instance.detach())
         if loss.prior is not None:
             self.log("train/loss_prior", loss.prior.detach())
@@ -233,4 +254,4 @@ def _in_batch_order(losses: list[Tensor], groups: list[Samples]) -> Tensor:
     if len(groups) == 1:
         return losses[0]
     order = torch.tensor([row for group in groups for row in group.rows]).argsort()
-    return torch.cat(losses)[order.to(losses[0].device)]
+    return torch.cat(losses)[upload(order, losses[0].device)]

@@ -27,12 +27,23 @@ def make_optimizer(factory: OptimizerFactory | None, groups: list[dict[str, Any]
         UserError: the optimiser refuses them.
     """
     if factory is None:
-        # foreach: on a GPU the default, on a CPU twice as fast for many small tensors
+        if all(p.is_cuda for group in groups for p in group["params"]):
+            return _fused_adamw(groups, **adamw)
+        # foreach is twice as fast as a loop on a CPU for many small tensors
         return torch.optim.AdamW(groups, foreach=True, **adamw)
     try:
         return factory(groups)
     except (TypeError, ValueError, ImportError, RuntimeError) as error:
         raise UserError(f"model.optimizer: {error}") from error
+
+
+def _fused_adamw(groups: list[dict[str, Any]], **adamw: Any) -> Optimizer:
+    """Return AdamW whose whole step is one operation on the GPU."""
+    optimizer = torch.optim.AdamW(groups, fused=True, **adamw)
+    # It could undo a loss scale by itself, for which Lightning refuses to clip gradients. Without
+    # this mark the scale is undone before the step, as for other optimisers.
+    optimizer._step_supports_amp_scaling = False
+    return optimizer
 
 
 def describe_optimizer(factory: OptimizerFactory | None) -> dict[str, Any] | None:

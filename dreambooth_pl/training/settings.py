@@ -72,6 +72,15 @@ class ModelSettings:
     the text encoders) as the paper does. What trains is float32 and is what checkpoints hold.
     lora.dropout and lora's sizes and places are not for full."""
 
+    compile: bool = _free(False)
+    """compile the denoiser's repeated blocks at the first step, which takes a minute or more.
+    Results differ by rounding. Images are generated with the blocks as they are."""
+    cuda_graph: bool = _free(False)
+    """on one GPU, record the denoiser's forward and backward pass at the first step and replay it:
+    for small batches, whose operations Python cannot launch as fast as the GPU computes them.
+    Results are the same. Has no effect with gradient_checkpointing, lora.dropout,
+    trainer.accumulate_grad_batches or adapter oft."""
+
     @property
     def base_spec(self) -> BaseSpec:
         """What to load the base by."""

@@ -10,6 +10,7 @@ from torch.nn.functional import avg_pool2d
 
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.conditioning import Conditioning, MicroConditioning
+from dreambooth_pl.bases.transfer import upload
 from dreambooth_pl.data.views import View
 from dreambooth_pl.errors import UserError
 
@@ -108,7 +109,8 @@ class ViewCache:
         conditioning = self._of_prompts(prompts)
         if dropped is not None and self._base.zeros_for_empty_prompt:
             conditioning = conditioning.zeroed(dropped)
-        added = {name: value[views] for name, value in self._micro_conditioning.items()}
+        rows = upload(views, self._base.device)
+        added = {name: value[rows] for name, value in self._micro_conditioning.items()}
         return conditioning.with_added(added)
 
     def _of_prompts(self, prompts: Tensor) -> Conditioning:

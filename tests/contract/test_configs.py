@@ -84,7 +84,7 @@ def test_published_settings(path: Path) -> None:
     assert config.items() >= published.items()
 
 
-@pytest.mark.parametrize("name", ["sd15", "sd21", "sdxl"])
+@pytest.mark.parametrize("name", ["sd15", "sd21", "sdxl", "sd3"])
 def test_real_bases_keep_the_published_loss_and_lora_scale(name: str) -> None:
     config = read(CONFIGS / f"base/{name}.yaml")
     assert config["model.min_snr_gamma"] is None
