@@ -22,8 +22,8 @@ def contact_sheet(
     """Lay out `images` row by row, each with its label below. Labels are wrapped, not truncated.
 
     Args:
-        images: at least one, RGB. Small images are enlarged to at least `min_cell` by an integer factor,
-            without smoothing, so that the generated pixels stay unchanged.
+        images: at least one, RGB. Small images are enlarged to at least `min_cell`, by an integer
+            factor and without smoothing, so that the generated pixels stay unchanged.
         labels: one per image. A label may be empty or have several lines.
         columns: images per row. The last row may be shorter.
         title: text above all images.

@@ -13,7 +13,7 @@ from dreambooth_pl.bases.objectives import Objective
 
 
 class Family(ABC):
-    """The rules of one family. A new family needs a file with a subclass, and a `FAMILIES` entry."""
+    """The rules of one family. A new family is a file with a subclass and a line in `FAMILIES`."""
 
     name: ClassVar[str]
     """Short name, such as `stable-diffusion`."""
