@@ -25,7 +25,7 @@ def begin(module: nn.Module) -> None:
         RuntimeError: the network is fully tuned already.
     """
     if is_tuned(module):
-        raise RuntimeError("the network is tuned as a whole already")
+        raise RuntimeError("the network is fully tuned already")
     setattr(module, _UNTUNED, {n: p.detach().cpu().clone() for n, p in module.named_parameters()})
     for parameter in module.parameters():
         parameter.data = parameter.data.float()

@@ -177,7 +177,7 @@ def adapter_state_dict(base: Base) -> dict[str, Tensor]:
 def load_adapter_state_dict(
     base: Base, state: dict[str, Tensor], source: str = "the state"
 ) -> None:
-    """Copy `state` into the base's adapters in place. Messages call its origin `source`.
+    """Copy `state` into the base's adapters in place. Errors name `source` as its origin.
 
     Raises:
         UserError: names or shapes do not match exactly.
@@ -221,7 +221,7 @@ def inject(
 
 
 def copy_exactly(target: dict[str, Tensor], state: dict[str, Tensor], source: str) -> None:
-    """Copy `state` into the tensors of `target`. Messages call its origin `source`.
+    """Copy `state` into the tensors of `target`. Errors name `source` as its origin.
 
     Raises:
         UserError: names or shapes do not match exactly.
