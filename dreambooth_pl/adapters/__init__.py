@@ -1,4 +1,4 @@
-"""Adapters by PEFT: where they go, what trains, how strongly they draw, state in and out."""
+"""PEFT adapters of a base: injection, trainable parameters, strength, files and state."""
 
 from dreambooth_pl.adapters.files import (
     METADATA_KEY,

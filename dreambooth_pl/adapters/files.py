@@ -1,8 +1,9 @@
-"""Adapters in files: written in diffusers' layout, read back, and several mixed with weights.
+"""Adapter files: saving in diffusers' layout, loading, and mixing several files with weights.
 
-The file of kind `lora` is what diffusers' `load_lora_weights` reads. The other kinds' files are
-built alike: PEFT's names of the parts below the component's name, PEFT's settings in the header.
-Kind `full` has the tuned networks' own weights, and says so in the header.
+Files of kind `lora` can be read by diffusers' `load_lora_weights`. Files of the other adapters have
+the same structure: each key is the component's name followed by PEFT's name of the parameter, and
+the header holds PEFT's settings. Files of kind `full` hold the weights of the tuned networks, and
+their header names these networks.
 """
 
 from __future__ import annotations
@@ -43,30 +44,38 @@ from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.atomic import atomic_path
 
 WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
-TUNED_NAME = "tuned_weights.safetensors"  # of a full fine-tuning
-METADATA_KEY = "lora_adapter_metadata"  # where diffusers keeps rank and alpha in the file's header
-FULL_KEY = "dreambooth_pl.tuned"  # header of a full fine-tuning: the names of the tuned networks
+TUNED_NAME = "tuned_weights.safetensors"  # file of kind full
+METADATA_KEY = "lora_adapter_metadata"  # header key under which diffusers keeps rank and alpha
+FULL_KEY = "dreambooth_pl.tuned"  # header key of kind full: names of the tuned networks
 
 
 @dataclass(frozen=True)
 class AdapterFile:
-    """What a file holds: tensors by key, and diffusers' metadata by `component.argument`."""
+    """The contents of an adapter file."""
 
     path: Path
     weights: dict[str, Tensor]
+    """Tensors by key."""
     metadata: dict[str, Any]
+    """diffusers' adapter metadata, by `component.argument`."""
     tuned: list[str]
-    """Components that the file has as a whole; none in an adapter's file."""
+    """Components of which the file holds all weights. Empty unless the kind is `full`."""
 
 
 def save_adapters(base: Base, settings: AdapterSettings, folder: str | Path) -> Path:
-    """Write the base's adapters to `folder`/pytorch_lora_weights.safetensors.
+    """Write the base's adapters to `folder/pytorch_lora_weights.safetensors`.
 
-    With kind `full` the networks themselves go to `folder`/tuned_weights.safetensors.
+    With kind `full`, the weights of the networks are written to `folder/tuned_weights.safetensors`
+    instead. The file's metadata holds rank and alpha of each component, so that diffusers'
+    `load_lora_weights` applies the trained strength. The file is written whole or not at all.
 
-    Rank and alpha of each half are in the file's metadata, so that diffusers' `load_lora_weights`
-    applies the strength that was trained. Returns the file's path; it appears complete or not at
-    all.
+    Args:
+        base: with adapters of any kind.
+        settings: the settings that the adapters were added with.
+        folder: created if needed.
+
+    Returns:
+        Path of the file.
     """
     kind = adapter_kind(base)
     assert kind is not None, "no adapters to save"
@@ -81,7 +90,7 @@ def save_adapters(base: Base, settings: AdapterSettings, folder: str | Path) -> 
         if parameters and kind != "full":
             config = module.peft_config[ADAPTER_NAME]
             targets = target_names(base, component, settings.targets(component))
-            if set(targets) != set(config.target_modules):  # another tool's file, or PEFT's summary
+            if set(targets) != set(config.target_modules):  # from another tool, or changed by PEFT
                 targets = sorted(config.target_modules)
             arguments = arguments_of(kind, config) | {"target_modules": targets}
             metadata |= {f"{component}.{name}": value for name, value in arguments.items()}
@@ -96,15 +105,21 @@ def save_adapters(base: Base, settings: AdapterSettings, folder: str | Path) -> 
 
 
 def load_adapters(base: Base, path: str | Path) -> AdapterSettings:
-    """Replace the base's adapters by those in a file, or a folder with a file of ours.
+    """Replace the base's adapters by those of a file.
 
-    They come back frozen, for drawing, at the strength they were trained with. The file is one that
-    `save_adapters` wrote, or another tool's LoRA in diffusers' or kohya's layout, see foreign.py.
-    Returns the settings that the file records; of another tool's file the most frequent rank and
-    alpha.
+    The loaded adapters are frozen and have the strength they were trained with.
+
+    Args:
+        base: of the family that the file is for.
+        path: a file that `save_adapters` wrote, a folder that contains one, or an adapter file of
+            another tool in diffusers' or kohya's layout (see `adapters.foreign`).
+
+    Returns:
+        The settings that the file records. For files of other tools, the most frequent rank and
+        alpha.
 
     Raises:
-        UserError: no such file, or weights that do not fit this base.
+        UserError: the file does not exist, is not readable, or does not fit this base.
     """
     return load_weighted_adapters(base, [(path, 1.0)])[0]
 
@@ -113,14 +128,22 @@ def load_adapters(base: Base, path: str | Path) -> AdapterSettings:
 def load_weighted_adapters(
     base: Base, files: Sequence[tuple[str | Path, float]]
 ) -> list[AdapterSettings]:
-    """Replace the base's adapters by those of several files at once, each times its weight.
+    """Replace the base's adapters by those of several files, each multiplied by a weight.
 
-    A layer then computes with W + scale * sum of weight_i * (alpha_i / rank_i) * B_i A_i, where
-    scale is `adapter_scale`'s. (With DoRA the weight is within the norm, see there.) All files are
-    of one kind; a weight other than 1, and more than one file, are not for oft.
+    Layers with LoRA then compute with W + scale * sum of weight_i * (alpha_i / rank_i) * B_i A_i,
+    where scale is set by `adapter_scale`. With DoRA, the weight acts within the norm, as described
+    in `adapter_scale`. All files must be of one kind. Kind `oft` supports only one file, with
+    weight 1.
+
+    Args:
+        base: of the family that the files are for.
+        files: paths as for `load_adapters`, with their weights.
+
+    Returns:
+        The settings of each file, as for `load_adapters`.
 
     Raises:
-        UserError: as `load_adapters`; or kinds that do not mix.
+        UserError: as for `load_adapters`, or the kinds cannot be mixed.
     """
     read = [(_read(Path(path)), weight) for path, weight in files]
     remove_adapters(base)
@@ -140,7 +163,7 @@ def load_weighted_adapters(
         for _, _, layer in adapted_layers(base):
             layer.set_adapter(names)
             for (_, weight), name in zip(read, names, strict=True):
-                if name in alphas(layer):  # where PEFT's set_scale starts from
+                if name in alphas(layer):  # set_scale computes the scaling from alpha
                     alphas(layer)[name] *= weight
                     layer.set_scale(name, 1.0)
         for module in base.adaptable.values():
@@ -152,7 +175,11 @@ def load_weighted_adapters(
 
 
 def weights_in(folder: Path) -> Path:
-    """Return the file that `save_adapters` wrote into a folder, or would write for adapters."""
+    """Return the adapter file of a folder.
+
+    It is `tuned_weights.safetensors` if that exists, else `pytorch_lora_weights.safetensors`,
+    whether or not the latter exists.
+    """
     tuned = folder / TUNED_NAME
     return tuned if tuned.is_file() else folder / WEIGHTS_NAME
 
@@ -178,7 +205,7 @@ def _kind(file: AdapterFile) -> AdapterKind:
 
 
 def _attach(base: Base, file: AdapterFile, weight: float, name: str) -> AdapterSettings:
-    """Put one file's adapters into the base under PEFT's name `name`."""
+    """Add the adapters of one file to the base under PEFT's adapter name `name`."""
     kind = _kind(file)
     if kind == "full":
         _tune(base, file, weight)
@@ -205,7 +232,7 @@ def _attach(base: Base, file: AdapterFile, weight: float, name: str) -> AdapterS
 
 
 def _tune(base: Base, file: AdapterFile, weight: float) -> None:
-    """Add a full fine-tuning to the base's networks."""
+    """Add the weights of a file of kind `full` to the base's networks."""
     known = {f"{c}.{n}": p for c in file.tuned for n, p in base.modules[c].named_parameters()}
     theirs = {fitting_name(key, known): tensor for key, tensor in file.weights.items()}
     copy_exactly({key: torch.empty_like(p) for key, p in known.items()}, theirs, str(file.path))

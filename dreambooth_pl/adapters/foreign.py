@@ -1,10 +1,11 @@
-"""Adapters trained elsewhere: LoRA files in kohya's layout, or in diffusers' without our settings.
+"""Adapter files of other tools, in kohya's or diffusers' layout.
 
-kohya's layout holds, per layer, `lora_down`, `lora_up` and `alpha`, of which the update is alpha /
-rank * up down; DoRA's `dora_scale`; or LyCORIS's factors of LoKr and LoHa. Layers are found by
-comparing kohya's names of each of the base's layers. Files in diffusers' layout are read by
-diffusers. (It reads kohya's, too, but loses the alpha of attention layers where layers differ in
-it, and the magnitudes of DoRA.)
+kohya's layout stores for each layer `lora_down`, `lora_up` and `alpha`, with the update
+alpha / rank * up down. DoRA adds `dora_scale`. LoKr and LoHa store LyCORIS's factors instead. Each
+layer is identified by kohya's names for the base's layers.
+
+Files in diffusers' layout are read by diffusers. diffusers can read kohya's layout, too, but it
+loses the alpha of attention layers if layers differ in alpha, and the magnitudes of DoRA.
 """
 
 from __future__ import annotations
@@ -29,27 +30,27 @@ _LORA_PARTS = {"lora_down.weight", "lora_up.weight", "alpha", "dora_scale"}
 
 
 def kind(weights: dict[str, Tensor]) -> AdapterKind:
-    """Return the kind of a file's adapters where its keys do not have PEFT's names; lora, then."""
+    """Return the kind of a file's adapters by its keys. It is `lora` if no other kind matches."""
     return recognise(list(weights)) or "lora"
 
 
 def attach(
     base: Base, source: str, weights: dict[str, Tensor], metadata: dict[str, Any], name: str
 ) -> AdapterSettings:
-    """Put a file's adapters into the base, frozen, at the strength they were trained with.
+    """Add a file's adapters to the base, frozen, at the strength they were trained with.
 
     Args:
         base: of the family that the file is for.
-        source: the file's name, for messages.
-        weights: the file's tensors.
-        metadata: diffusers' adapter metadata in the file, if any.
+        source: name of the file, for messages.
+        weights: tensors of the file.
+        metadata: diffusers' adapter metadata of the file; may be empty.
         name: PEFT's name for the adapter.
 
     Returns:
         The most frequent rank and alpha.
 
     Raises:
-        UserError: the layout is not known, or does not fit this base.
+        UserError: the layout is unknown, or the file does not fit this base.
     """
     if weights and all(key.startswith(_KOHYA_STARTS) for key in weights):
         _attach_kohya(base, source, weights, name)
@@ -96,7 +97,11 @@ def _attach_kohya(base: Base, source: str, weights: dict[str, Tensor], name: str
 def _add_lora_layers(
     module: nn.Module, layers: dict[str, dict[str, Tensor]], source: str, name: str
 ) -> None:
-    """Add LoRA layers, each with its own rank and alpha."""
+    """Add LoRA or DoRA to layers, each with its own rank and alpha.
+
+    Raises:
+        UserError: a layer's tensors are incomplete or of an unknown or unsupported kind.
+    """
     ranks, strengths, state = {}, {}, {}
     for layer, parts in layers.items():
         left = sorted(parts.keys() - _LORA_PARTS)
@@ -134,7 +139,7 @@ def _add_lora_layers(
 def _add_lycoris_layers(
     module: nn.Module, layers: dict[str, dict[str, Tensor]], which: AdapterKind, name: str
 ) -> None:
-    """Add LoKr or LoHa layers with the file's own factors, whatever their shapes."""
+    """Add LoKr or LoHa to layers, with the factors of the file in any shapes."""
     _add(module, which, name, r=1, alpha=1.0, target_modules=list(layers))
     for layer_name, parts in layers.items():
         layer = module.get_submodule(layer_name)
@@ -145,20 +150,24 @@ def _add_lycoris_layers(
             if part != "alpha":
                 getattr(layer, part)[name] = nn.Parameter(tensor.float(), requires_grad=False)
         rank = next((t.shape[i] for p, i in _RANKS.items() if (t := parts.get(p)) is not None), 1)
-        # LyCORIS: factors that are all whole have no rank, and then alpha does not count
+        # LyCORIS ignores alpha if no factor is decomposed, as there is no rank then
         whole = not any(part in parts for part in _RANKS)
         layer.r[name] = rank
         layer.alpha[name] = 1.0 if whole else float(parts.get("alpha", rank))
         layer.set_scale(name, 1.0)
 
 
-_RANKS = {"hada_w1_b": 0, "lokr_w2_b": 0, "lokr_w1_b": 0}  # factor: dimension that is the rank
+_RANKS = {"hada_w1_b": 0, "lokr_w2_b": 0, "lokr_w1_b": 0}  # factor: dimension with the rank's size
 
 
 def _attach_diffusers(
     base: Base, source: str, weights: dict[str, Tensor], metadata: dict[str, Any], name: str
 ) -> None:
-    """Let diffusers read the file: alpha is that of the metadata, else it equals the rank."""
+    """Let diffusers read the file. Without metadata, alpha equals the rank.
+
+    Raises:
+        UserError: diffusers cannot read the file, or finds no place for some of its tensors.
+    """
     pipeline = base.pipeline()
     problem = f"{source} is no LoRA in a layout that is known, diffusers' or kohya's"
     try:

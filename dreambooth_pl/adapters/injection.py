@@ -1,7 +1,8 @@
-"""Adapters in a base: put in, taken out, checked, and their state.
+"""Adapters of a base: adding, removing and checking them, and their state.
 
-Adapters are PEFT's, see kinds.py; with `full` the networks themselves train, see full.py. An
-adapted layer of kind `lora` computes W' x with W' = W + scale * (alpha / rank) * B A.
+Adapters are those of PEFT (see `adapters.kinds`). With kind `full`, the networks themselves train
+(see `adapters.full`). An adapted layer of kind `lora` computes W' x with
+W' = W + scale * (alpha / rank) * B A.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dreambooth_pl.bases.families import is_text_encoder
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.randomness import generator
 
-ADAPTER_NAME = "default"  # PEFT's name for the one adapter that trains
+ADAPTER_NAME = "default"  # PEFT's name of the adapter that trains
 
 
 def add_adapters(
@@ -34,15 +35,23 @@ def add_adapters(
     seed: int,
     kind: AdapterKind = "lora",
 ) -> None:
-    """Put fresh trainable float32 adapters into the denoiser and, if asked, the text encoders.
+    """Add new trainable float32 adapters to the denoiser and optionally the text encoders.
 
-    They start as PEFT's do, so that they change nothing: some factors are zero, the others
-    Kaiming-uniform. The latter are keyed by `seed` and the layer's name: the order of layers does
-    not matter and the global random state is left as it was. With kind `full` nothing is put in and
-    the networks themselves become trainable.
+    They are initialised as in PEFT, so that they do not change the output: some factors are zero,
+    the others Kaiming-uniform. The random values depend on `seed` and the parameter's name. They do
+    not depend on the order of layers, and the global random state is unchanged. With kind `full`,
+    no adapters are added and the networks themselves become trainable.
+
+    Args:
+        base: without adapters.
+        settings: size and target modules.
+        train_text_encoder: whether to adapt the text encoders, too.
+        seed: of the initial values.
+        kind: of the adapters.
 
     Raises:
-        UserError: a target module that matches no layer, or a layer that cannot be adapted.
+        UserError: a target matches no layer, a layer cannot be adapted, or a setting does not
+            belong to the kind.
     """
     check_settings(kind, settings)
     for component, module in _adapted_components(base, train_text_encoder).items():
@@ -62,7 +71,7 @@ def add_adapters(
 
 
 def remove_adapters(base: Base) -> None:
-    """Take all adapters out; the base is again as it was loaded."""
+    """Remove all adapters and restore the base as it was loaded."""
     if any(True for _ in adapted_layers(base)):
         base.pipeline().unload_lora_weights()
     for module in base.adaptable.values():
@@ -70,7 +79,7 @@ def remove_adapters(base: Base) -> None:
 
 
 def adapted_layers(base: Base) -> Iterator[tuple[str, str, BaseTunerLayer]]:
-    """Yield component, name and layer of all layers with adapters."""
+    """Yield component, name and layer of every layer with an adapter."""
     for component, module in base.adaptable.items():
         for name, layer in module.named_modules():
             if isinstance(layer, BaseTunerLayer):
@@ -78,16 +87,16 @@ def adapted_layers(base: Base) -> Iterator[tuple[str, str, BaseTunerLayer]]:
 
 
 def adapter_kind(base: Base) -> AdapterKind | None:
-    """Return the kind of adapters in the base; None without any."""
+    """Return the kind of the base's adapters, or None if it has none."""
     if any(full.is_tuned(module) for module in base.adaptable.values()):
         return "full"
     return next((layer_kind(layer) for _, _, layer in adapted_layers(base)), None)
 
 
 def adapter_parameters(module: nn.Module) -> dict[str, Parameter]:
-    """Return the adapters' parameters in `module`, trainable or not, by their full names.
+    """Return the adapter parameters of `module`, trainable or not, by their full names.
 
-    Of a network that is tuned as a whole these are all its parameters.
+    For a fully tuned network, these are all of its parameters.
     """
     named = module.named_parameters()
     if full.is_tuned(module):
@@ -97,9 +106,9 @@ def adapter_parameters(module: nn.Module) -> dict[str, Parameter]:
 
 
 def trainable_parameters(base: Base) -> dict[str, dict[str, Parameter]]:
-    """Return what the optimiser trains: by component (`unet`, `text_encoder`), then by name.
+    """Return the trainable parameters by component (such as `unet`), then by name.
 
-    Components without trainable parameters are left out.
+    Components without trainable parameters are omitted.
     """
     found = {
         component: {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -111,10 +120,22 @@ def trainable_parameters(base: Base) -> dict[str, dict[str, Parameter]]:
 def check_trainable_set(
     base: Base, settings: AdapterSettings, train_text_encoder: bool, kind: AdapterKind = "lora"
 ) -> int:
-    """Check that exactly the adapters which the settings name train, in float32.
+    """Check that exactly the adapters named by the settings are trainable, in float32.
 
-    Returns the number of trainable values. The expected names are worked out from the layers'
-    names alone, not from what PEFT did; with kind `full` they are all of the networks'.
+    The expected names are derived from the layers' names, independently of PEFT. With kind `full`,
+    they are the names of all parameters of the networks.
+
+    Args:
+        base: with adapters.
+        settings: the settings that the adapters were added with.
+        train_text_encoder: whether the text encoders should train.
+        kind: of the adapters.
+
+    Returns:
+        Number of trainable values.
+
+    Raises:
+        RuntimeError: a parameter is missing, unexpected or not float32.
     """
     trainable = {
         f"{component}.{name}": parameter
@@ -143,7 +164,8 @@ def check_trainable_set(
 def adapter_state_dict(base: Base) -> dict[str, Tensor]:
     """Return all adapter weights by component and name (`unet.….lora_A.default.weight`).
 
-    The tensors are the live ones, detached. With kind `full`, the weights of the tuned networks.
+    The tensors are detached but share memory with the live ones. With kind `full`, they are the
+    weights of the tuned networks.
     """
     return {
         f"{component}.{name}": parameter.detach()
@@ -155,10 +177,10 @@ def adapter_state_dict(base: Base) -> dict[str, Tensor]:
 def load_adapter_state_dict(
     base: Base, state: dict[str, Tensor], source: str = "the state"
 ) -> None:
-    """Copy `state` into the base's adapters in place; names and shapes must match exactly.
+    """Copy `state` into the base's adapters in place. Errors name `source` as its origin.
 
     Raises:
-        UserError: naming `source` and what is missing, unexpected or of another shape.
+        UserError: names or shapes do not match exactly.
     """
     copy_exactly(adapter_state_dict(base), state, source)
 
@@ -170,17 +192,24 @@ def inject(
     kind: AdapterKind = "lora",
     name: str = ADAPTER_NAME,
 ) -> None:
-    """Let PEFT wrap the targeted layers, without touching the global random state.
+    """Let PEFT wrap the targeted layers of a component. The global random state is unchanged.
+
+    Args:
+        base: the base.
+        component: one of `Base.adaptable`.
+        settings: size and target modules.
+        kind: any but `full`.
+        name: PEFT's name for the adapter.
 
     Raises:
-        UserError: a target that matches no layer or cannot be adapted by this kind.
+        UserError: a target matches no layer or cannot be adapted by this kind.
     """
     key, module = targets_key(component), base.adaptable[component]
     targets = target_names(base, component, settings.targets(component))
     if kind == "oft":
         _check_oft(base, component, settings, key)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # mixing is meant
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # mixed on purpose
         try:
             config = KINDS[kind].config(**peft_arguments(kind, settings, targets))
             module.add_adapter(config, name)
@@ -192,7 +221,11 @@ def inject(
 
 
 def copy_exactly(target: dict[str, Tensor], state: dict[str, Tensor], source: str) -> None:
-    """Copy `state` into the tensors of `target`; nothing may be missing, left over or misshapen."""
+    """Copy `state` into the tensors of `target`. Errors name `source` as its origin.
+
+    Raises:
+        UserError: names or shapes do not match exactly.
+    """
     missing, unexpected = sorted(target.keys() - state.keys()), sorted(state.keys() - target.keys())
     if missing or unexpected:
         raise UserError(
@@ -221,9 +254,10 @@ def _adapted_components(base: Base, train_text_encoder: bool) -> dict[str, nn.Mo
 def _expected_names(
     layer: str, kind: AdapterKind, settings: AdapterSettings, trainable: set[str]
 ) -> set[str]:
-    """Return the names that adapter parameters must have on a layer.
+    """Return the names that the adapter parameters of a layer must have.
 
-    Which factors of lokr there are depends on the layer's size: w1 and w2, each whole or in parts.
+    For lokr, the layer's size decides whether w1 and w2 are whole or decomposed. This is read from
+    `trainable`.
     """
     if kind == "lokr":
         parts = []
@@ -236,15 +270,19 @@ def _expected_names(
         parts = ["oft_R"]
     else:
         parts = ["lora_A", "lora_B", *(["lora_magnitude_vector"] if settings.use_dora else [])]
-    end = "" if kind in ("lokr", "loha") else ".weight"  # a module's weight, or a parameter itself
+    end = "" if kind in ("lokr", "loha") else ".weight"  # a parameter itself, or a module's weight
     return {f"{layer}.{part}.{ADAPTER_NAME}{end}" for part in parts}
 
 
 def _check_oft(base: Base, component: str, settings: AdapterSettings, key: str) -> None:
-    """Refuse what PEFT would change without a word or compute wrongly.
+    """Refuse layers for which PEFT's OFT would silently deviate from the settings or be wrong.
 
-    It takes another block size where ours does not divide a layer's width. On convolutions wider
-    than 1 x 1 it sums overlapping patches, so that even the identity changes the layer.
+    PEFT chooses another block size if the given one does not divide a layer's width. For
+    convolutions larger than 1 x 1 it sums overlapping patches, so that even the identity changes
+    the output.
+
+    Raises:
+        UserError: there is such a layer.
     """
     for name in sorted(targeted_layers(base, component, settings.targets(component))):
         layer = base.adaptable[component].get_submodule(name)

@@ -1,14 +1,14 @@
-"""The kinds of adapters: PEFT's configuration of each, the names of its parts, what reads it.
+"""The kinds of adapters: PEFT configurations, parameter names and export formats.
 
-What reads which, tried with diffusers 0.42 and PEFT 0.21:
+Support by other software, tested with diffusers 0.42 and PEFT 0.21:
 
-- `PeftModel.from_pretrained` reads all four.
-- diffusers' `load_lora_weights` reads lora, DoRA included. It refuses LoKr, which only
-  `unet.load_lora_adapter` reads; LoHa and OFT not even that.
-- kohya's layout holds lora, DoRA and, named as LyCORIS does, LoKr and LoHa. diffusers leaves the
-  magnitudes of a DoRA in kohya's layout out, with a warning; ComfyUI reads them. PEFT's OFT is
-  parametrised otherwise than kohya's.
-- Whatever the kind, it can be merged into the base.
+- `PeftModel.from_pretrained` reads all four kinds of adapters.
+- diffusers' `load_lora_weights` reads LoRA and DoRA. It refuses LoKr, which only
+  `unet.load_lora_adapter` reads. Neither reads LoHa or OFT.
+- kohya's layout supports LoRA and DoRA, and LoKr and LoHa under LyCORIS's names. diffusers drops
+  the magnitudes of a DoRA in kohya's layout with a warning; ComfyUI reads them. PEFT's
+  parametrisation of OFT differs from kohya's.
+- Every kind can be merged into the base.
 """
 
 from __future__ import annotations
@@ -32,23 +32,20 @@ EXPORT_FORMATS = ("diffusers", "kohya", "peft", "merged")
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of adapter.
-
-    Attributes:
-        config: PEFT's configuration class.
-        layer: PEFT's class of adapted layers.
-        marks: parts of an adapter's parameter names by which this kind is recognised.
-        formats: what a run with it can be exported as.
-        fields: of settings -> PEFT's arguments, of those that differ between kinds.
-        defaults: PEFT's arguments that are the same for all settings.
-    """
+    """A kind of adapter."""
 
     config: type[PeftConfig]
+    """PEFT's configuration class."""
     layer: type[BaseTunerLayer]
+    """PEFT's class of adapted layers."""
     marks: tuple[str, ...]
+    """Parts of parameter names by which this kind is recognised."""
     formats: tuple[str, ...]
+    """Export formats that support this kind."""
     fields: dict[str, str]
+    """Fields of `AdapterSettings` to PEFT's arguments, where the arguments differ between kinds."""
     defaults: dict[str, Any]
+    """PEFT's arguments that do not depend on the settings."""
 
 
 KINDS: dict[AdapterKind, Kind] = {
@@ -82,20 +79,24 @@ KINDS: dict[AdapterKind, Kind] = {
         ("oft_R",),
         ("peft", "merged"),
         {"rank": "oft_block_size", "dropout": "module_dropout"},
-        # The series that PEFT takes by default leaves the orthogonal matrices when weights grow.
+        # PEFT's default, a Neumann series, is no longer orthogonal when the weights grow.
         {"r": 0, "use_cayley_neumann": False},
     ),
 }
 
 
 def export_formats(kind: AdapterKind, family: Family) -> tuple[str, ...]:
-    """Return what a run with this kind of adapter on a base of this family can be exported as."""
+    """Return the export formats for this kind of adapter on a base of this family."""
     own = KINDS[kind].formats if kind != "full" else ("merged",)
     return tuple(form for form in own if form in family.export_formats)
 
 
 def check_settings(kind: AdapterKind, settings: AdapterSettings) -> None:
-    """Raise UserError for settings that the kind does not have."""
+    """Check that the kind supports the settings.
+
+    Raises:
+        UserError: `use_rslora` or `use_dora` is set for a kind other than `lora`.
+    """
     for name in ("use_rslora", "use_dora"):
         if getattr(settings, name) and kind != "lora":
             raise UserError(f"model.lora.{name} belongs to model.adapter lora, not {kind}")
@@ -104,7 +105,10 @@ def check_settings(kind: AdapterKind, settings: AdapterSettings) -> None:
 def peft_arguments(
     kind: AdapterKind, settings: AdapterSettings, targets: list[str]
 ) -> dict[str, Any]:
-    """Return PEFT's configuration: only what we set, so that other PEFT versions read it, too."""
+    """Return the arguments of PEFT's configuration.
+
+    Arguments that we do not set are left out, so that other versions of PEFT can read them.
+    """
     own = KINDS[kind]
     arguments = {theirs: getattr(settings, ours) for ours, theirs in own.fields.items()}
     arguments |= own.defaults
@@ -115,9 +119,10 @@ def peft_arguments(
 
 
 def arguments_of(kind: AdapterKind, config: PeftConfig) -> dict[str, Any]:
-    """Return the arguments of a configuration as `peft_arguments` does, and patterns if any.
+    """Return the arguments of an existing configuration, as `peft_arguments` does.
 
-    With patterns, layers have ranks or alphas of their own; only files of other tools bring them.
+    Rank and alpha patterns are included if present. They give layers their own rank or alpha, and
+    come only from files of other tools.
     """
     own = KINDS[kind]
     arguments = {name: getattr(config, name) for name in (*own.fields.values(), *own.defaults)}
@@ -126,20 +131,20 @@ def arguments_of(kind: AdapterKind, config: PeftConfig) -> dict[str, Any]:
 
 
 def settings_of(kind: AdapterKind, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of `AdapterSettings` that these arguments come from, targets excepted."""
+    """Return the fields of `AdapterSettings` for PEFT's arguments, except the target modules."""
     fields = KINDS[kind].fields
     settings = {ours: arguments[theirs] for ours, theirs in fields.items() if theirs in arguments}
     return settings | {n: arguments[n] for n in ("use_rslora", "use_dora") if n in arguments}
 
 
 def known_arguments(kind: AdapterKind) -> set[str]:
-    """Return the names that `peft_arguments` may use."""
+    """Return the names of all arguments that `peft_arguments` may return."""
     own = KINDS[kind]
     return {*own.fields.values(), *own.defaults, "target_modules", "use_rslora", "use_dora"}
 
 
 def recognise(names: list[str]) -> AdapterKind | None:
-    """Return the kind that parameters of these names belong to.
+    """Return the kind of the parameters with these names, or None if it is unknown.
 
     >>> recognise(["unet.conv_in.lokr_w1"])
     'lokr'
@@ -156,5 +161,5 @@ def layer_kind(layer: BaseTunerLayer) -> AdapterKind:
 
 
 def alphas(layer: BaseTunerLayer) -> dict[str, float]:
-    """Return the layer's own dictionary of alphas by adapter; an empty one where there are none."""
+    """Return the layer's own dictionary of alphas by adapter name, or an empty dictionary."""
     return getattr(layer, "lora_alpha", None) or getattr(layer, "alpha", {})

@@ -1,7 +1,8 @@
-"""Adapters within the weights while drawing: the same function, without their own products.
+"""Temporary merging of adapters into the base's weights, to generate faster.
 
-A layer with an adapter of its own beside it computes several small products more. While nothing
-trains, W + scale * delta can stand in for W, and a step costs what it costs the untuned base.
+An adapter that is separate from its layer's weight adds several small matrix products. While
+nothing trains, W can be replaced by W + scale * delta. The function is the same, and a denoising
+step costs as much as with the untuned base.
 """
 
 from __future__ import annotations
@@ -19,20 +20,25 @@ from dreambooth_pl.adapters.strength import replace_data
 from dreambooth_pl.bases.base import Base
 
 MOST_BYTES = 2 * 2**30
-"""Of adapted weights; a second copy of more could be what a card's memory lacks."""
+"""Largest total size of the adapted weights in bytes. A copy of more may not fit into memory."""
 
 
 @contextmanager
 def merged_while_generating(base: Base) -> Iterator[None]:
-    """Let adapters work through the base's weights, at the strength they have on entry.
+    """Merge the adapters into the base's weights for the duration of the context.
 
-    Afterwards every weight is the tensor that it was. Left beside their layers are adapters that
-    are no sum with the weights (DoRA, OFT), those of weights in half precision, in which a small
-    update would be rounded away, and all of them where the adapted weights exceed `MOST_BYTES`: a
-    second copy of them is held meanwhile. Meant for `torch.no_grad`.
+    The adapters keep the strength that they have on entry. On exit, every weight is the original
+    tensor again. Use this under `torch.no_grad`.
+
+    The following adapters are not merged and stay active beside their layers:
+
+    - DoRA and OFT, because they do not add an update to the weight;
+    - adapters of half-precision weights, because rounding would lose a small update;
+    - all adapters, if the adapted weights are larger than `MOST_BYTES`, because merging holds a
+      second copy of them.
     """
     layers = [layer for _, _, layer in adapted_layers(base)]
-    layers = [layer for layer in layers if not layer.disable_adapters and _is_a_sum(layer)]
+    layers = [layer for layer in layers if not layer.disable_adapters and _can_merge(layer)]
     with ExitStack() as stack:
         if sum(layer.get_base_layer().weight.nbytes for layer in layers) <= MOST_BYTES:
             for layer in layers:
@@ -40,7 +46,8 @@ def merged_while_generating(base: Base) -> Iterator[None]:
         yield
 
 
-def _is_a_sum(layer: BaseTunerLayer) -> bool:
+def _can_merge(layer: BaseTunerLayer) -> bool:
+    """Return whether the layer has float32 weights and adapters that add an update to them."""
     if layer.get_base_layer().weight.dtype != torch.float32 or layer.merged:
         return False
     if isinstance(layer, LoraLayer):
@@ -49,6 +56,7 @@ def _is_a_sum(layer: BaseTunerLayer) -> bool:
 
 
 def _merge(layer: BaseTunerLayer, stack: ExitStack) -> None:
+    """Replace the layer's weight by the merged one until `stack` closes."""
     names = [name for name in layer.active_adapters if name in layer.scaling]
     delta = sum(layer.get_delta_weight(name) for name in names)
     replace_data(layer.get_base_layer().weight, lambda trained: trained + delta, stack)

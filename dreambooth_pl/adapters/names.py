@@ -1,4 +1,4 @@
-"""Keys of adapters' tensors in files, in diffusers' layout."""
+"""Keys of adapter tensors in files in diffusers' layout."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from dreambooth_pl.bases.families import is_text_encoder
 
 
 def file_key(component: str, name: str, adapter: str = "default") -> str:
-    """Return diffusers' file key (without the component) of an adapter parameter.
+    """Return diffusers' file key of an adapter parameter, without the component.
 
-    The text encoders' LoRA uses the older `lora_linear_layer` names. DoRA's magnitudes end in
-    `.weight` there and not in the denoiser: PEFT, which reads the latter, leaves it out, and
-    transformers 5 looks for it.
+    LoRA on text encoders uses the older `lora_linear_layer` names. DoRA's magnitudes end in
+    `.weight` for text encoders, where transformers 5 expects it, but not for the denoiser, where
+    PEFT omits it.
+
+    Args:
+        component: diffusers' name of the component.
+        name: full name of the parameter in the component.
+        adapter: PEFT's name of the adapter, which the key does not contain.
     """
     name = name.replace(f".{adapter}.", ".").removesuffix(f".{adapter}")
     if not is_text_encoder(component):
@@ -25,7 +30,7 @@ def file_key(component: str, name: str, adapter: str = "default") -> str:
 
 
 def fitting_name(name: str, known: Collection[str]) -> str:
-    """Return the name among `known` that is the same but for `text_model.`; else the name itself.
+    """Return the name in `known` that equals `name` up to `text_model.`, or else `name` itself.
 
     >>> fitting_name("text_encoder.text_model.a.weight", ["text_encoder.a.weight"])
     'text_encoder.a.weight'

@@ -1,4 +1,4 @@
-"""How strongly adapters work while drawing."""
+"""The strength of adapters during generation."""
 
 from __future__ import annotations
 
@@ -14,21 +14,26 @@ from dreambooth_pl.adapters import full
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.families import is_text_encoder
 
-_TRAINED = "_as_trained"  # attribute of a parameter that has other data for a while
+_TRAINED = "_as_trained"  # attribute of a temporarily replaced parameter: its trained data
 
 
 @contextmanager
 def adapter_scale(base: Base, denoiser: float, text_encoder: float) -> Iterator[None]:
-    """Scale the adapters for the duration; afterwards every scale is exactly what it was.
+    """Scale the adapters for the duration of the context and restore the exact scales on exit.
 
-    The scales are relative to the trained strength: 1 is as trained, 0 is the base. A nested
-    context replaces the outer one's scales, it does not multiply them. What is scaled is
+    Scales are relative to the trained strength: 1 is as trained, 0 is the untuned base. A nested
+    context replaces the scales of the outer one instead of multiplying them. The scale applies to
 
-    - lora, lokr, loha: the update, scale * (alpha / rank) * B A;
-    - DoRA: the update likewise, within the norm, as diffusers and PEFT do: the trained lengths of
-      the rows stay. (ComfyUI moves the whole weight instead.) At 0 it is off altogether;
-    - oft: the skew-symmetric matrices of which the rotations are made. PEFT itself has no scale;
-    - full: the difference of the weights from the untuned ones.
+    - lora, lokr, loha: the update; for lora it becomes scale * (alpha / rank) * B A;
+    - DoRA: the update within the norm, as in diffusers and PEFT, so that the trained lengths of the
+      rows stay (ComfyUI scales the change of the whole weight instead). At 0, DoRA is off;
+    - oft: the skew-symmetric matrices that generate the rotations. PEFT itself has no such scale;
+    - full: the difference between the tuned and the untuned weights.
+
+    Args:
+        base: with adapters of any kind.
+        denoiser: scale of the denoiser's adapters.
+        text_encoder: scale of all text encoders' adapters.
     """
     with ExitStack() as stack:
         for component, module in base.adaptable.items():
@@ -68,7 +73,14 @@ def _scale_tuned(module: nn.Module, scale: float, stack: ExitStack) -> None:
 def replace_data(
     parameter: nn.Parameter, of_trained: Callable[[Tensor], Tensor], stack: ExitStack
 ) -> None:
-    """Let a parameter have other data until `stack` is left; nested replacements start anew."""
+    """Replace the data of a parameter until `stack` closes.
+
+    Args:
+        parameter: the parameter.
+        of_trained: computes the new data from the trained data, also if another replacement is
+            active.
+        stack: restores the current data when it closes.
+    """
     now, outer = parameter.data, getattr(parameter, _TRAINED, None)
     trained = now if outer is None else outer
 

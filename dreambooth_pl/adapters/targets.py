@@ -1,4 +1,4 @@
-"""Which layers are adapted: lists of names' ends, presets, regular expressions."""
+"""The layers to adapt, selected by ends of their names, presets or regular expressions."""
 
 from __future__ import annotations
 
@@ -17,20 +17,28 @@ _TEXT_FF = ["fc1", "fc2"]
 TEXT_ENCODER_PRESETS = {
     "attention": _TEXT_ATTENTION,
     "attention_ff": _TEXT_ATTENTION + _TEXT_FF,
-    "attention_ff_conv": _TEXT_ATTENTION + _TEXT_FF,  # it has no convolutions
+    "attention_ff_conv": _TEXT_ATTENTION + _TEXT_FF,  # text encoders have no convolutions
 }
 
 
 def presets(base: Base, component: str) -> dict[str, list[str]]:
-    """Return the named lists of targets of a component of `Base.adaptable`."""
+    """Return the target presets of a component of `Base.adaptable`, by name."""
     return TEXT_ENCODER_PRESETS if is_text_encoder(component) else base.rules.target_presets
 
 
 def target_names(base: Base, component: str, targets: list[str] | str) -> list[str]:
-    """Return what PEFT is told to adapt: ends of names, or for a regular expression whole names.
+    """Return the target names for PEFT.
+
+    Args:
+        base: the base.
+        component: one of `Base.adaptable`.
+        targets: a list of ends of layer names, a preset, or a regular expression.
+
+    Returns:
+        Ends of layer names. For a regular expression, whole names.
 
     Raises:
-        UserError: a target that matches no layer, or a regular expression that is none.
+        UserError: a target matches no layer, or the regular expression is invalid.
     """
     key, module = targets_key(component), base.adaptable[component]
     known = presets(base, component)
@@ -49,7 +57,7 @@ def target_names(base: Base, component: str, targets: list[str] | str) -> list[s
         return names
     names = known[targets] if isinstance(targets, str) else list(targets)
     matched = {t: any(_ends_with(name, t) for name, _ in module.named_modules()) for t in names}
-    if isinstance(targets, str):  # a small network need not have all that a preset names
+    if isinstance(targets, str):  # small networks may lack some layers of a preset
         return [target for target in names if matched[target]]
     for target in names:
         if not matched[target]:
@@ -58,14 +66,14 @@ def target_names(base: Base, component: str, targets: list[str] | str) -> list[s
 
 
 def targeted_layers(base: Base, component: str, targets: list[str] | str) -> set[str]:
-    """Return the full names of the layers that the targets mean, from their names alone."""
+    """Return the full names of the targeted layers, derived from layer names alone."""
     ends = target_names(base, component, targets)
     names = layer_names(base.adaptable[component])
     return {name for name in names if any(_ends_with(name, end) for end in ends)}
 
 
 def layer_names(module: nn.Module) -> list[str]:
-    """Return the full names of all layers that can be adapted, whether or not they are."""
+    """Return the full names of all layers that can be adapted, adapted or not."""
     names = []
     for name, layer in module.named_modules():
         if name.endswith(".base_layer"):
@@ -77,10 +85,10 @@ def layer_names(module: nn.Module) -> list[str]:
 
 
 def _inside_adapter(name: str) -> bool:
-    """Whether a module belongs to an adapter: `to_q.lora_A.default`."""
+    """Return whether a module belongs to an adapter, such as `to_q.lora_A.default`."""
     return any(part.startswith(("lora_", "oft_")) for part in name.split("."))
 
 
 def _ends_with(name: str, target: str) -> bool:
-    """PEFT's rule for a list of targets: the whole name, or its last parts."""
+    """Return whether PEFT matches a target with a name: it equals the name or its last parts."""
     return name == target or name.endswith(f".{target}")

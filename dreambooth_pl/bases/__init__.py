@@ -1,1 +1,1 @@
-"""Base models: their families and objectives, where they are read from, what identifies them."""
+"""Base models: families, training objectives, loading and fingerprints."""

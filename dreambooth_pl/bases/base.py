@@ -1,8 +1,8 @@
-"""A base model: its networks, and what is done with them whatever their family.
+"""A base model: its networks and the operations that all families share.
 
-A base is any diffusers pipeline folder, hub id or single checkpoint file of a known family;
-`data/miniature` is one. Everything else works with `Base` and does not ask which family it has:
-what differs is in `families`, a file each.
+A base is a diffusers pipeline folder, a hub id or a single checkpoint file of a known family, such
+as `data/miniature`. The rest of the code uses `Base` without asking for its family. The differences
+between families are in `bases.families`, with one file per family.
 """
 
 from __future__ import annotations
@@ -27,29 +27,30 @@ from dreambooth_pl.errors import UserError
 
 @dataclass(eq=False)
 class Base:
-    """The frozen components of a base model in eval mode; adapters may sit in them.
+    """The frozen components of a base model in eval mode, possibly with adapters.
 
-    A plain class, so that it can hang on a module without its parts being registered there.
+    This is a plain class and no `nn.Module`. A module can therefore have it as an attribute without
+    registering its networks.
     """
 
     name: str
     """Folder, file or hub id it was loaded from."""
     rules: Family
-    """What is particular to its family."""
+    """The rules of its family."""
     objective: Objective
-    """How it was trained: its noise schedule and what the denoiser predicts."""
+    """Its training objective: noise schedule and prediction of the denoiser."""
     vae: AutoencoderKL
     denoiser: nn.Module
-    """UNet or transformer: predicts from noisy latents."""
+    """UNet or transformer that predicts from noisy latents."""
     text_encoders: list[nn.Module]
     tokenizers: list[Any]
     fingerprint: str
-    """Short hash of schedule, shapes and weight samples as loaded. Adapters do not change it, nor
-    does it matter whether the files are float32 or float16."""
+    """Short hash of schedule, shapes and sampled weight values as loaded. It does not depend on
+    adapters, nor on whether the files are float32 or float16."""
     compiled: bool = False
     """Whether training compiles the denoiser's blocks; images are generated without."""
     zeros_for_empty_prompt: bool = False
-    """Whether zeros stand for an empty negative or dropped prompt, instead of its encoding."""
+    """Whether zeros replace the encoding of an empty negative prompt or a dropped prompt."""
 
     @property
     def family(self) -> str:
@@ -58,7 +59,7 @@ class Base:
 
     @property
     def scheduler_config(self) -> dict[str, Any]:
-        """As in the base's scheduler folder."""
+        """The config in the base's scheduler folder."""
         return self.objective.config
 
     @property
@@ -68,28 +69,31 @@ class Base:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the denoiser computes with, autocast aside. Adapters and VAE are always float32."""
-        return next(self.denoiser.parameters()).dtype  # the first is of no adapter
+        """Data type in which the denoiser computes without autocast.
+
+        Adapters and the VAE are always float32.
+        """
+        return next(self.denoiser.parameters()).dtype  # the first is never an adapter's
 
     @property
     def vae_scale_factor(self) -> int:
-        """Pixels per latent cell, along each side."""
+        """Pixels per latent cell along each side."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @property
     def pixel_multiple(self) -> int:
-        """What the sides of images in pixels must be multiples of."""
+        """The number of pixels that the sides of images must be multiples of."""
         return self.vae_scale_factor * self.rules.latent_multiple(self.denoiser)
 
     @property
     def resolution(self) -> int:
-        """The side in pixels that the denoiser was made for."""
+        """The image side in pixels that the denoiser is configured for."""
         size = self.denoiser.config.sample_size
         return (size if isinstance(size, int) else max(size)) * self.vae_scale_factor
 
     @property
     def adaptable(self) -> dict[str, nn.Module]:
-        """The modules that can carry adapters, by diffusers' component name; the denoiser first."""
+        """The modules that can have adapters, by diffusers' component name, denoiser first."""
         named = zip(self.rules.text_encoders, self.text_encoders, strict=True)
         adapted = self.rules.adapted_text_encoders
         return {self.rules.denoiser: self.denoiser, **{n: m for n, m in named if n in adapted}}
@@ -102,20 +106,20 @@ class Base:
 
     @property
     def device(self) -> torch.device:
-        """Where the denoiser is."""
+        """The denoiser's device."""
         return self.denoiser.device
 
     def to(self, device: torch.device | str) -> Base:
-        """Move every network to `device`, in place."""
+        """Move all networks to `device` in place and return the base."""
         for module in self.modules.values():
             module.to(device)
         return self
 
     def enable_gradient_checkpointing(self) -> None:
-        """Let training compute activations again in the backward pass instead of keeping them."""
+        """Let training recompute activations in the backward pass instead of keeping them."""
         self.denoiser.enable_gradient_checkpointing()
         for text_encoder in self.text_encoders:
-            # prompts' embeddings carry no gradient, which the reentrant way would need
+            # reentrant checkpointing needs inputs with gradients, which token embeddings lack
             text_encoder.gradient_checkpointing_enable({"use_reentrant": False})
 
     def compile_blocks(self) -> None:
@@ -124,9 +128,13 @@ class Base:
         self.compiled = True
 
     def tokenize(self, prompts: list[str]) -> list[dict[str, Tensor]]:
-        """Return each text encoder's inputs, `input_ids` [B, L] above all, padded to its length L.
+        """Tokenize prompts for each text encoder.
 
-        What does not fit is dropped with a warning that names the words.
+        Tokens beyond the text encoder's length L are dropped with a warning that names the words.
+
+        Returns:
+            Inputs of each text encoder, padded to its length: `input_ids` [B, L], and
+            `attention_mask` [B, L] for text encoders that use it.
         """
         tokens = []
         lengths = self.rules.token_lengths(self.tokenizers)
@@ -159,7 +167,7 @@ class Base:
     def encode_tokens(
         self, tokens: list[dict[str, Tensor]], device: torch.device | str | None = None
     ) -> Conditioning:
-        """Encode `tokenize`'s result, as the diffusers pipeline of the family does."""
+        """Encode the result of `tokenize` as the family's diffusers pipeline does."""
         inputs = [
             {name: value.to(text_encoder.device) for name, value in part.items()}
             for text_encoder, part in zip(self.text_encoders, tokens, strict=True)
@@ -170,17 +178,26 @@ class Base:
     def encode_prompts(
         self, prompts: list[str], device: torch.device | str | None = None
     ) -> Conditioning:
-        """Encode prompts exactly as the diffusers pipeline of the family does.
+        """Encode prompts exactly as the family's diffusers pipeline does.
 
-        `device` is where the result goes (default: where the text encoder is). Gradients flow into
-        the text encoder's adapters unless the caller turns them off.
+        Gradients flow into the text encoders' adapters unless the caller disables them.
+
+        Args:
+            prompts: B prompts.
+            device: device of the result; by default that of the text encoders.
+
+        Returns:
+            B rows.
         """
         return self.encode_tokens(self.tokenize(prompts), device)
 
     def encode_negative(
         self, prompt: str, device: torch.device | str | None = None
     ) -> Conditioning:
-        """Encode a negative prompt, [1, ...], as the family's pipeline does: empty may be zeros."""
+        """Encode a negative prompt, [1, ...], as the family's diffusers pipeline does.
+
+        An empty prompt gives zeros if `zeros_for_empty_prompt` is set.
+        """
         encoded = self.encode_prompts([prompt], device)
         if prompt or not self.zeros_for_empty_prompt:
             return encoded
@@ -191,19 +208,29 @@ class Base:
         pictures: Sequence[MicroConditioning],
         device: torch.device | str | None = None,
     ) -> dict[str, Tensor]:
-        """Return what the denoiser is told of how pictures are framed, each [N, ...], if anything.
+        """Return the denoiser's inputs for micro-conditioning by name, each [N, ...].
 
-        It goes into `Conditioning.added` beside what the prompts bring there.
+        They belong in `Conditioning.added`, next to the inputs from prompts. The result is empty
+        for families without micro-conditioning.
         """
         inputs = self.rules.micro_conditioning(pictures)
         return {name: value.to(device or self.device) for name, value in inputs.items()}
 
     @torch.no_grad()
     def encode_images(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode images [B, 3, H, W] in [-1, 1] to the moments of their scaled latents.
+        """Encode images to the moments of their scaled latents.
 
-        Returns mean and standard deviation, each [B, C, H/f, W/f]. A training latent is drawn as
-        mean + std * standard normal noise.
+        A training latent is sampled as mean + std * standard normal noise.
+
+        Args:
+            pixels: images [B, 3, H, W] in [-1, 1].
+
+        Returns:
+            Mean and standard deviation, each [B, C, H/f, W/f].
+
+        Raises:
+            ValueError: `pixels` has another shape or range.
+            UserError: the moments are not finite.
         """
         if pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ValueError(f"images to encode are [B, 3, H, W], not {tuple(pixels.shape)}")
@@ -223,18 +250,18 @@ class Base:
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Decode scaled latents [B, C, h, w] to images [B, 3, H, W], about [-1, 1], in float32.
 
-        Not finite where latents are not, or the VAE's weights are damaged.
+        The images are not finite where the latents are not, or if the VAE's weights are damaged.
         """
         latents = latents.to(self.vae.device, self.vae.dtype)
         with torch.autocast(self.vae.device.type, enabled=False):
             return self.vae.decode(self.rules.latents_to_vae(latents, self.vae)).sample
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """Return the denoiser's prediction [N, C, h, w] for all samples in one call.
+        """Return the denoiser's prediction [N, C, h, w].
 
         Args:
-            noisy: latents [N, C, h, w].
-            timesteps: [N], as the objective samples them.
+            noisy: noisy latents [N, C, h, w].
+            timesteps: timesteps [N], as the objective samples them.
             conditioning: N rows.
         """
         states = conditioning.hidden_states.to(self.dtype)
@@ -243,12 +270,12 @@ class Base:
         return self.rules.predict(self.denoiser, noisy.to(self.dtype), timesteps, conditioning)
 
     def pipeline(self, scheduler: Any | None = None) -> diffusers.DiffusionPipeline:
-        """Return the family's diffusers pipeline over the live networks, without a safety checker.
+        """Return the family's diffusers pipeline with the live networks, without a safety checker.
 
-        Nothing is copied, cast or moved: the pipeline generates with the networks as they are now.
+        The networks are not copied, cast or moved, so the pipeline uses their current state.
 
         Args:
-            scheduler: a diffusers scheduler; by default the first that fits the base.
+            scheduler: a diffusers scheduler. Default: the objective's first sampler.
         """
         if scheduler is None:
             scheduler = self.objective.sampler(next(iter(self.objective.samplers)))

@@ -1,8 +1,7 @@
 """Names of a CLIP text encoder's layers, which differ between versions of transformers.
 
-transformers 4 calls them `text_model.encoder…`, transformers 5 `encoder…` (where the class is
-CLIPTextModel). Files always say `text_model.`: diffusers takes it off where it must, and kohya's
-names have it.
+transformers 4 uses `text_model.encoder…`, transformers 5 uses `encoder…` in `CLIPTextModel`. Files
+always contain `text_model.`: diffusers removes it if necessary, and kohya's names include it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ TEXT_MODEL = "text_model."
 
 
 def with_text_model(name: str) -> str:
-    """Return a text encoder's name as transformers 4 has it.
+    """Return the name of a text encoder's layer or parameter in transformers 4.
 
     >>> with_text_model("encoder.layers.0.mlp.fc1")
     'text_model.encoder.layers.0.mlp.fc1'

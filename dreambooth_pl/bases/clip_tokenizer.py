@@ -1,4 +1,4 @@
-"""CLIP's real 49,408-token tokenizer as transformers files, from open_clip's merges."""
+"""CLIP's original tokenizer with 49,408 tokens in transformers' format, from open_clip's merges."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from dreambooth_pl.files.atomic import write_text
 def write_clip_tokenizer(
     folder: Path, context_length: int, pad_token: str = "<|endoftext|>"
 ) -> CLIPTokenizer:
-    """Write vocab.json and merges.txt into `folder` and return the tokenizer they make.
+    """Write vocab.json and merges.txt to `folder` and return their tokenizer.
 
     Args:
-        folder: made when needed.
-        context_length: tokens of a prompt, start and end included.
-        pad_token: fills prompts up; OpenAI's CLIP uses the end of the text, OpenCLIP `!` (id 0).
+        folder: created if needed.
+        context_length: number of tokens of a prompt, including start and end.
+        pad_token: token that fills up prompts. OpenAI's CLIP uses the end token, OpenCLIP uses `!`
+            (id 0).
     """
     with gzip.open(default_bpe(), "rt", encoding="utf-8") as file:
         lines = file.read().split("\n")

@@ -1,4 +1,4 @@
-"""What the UNet is conditioned on beside the timestep: prompts, and how a picture is framed."""
+"""The denoiser's conditioning: encoded prompts and micro-conditioning."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dreambooth_pl.bases.transfer import upload
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the UNet is conditioned on, one row per prompt."""
+    """Inputs of the denoiser besides latents and timesteps, one row per prompt."""
 
     hidden_states: Tensor
     """Text encoder states, [B, L, D]."""
     added: dict[str, Tensor] = field(default_factory=dict)
-    """Further inputs by name, each [B, ...]; empty for Stable Diffusion 1.x and 2.x."""
+    """Further inputs by name, each [B, ...]. Empty for Stable Diffusion 1.x and 2.x."""
 
     def select(self, rows: Sequence[int] | Tensor) -> Conditioning:
         """Return the rows at the indices `rows` [N], in their order."""
@@ -28,12 +28,12 @@ class Conditioning:
         )
 
     def to(self, device: torch.device | str) -> Conditioning:
-        """Return it on another device."""
+        """Return the conditioning on another device."""
         added = {name: value.to(device) for name, value in self.added.items()}
         return Conditioning(self.hidden_states.to(device), added)
 
     def joined(self, *others: Conditioning) -> Conditioning:
-        """Return its rows and those of the others, in this order."""
+        """Return the rows of this and the other conditionings, in this order."""
         parts = (self, *others)
         return Conditioning(
             torch.cat([part.hidden_states for part in parts]),
@@ -41,7 +41,7 @@ class Conditioning:
         )
 
     def zeroed(self, rows: Tensor) -> Conditioning:
-        """Return it with zeros in the rows where `rows` [B] is not 0."""
+        """Return the conditioning with zeros in the rows where `rows` [B] is not 0."""
 
         def zero(value: Tensor) -> Tensor:
             mask = upload(rows != 0, value.device).reshape(-1, *[1] * (value.ndim - 1))
@@ -51,22 +51,29 @@ class Conditioning:
         return Conditioning(zero(self.hidden_states), added)
 
     def with_added(self, more: dict[str, Tensor]) -> Conditioning:
-        """Return it with further inputs."""
+        """Return the conditioning with further inputs."""
         return Conditioning(self.hidden_states, {**self.added, **more})
 
 
 @dataclass(frozen=True)
 class MicroConditioning:
-    """How a picture was cut out of an original. All numbers are pixels."""
+    """Original size, crop and target size of a picture, in pixels (arXiv 2307.01952, section 2.2).
+
+    The original is scaled first and then cropped to the picture.
+    """
 
     original_size: tuple[int, int]
-    """Height and width of the original."""
+    """Height and width of the original, before scaling."""
     crop_top_left: tuple[int, int]
-    """(y, x) of the picture's corner in the original, after that was scaled for the picture."""
+    """(y, x) of the picture's top left corner in the scaled original."""
     target_size: tuple[int, int]
     """Height and width of the picture."""
 
     @staticmethod
     def whole(size: tuple[int, int]) -> MicroConditioning:
-        """Return the micro_conditioning of a picture that is its own original."""
+        """Return the micro-conditioning of a picture that was neither scaled nor cropped.
+
+        Args:
+            size: its height and width.
+        """
         return MicroConditioning(size, (0, 0), size)

@@ -1,4 +1,4 @@
-"""A short hash by which a base is known again, wherever its files lie."""
+"""A short hash that identifies a base, independently of its files' place and precision."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ def fingerprint(
     scaling_factor: float,
     schedule: Mapping[str, Any],
 ) -> str:
-    """Hash noise schedule, token lengths, and each parameter's name, shape and about 16 values.
+    """Hash the noise schedule, token lengths, and each parameter's name, shape and about 16 values.
 
-    The values are rounded to float16, so that files of either precision agree; names are freed of
-    the `text_model.` that only some transformers versions have.
+    Values are rounded to float16, so that float32 and float16 files agree. `text_model.` is removed
+    from names, because only some transformers versions have it.
 
     Args:
         family: name of the base's family.
-        modules: its networks by component, without adapters.
+        modules: networks by component, without adapters.
         tokenizers: one for each text encoder.
-        scaling_factor: of latents.
-        schedule: what identifies the noise schedule.
+        scaling_factor: scaling factor of the latents.
+        schedule: facts that identify the noise schedule, in plain types.
+
+    Returns:
+        16 hexadecimal digits.
     """
     facts = dict(schedule)
     facts["lengths"] = [tokenizer.model_max_length for tokenizer in tokenizers]

@@ -1,8 +1,9 @@
 """Names of a UNet's layers in the original layout of Stable Diffusion's checkpoints (LDM, sgm).
 
-The layout numbers blocks through: `input_blocks.0` is the first convolution, then each residual
-block with its attention has a number, each downsampler another one; `output_blocks` likewise, with
-an upsampler as the last part of its block. Within an attention block both name alike.
+The layout numbers blocks consecutively. `input_blocks.0` is the first convolution. Each residual
+block with its attention has a number of its own, and so has each downsampler. `output_blocks` are
+numbered likewise, except that an upsampler is the last part of a block. Within an attention block,
+both layouts use the same names.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ _IN_RESNET = {
 
 
 class UNetNames:
-    """Translates names of one UNet.
+    """Translates diffusers' names of one UNet to the original layout.
 
     Args:
-        config: of the UNet: its block types and layers per block.
+        config: the UNet's config, of which block types and layers per block are read.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -65,10 +66,13 @@ class UNetNames:
                 number += 1
 
     def __call__(self, name: str) -> str:
-        """Return the original name of a diffusers layer or parameter.
+        """Return the original name of a layer or parameter.
+
+        Args:
+            name: diffusers' name.
 
         Raises:
-            KeyError: there is no such layer in the original layout.
+            KeyError: the original layout has no such layer.
         """
         words = name.split(".")
         for length in range(len(words), 0, -1):

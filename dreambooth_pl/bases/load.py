@@ -1,4 +1,4 @@
-"""Loading a base, wherever its files are."""
+"""Loading of a base from a folder, a file or the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from dreambooth_pl.errors import UserError
 
 
 def load_base(spec: BaseSpec | str) -> Base:
-    """Load a base from a diffusers folder, a checkpoint file or, if there is neither, the hub.
+    """Load a base from a diffusers folder, a checkpoint file or, if neither exists, the hub.
 
     Args:
         spec: the base. A string stands for `BaseSpec(string)`. A name that looks like a path is
             never looked up on the hub.
 
     Raises:
-        UserError: there is no such folder, file or hub id, its family is unknown, or weights are
+        UserError: the folder, file or hub id does not exist, its family is unknown, or weights are
             missing.
     """
     spec = BaseSpec(spec) if isinstance(spec, str) else spec
     name = spec.base
     dtype = getattr(torch, spec.frozen_dtype)
-    as_stored = dtype != torch.float32  # cast below: half the memory while loading, if so stored
+    as_stored = dtype != torch.float32  # then cast below: less memory for half-precision files
     path = Path(name)
     if path.is_file():
         parts = read_checkpoint(path, as_stored)
@@ -45,7 +45,7 @@ def load_base(spec: BaseSpec | str) -> Base:
         )
     base = _assemble(name, parts, objective)
     for module in (base.denoiser, *base.text_encoders):
-        nn.Module.to(module, dtype)  # diffusers' own warns of an empty list of exceptions
+        nn.Module.to(module, dtype)  # diffusers' own `to` warns about an empty list of exceptions
     return base
 
 

@@ -1,7 +1,8 @@
-"""What a base is trained to do: how latents are noised, what the denoiser predicts, what samples.
+"""Training objectives of bases.
 
-One small class per objective. It owns the noise schedule, the target, the weight of each timestep
-and the samplers that fit. A family names the objectives that its bases may have.
+There is one small class per objective. It defines the noise schedule, the denoiser's target, the
+loss weight of each timestep and the samplers that fit. A family lists the objectives that its bases
+may have.
 """
 
 from __future__ import annotations
@@ -19,19 +20,20 @@ from dreambooth_pl.bases.transfer import upload
 from dreambooth_pl.errors import UserError
 
 Samplers = dict[str, tuple[str, dict[str, Any]]]
-"""By our name: diffusers' scheduler class, and what it takes beyond the base's own schedule."""
+"""diffusers' scheduler class and its options beyond the base's own schedule, by our name."""
 
 
 class Objective(ABC):
-    """How a base was trained, and is trained on.
+    """The objective that a base was trained with and is fine-tuned with.
 
     Args:
-        config: of the base's scheduler, as diffusers keeps it.
+        config: diffusers' config of the base's scheduler.
     """
 
     prediction: ClassVar[str]
-    """What the denoiser predicts, in the word of the modelspec metadata standard."""
+    """The denoiser's prediction type, as named by the modelspec metadata standard."""
     samplers: ClassVar[Samplers]
+    """Samplers that fit this objective."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = dict(config)
@@ -39,30 +41,33 @@ class Objective(ABC):
     @property
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What identifies the schedule, in plain types; it enters the base's fingerprint."""
+        """Facts that identify the schedule, in plain types. The base's fingerprint hashes them."""
 
     @abstractmethod
     def sample_timesteps(self, rng: torch.Generator) -> Tensor:
-        """Return the timestep of one training sample, [1], as the denoiser takes it."""
+        """Return the timestep of one training sample, [1], in the denoiser's unit."""
 
     @abstractmethod
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Return x_t of latents x_0 and noise e, all [B, C, H, W], at timesteps [B]."""
+        """Return x_t for latents x_0 and noise e, all [B, C, H, W], at timesteps [B]."""
 
     @abstractmethod
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Return what the denoiser is to predict of them, [B, C, H, W]."""
+        """Return the denoiser's target [B, C, H, W] for the arguments of `add_noise`."""
 
     @abstractmethod
     def min_snr_weight(self, timesteps: Tensor, gamma: float) -> Tensor:
-        """Return the weight of each sample's loss by min-SNR-gamma, [B], float32.
+        """Return the min-SNR-gamma weight of each sample's loss, [B], float32.
 
-        It is min(SNR, gamma) on the error in x_0 (arXiv 2303.09556, section 3.4), divided by the
-        number of times by which the error of this prediction exceeds it.
+        The weight of the squared error in x_0 is min(SNR, gamma) (arXiv 2303.09556, section 3.4).
+        For other predictions it is divided by the ratio of their squared error to that in x_0.
         """
 
     def sampler(self, name: str) -> Any:
-        """Return the diffusers scheduler of this name on the base's own schedule.
+        """Return a diffusers scheduler with the base's own schedule.
+
+        Args:
+            name: our name of the sampler.
 
         Raises:
             UserError: this objective has no such sampler.
@@ -80,9 +85,9 @@ class Objective(ABC):
 
 
 class DiscreteSchedule(Objective):
-    """Noise of DDPM (arXiv 2006.11239, eq. 4): x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) e.
+    """The noise schedule of DDPM (arXiv 2006.11239, eq. 4): x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) e.
 
-    Here t is one of T integers and a_t the cumulative product of 1 - beta_t.
+    The timestep t is one of T integers, and a_t is the cumulative product of 1 - beta_t.
     """
 
     samplers = {
@@ -101,17 +106,17 @@ class DiscreteSchedule(Objective):
         scheduler = DDPMScheduler.from_config(self.config)
         self.schedule = scheduler.config
         self.alphas_cumprod: Tensor = scheduler.alphas_cumprod
-        """Share of signal variance at each timestep, a_t, [T]."""
+        """a_t, the share of signal variance at each timestep, [T]."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """See `Objective.facts`."""
+        """Facts that identify the schedule, as for `Objective.facts`."""
         keys = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
         zero_snr = bool(self.schedule.get("rescale_betas_zero_snr"))
         return {key: self.schedule[key] for key in keys} | {"zero_snr": zero_snr}
 
     def sample_timesteps(self, rng: torch.Generator) -> Tensor:
-        """Return one of the T timesteps, each as likely as the others; int64 [1]."""
+        """Return one of the T timesteps with uniform probability, int64 [1]."""
         return torch.randint(len(self.alphas_cumprod), (1,), generator=rng)
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -122,7 +127,7 @@ class DiscreteSchedule(Objective):
     def snr(self, timesteps: Tensor) -> Tensor:
         """Return the signal-to-noise ratio a_t / (1 - a_t) at timesteps [B] (arXiv 2303.09556).
 
-        It is 0 at the last step of a schedule with zero terminal signal.
+        It is 0 at the last timestep of a schedule with zero terminal SNR.
         """
         alphas = self.alphas_cumprod.to(timesteps.device)[timesteps]
         return alphas / (1 - alphas)
@@ -134,8 +139,8 @@ class DiscreteSchedule(Objective):
         return alphas.sqrt(), (1 - alphas).sqrt()
 
     def _sampler_config(self, options: dict[str, Any]) -> dict[str, Any]:
-        # The pipelines insist on these two, with a long warning where the base's schedule lacks
-        # them: latents are not bounded by 1, so that clipping them is wrong.
+        # The pipelines require these two and give a long warning for schedules without them.
+        # Latents are not bounded by 1, so clipping them would be wrong.
         return super()._sampler_config({"steps_offset": 1, "clip_sample": False, **options})
 
 
@@ -145,13 +150,13 @@ class EpsilonPrediction(DiscreteSchedule):
     prediction = "epsilon"
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Return e."""
+        """Return the noise e."""
         return noise
 
     def min_snr_weight(self, timesteps: Tensor, gamma: float) -> Tensor:
-        """Return min(SNR, gamma) / SNR: an error in e is SNR times that in x_0.
+        """Return min(SNR, gamma) / SNR, because the squared error in e is SNR times that in x_0.
 
-        Where the ratio is 0 this is its limit, 1.
+        For an SNR of 0, this is the limit, 1.
         """
         return (gamma / self.snr(timesteps)).clamp(max=1.0)
 
@@ -167,15 +172,19 @@ class VPrediction(DiscreteSchedule):
         return signal * noise - scale * latents
 
     def min_snr_weight(self, timesteps: Tensor, gamma: float) -> Tensor:
-        """Return min(SNR, gamma) / (SNR + 1): an error in v is SNR + 1 times that in x_0."""
+        """Return min(SNR, gamma) / (SNR + 1).
+
+        The squared error in v is SNR + 1 times that in x_0.
+        """
         snr = self.snr(timesteps)
         return snr.clamp(max=gamma) / (snr + 1)
 
 
 class FlowMatching(Objective):
-    """Straight paths from data to noise: x_t = (1 - s) x_0 + s e (arXiv 2210.02747, 2403.03206).
+    """Flow matching (arXiv 2210.02747, 2403.03206) with x_t = (1 - s) x_0 + s e.
 
-    The denoiser predicts the velocity e - x_0 and is told t = s T, a real number in (0, T).
+    The paths from data to noise are straight. The denoiser predicts the velocity e - x_0. Its
+    timestep is t = s T, a real number in (0, T).
     """
 
     prediction = "flow"
@@ -192,14 +201,14 @@ class FlowMatching(Objective):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """See `Objective.facts`."""
+        """Facts that identify the schedule, as for `Objective.facts`."""
         return {"num_train_timesteps": self.num_train_timesteps, "shift": self.shift}
 
     def sample_timesteps(self, rng: torch.Generator) -> Tensor:
         """Return t = s T, float32 [1].
 
-        u is logit-normal with mean 0 and deviation 1 (arXiv 2403.03206, eq. 19), and
-        s = shift u / (1 + (shift - 1) u) as for sampling (eq. 23).
+        s = shift u / (1 + (shift - 1) u) as for sampling (arXiv 2403.03206, eq. 23), where u is
+        logit-normal with mean 0 and standard deviation 1 (eq. 19).
         """
         u = torch.randn(1, generator=rng).sigmoid()
         return self.shift * u / (1 + (self.shift - 1) * u) * self.num_train_timesteps
@@ -214,9 +223,9 @@ class FlowMatching(Objective):
         return noise - latents
 
     def min_snr_weight(self, timesteps: Tensor, gamma: float) -> Tensor:
-        """Return min(SNR, gamma) s^2: x_0 = x_t - s v, so its error is s times that in v.
+        """Return min(SNR, gamma) s^2, where SNR = ((1 - s) / s)^2.
 
-        The ratio is ((1 - s) / s)^2.
+        Since x_0 = x_t - s v, the error in x_0 is s times that in v.
         """
         s = timesteps.float() / self.num_train_timesteps
         return torch.minimum((1 - s) ** 2, gamma * s**2)
@@ -236,15 +245,15 @@ _DISCRETE = {"epsilon": EpsilonPrediction, "v_prediction": VPrediction}
 def read_objective(
     config: Mapping[str, Any], known: tuple[type[Objective], ...], name: str
 ) -> Objective:
-    """Return the objective that a scheduler's config tells of.
+    """Return the objective that a scheduler's config describes.
 
     Args:
-        config: of the scheduler.
-        known: what bases of the family may have.
-        name: of the base, for messages.
+        config: config of the scheduler.
+        known: objectives that bases of the family may have.
+        name: name of the base, for messages.
 
     Raises:
-        UserError: it is none of `known`.
+        UserError: the objective is none of `known`, or the config cannot be read.
     """
     class_name = str(config.get("_class_name", ""))
     flow = class_name.startswith("FlowMatch") or config.get("use_flow_sigmas")

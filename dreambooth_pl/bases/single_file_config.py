@@ -1,9 +1,9 @@
-"""What a single-file checkpoint is, read off its tensors' names and shapes.
+"""The kind and configs of a single-file checkpoint, from the names and shapes of its tensors.
 
-Such a file, as model sites offer it, holds UNet, VAE and text encoders in the layout of the
-original Stable Diffusion code, and no configs. Widths and depths are read off the shapes. What
-shapes do not tell is the version's own: heads of 64 channels everywhere but in Stable Diffusion 1's
-UNet (8 heads), activations, scaling of latents, noise schedule.
+Such a file, as distributed by model sites, holds UNet, VAE and text encoders in the layout of the
+original Stable Diffusion code, but no configs. Widths and depths follow from the shapes. The rest
+is fixed by the version: attention heads of 64 channels (but 8 heads in the UNet of Stable
+Diffusion 1), activations, scaling factor of the latents, noise schedule.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CLIP_XL = "conditioner.embedders.0.transformer.text_model."
 _OPEN_CLIP_XL = "conditioner.embedders.1.model."
 
 _HEAD_WIDTH = 64
-_SCHEDULE = {  # of all three; the class is DDIM's only because a config must name one
+_SCHEDULE = {  # of all three kinds; the class does not matter, but a config must name one
     "_class_name": "DDIMScheduler",
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -42,16 +42,16 @@ _SCHEDULE = {  # of all three; the class is DDIM's only because a config must na
 
 @dataclass(frozen=True)
 class CheckpointKind:
-    """What all checkpoints of a version have in common."""
+    """The common properties of all checkpoints of a version."""
 
     title: str
     pipeline_class: str
     text_encoders: dict[str, str]
     """Component to the prefix of its tensors."""
     scaling_factor: float
-    """Of latents."""
+    """Scaling factor of the latents."""
     schedule: dict[str, Any]
-    """What its scheduler's config has beside `_SCHEDULE`."""
+    """Entries of the scheduler's config in addition to `_SCHEDULE`."""
 
 
 SD1 = CheckpointKind(
@@ -70,9 +70,13 @@ SDXL = CheckpointKind(
 
 
 def checkpoint_kind(shapes: Shapes) -> CheckpointKind | str:
-    """Return what kind of checkpoint the tensors make, or else what they are instead.
+    """Return the kind of a checkpoint, or the reason why it is not supported.
 
-    The latter completes the sentence "the file ...".
+    Args:
+        shapes: shapes of the checkpoint's tensors.
+
+    Returns:
+        The kind, or a message that completes the sentence "the file ...".
     """
     if any(".lora_" in name or name.startswith("lora_") for name in shapes):
         return "is a LoRA, which changes a base; give the base that it was trained on"
@@ -88,7 +92,8 @@ def checkpoint_kind(shapes: Shapes) -> CheckpointKind | str:
     else:
         if any(name.startswith("conditioner.embedders.0.model.") for name in shapes):
             return (
-                "is the refiner of Stable Diffusion XL, which draws from images, not from prompts"
+                "is the refiner of Stable Diffusion XL, which generates from images, not from "
+                "prompts"
             )
         return "holds a UNet without the text encoders of Stable Diffusion 1.x, 2.x or XL"
     if f"{VAE}quant_conv.weight" not in shapes:
@@ -97,11 +102,11 @@ def checkpoint_kind(shapes: Shapes) -> CheckpointKind | str:
 
 
 def scheduler_config(kind: CheckpointKind, schedule: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the scheduler's config: what the published folders of the version hold.
+    """Return the scheduler's config, as in the published folders of the version.
 
     Args:
-        kind: of the checkpoint.
-        schedule: what is this checkpoint's own, above all `prediction_type`.
+        kind: kind of the checkpoint.
+        schedule: entries of this checkpoint, above all `prediction_type`.
     """
     return {**_SCHEDULE, **kind.schedule, **schedule}
 
@@ -109,12 +114,12 @@ def scheduler_config(kind: CheckpointKind, schedule: Mapping[str, Any]) -> dict[
 def write_configs(
     folder: Path, kind: CheckpointKind, shapes: Shapes, schedule: Mapping[str, Any]
 ) -> None:
-    """Write the configs and tokenizers of a diffusers pipeline of these shapes, without weights.
+    """Write the configs and tokenizers of a diffusers pipeline with these shapes, without weights.
 
     Args:
-        folder: where to; it is there.
-        kind: of the checkpoint.
-        shapes: of the checkpoint.
+        folder: an existing folder.
+        kind: kind of the checkpoint.
+        shapes: shapes of its tensors.
         schedule: as for `scheduler_config`.
     """
     resolution = 1024 if kind is SDXL else 512
@@ -142,7 +147,7 @@ def write_configs(
             _clip(shapes, prefix) if prefix.endswith("text_model.") else _open_clip(shapes, prefix)
         )
         if kind is SD2:
-            config["num_hidden_layers"] -= 1  # prompts are the last layer but one's states
+            config["num_hidden_layers"] -= 1  # the penultimate layer's states encode prompts
         architecture = (
             "CLIPTextModelWithProjection" if name == "text_encoder_2" else "CLIPTextModel"
         )
@@ -160,8 +165,8 @@ def write_configs(
 
 
 def _unet(kind: CheckpointKind, shapes: Shapes) -> dict[str, Any]:
-    """Return the UNet's config, its sample size excepted."""
-    levels: list[list[tuple[int, int]]] = [[]]  # of each level the blocks' (channels, depth)
+    """Return the UNet's config without its sample size."""
+    levels: list[list[tuple[int, int]]] = [[]]  # (channels, depth) of each block, by level
     for number in count(1):
         block = f"{UNET}input_blocks.{number}."
         if f"{block}0.op.weight" in shapes:
@@ -185,7 +190,7 @@ def _unet(kind: CheckpointKind, shapes: Shapes) -> dict[str, Any]:
         "transformer_layers_per_block": [max(1, depth) for depth in depths],
         "cross_attention_dim": shapes[f"{middle}transformer_blocks.0.attn2.to_k.weight"][1],
         "use_linear_projection": len(shapes[f"{middle}proj_in.weight"]) == 2,
-        # the numbers of heads, whatever diffusers calls them
+        # diffusers uses this name for the numbers of heads
         "attention_head_dim": 8 if kind is SD1 else [c // _HEAD_WIDTH for c in channels],
     }
     if kind is SD2:
@@ -219,7 +224,7 @@ def _vae(kind: CheckpointKind, shapes: Shapes, resolution: int) -> dict[str, Any
 
 
 def _clip(shapes: Shapes, prefix: str) -> dict[str, Any]:
-    """Return the config of a text encoder in OpenAI's CLIP as transformers writes it."""
+    """Return the config of OpenAI's CLIP text encoder, stored under transformers' names."""
     words, width = shapes[f"{prefix}embeddings.token_embedding.weight"]
     return _text_config(
         words=words,
@@ -233,7 +238,7 @@ def _clip(shapes: Shapes, prefix: str) -> dict[str, Any]:
 
 
 def _open_clip(shapes: Shapes, prefix: str) -> dict[str, Any]:
-    """Return the config of a text encoder as open_clip writes it."""
+    """Return the config of a text encoder that is stored under open_clip's names."""
     words, width = shapes[f"{prefix}token_embedding.weight"]
     layer = f"{prefix}transformer.resblocks.{{}}.mlp.c_fc.weight"
     return _text_config(
@@ -267,5 +272,5 @@ def _text_config(
 
 
 def _number(shapes: Shapes, pattern: str) -> int:
-    """Return how many of pattern.format(0), pattern.format(1), ... there are in a row."""
+    """Return how many consecutive names pattern.format(0), pattern.format(1), ... exist."""
     return sum(1 for _ in takewhile(lambda n: pattern.format(n) in shapes, count()))

@@ -1,4 +1,4 @@
-"""Which base model is meant, and what its frozen weights are held in."""
+"""The specification of a base: its name, version and the data type of its frozen weights."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 FrozenDtype = Literal["float32", "bfloat16", "float16"]
-"""Data type of the frozen weights of UNet and text encoders. The VAE is always float32: in float16
-the VAE of Stable Diffusion XL overflows, and images come out black."""
+"""Data type of the frozen weights of denoiser and text encoders. The VAE is always float32: in
+float16 the VAE of Stable Diffusion XL overflows, and images come out black."""
 
 
 @dataclass(frozen=True)
 class BaseSpec:
-    """All that `load_base` needs to load a base. Equal specs load equal bases."""
+    """Everything that `load_base` needs. Equal specs load equal bases."""
 
     base: str
     """Path of a diffusers folder, path of a `.safetensors` file, or `owner/name` on the hub."""
@@ -21,4 +21,4 @@ class BaseSpec:
     variant: str | None = None
     """Suffix of the weight files to load, such as `fp16`."""
     frozen_dtype: FrozenDtype = "float32"
-    """Data type in which UNet and text encoders are held and computed."""
+    """Data type in which the frozen weights of denoiser and text encoders are held and computed."""

@@ -1,1 +1,1 @@
-"""Files on disk: written whole or not at all, locked, with metadata."""
+"""Files on disk: atomic writes, locks, contact sheets and image metadata."""

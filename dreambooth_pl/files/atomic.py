@@ -1,8 +1,8 @@
-"""Files and folders that appear whole or not at all. Everything that is kept is written here.
+"""Atomic writes of files and folders. All lasting output is written through this module.
 
-A write goes to a temporary neighbour of its target first and takes the target's name when it is
-complete and on the disk. Whoever reads the target therefore finds what was there before or what is
-there now, whatever interrupts the write.
+A write goes to a temporary path in the target's folder first. The temporary path is renamed to the
+target when it is complete and on the disk. A reader therefore finds either the old or the new
+contents, whatever interrupts the write.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from safetensors import SafetensorError
 from dreambooth_pl.errors import UserError
 
 _NAME = re.compile(r"\.dreambooth_pl-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}(?:\.[^.]*)?")
-_LONGEST_SUFFIX = 32  # bytes; longer ones are no file types
+_LONGEST_SUFFIX = 32  # bytes; a longer suffix is not a file type
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_NO_SYNC = (errno.EINVAL, errno.ENOTSUP)  # of file systems that have no fsync
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors, written in Rust, gives the errno
-_ABANDONED = 24 * 60 * 60  # seconds after which another machine's temporary is nobody's any more
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP)  # raised by file systems without fsync
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # errno in the messages of safetensors
+_ABANDONED = 24 * 60 * 60  # seconds after which another machine's temporary counts as abandoned
 
 
 class WriteError(UserError):
-    """A file or folder could not be written; what was at its place before is there unchanged."""
+    """A file or folder could not be written. Its previous contents are unchanged."""
 
     os_error: OSError
-    """What the operating system said."""
+    """Error of the operating system."""
 
     @classmethod
     def of(cls, target: Path, error: OSError) -> WriteError:
-        """Return the error with a message of one line."""
+        """Return the error for a target, with a message of one line."""
         advice = ""
         if error.errno in _FULL:
             advice = " Nothing was changed. Make space on that disk and start again."
@@ -53,18 +53,19 @@ class WriteError(UserError):
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Let the block write a temporary file, which then replaces `target`.
+    """Provide a temporary file that replaces `target` when the block ends.
 
-    The temporary is an empty file in the target's folder, which is made when needed. It has the
-    target's suffix, so libraries that choose a format by it choose the right one. The target gets
-    the permissions that the process gives to new files, whatever the block did about them. A block
-    that fails leaves the target as it was, and no temporary.
+    The temporary file is empty and lies in the target's folder, which is created if needed. It has
+    the target's suffix, so that libraries that choose a format by suffix choose the right one. The
+    target gets the permissions that the process gives to new files, even if the block changes
+    those of the temporary file. If the block fails, the target is unchanged and the temporary file
+    is removed.
 
     Yields:
-        Path of the temporary. The block may write to it, or put another file in its place.
+        Path of the temporary file. The block may write to it or replace it.
 
     Raises:
-        WriteError: the operating system refused something that the block or this function did.
+        WriteError: the operating system refused an operation of the block or of this function.
     """
     temporary = _beside(target)
     with _as_write_error(target):
@@ -82,18 +83,18 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(target: Path, replace: bool = False) -> Iterator[Path]:
-    """Let the block fill a temporary folder, which then becomes `target`.
+    """Provide a temporary folder that becomes `target` when the block ends.
 
     Args:
-        target: in a folder that is made when needed.
-        replace: whether a folder may be there already. It is then moved aside for the moment in
-            which the new one takes its place, and removed.
+        target: the folder. Its parent is created if needed.
+        replace: whether `target` may exist already. The old folder is then moved aside, replaced by
+            the new one, and removed.
 
     Yields:
         Path of the temporary folder, which is empty.
 
     Raises:
-        WriteError: as for `atomic_path`; also if `target` is there already and not to be replaced.
+        WriteError: as for `atomic_path`, or `target` exists and `replace` is false.
     """
     temporary, before = _beside(target), _beside(target)
     with _as_write_error(target):
@@ -122,23 +123,23 @@ def atomic_folder(target: Path, replace: bool = False) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; see `atomic_path`."""
+    """Write a file atomically, as described in `atomic_path`."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file, its line ends as in `text`, whole or not at all."""
+    """Write a UTF-8 text file atomically. Line ends stay as in `text`."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any, indent: int | None = None) -> None:
-    """Write plain values as a JSON file with a line end, whole or not at all."""
+    """Write plain values atomically as a JSON file that ends with a newline."""
     write_text(path, json.dumps(value, indent=indent) + "\n")
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy the contents of a file, whole or not at all.
+    """Copy the contents of a file atomically.
 
     Raises:
         UserError: `source` cannot be opened, or `target` cannot be written.
@@ -152,10 +153,10 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def link_file(source: Path, target: Path) -> None:
-    """Give a file that is finished a second name, or copy it where the disk has no hard links.
+    """Create a hard link to a finished file, or copy it if the disk has no hard links.
 
-    The two names share their contents until one of them is replaced. So it takes neither time nor
-    space, and files that are only ever replaced, never changed, do not notice.
+    A link takes neither time nor space. Both names share their contents until one of them is
+    replaced, so neither file may be changed in place.
     """
     with atomic_path(target) as temporary:
         temporary.unlink()
@@ -166,10 +167,10 @@ def link_file(source: Path, target: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed while they wrote into `folder` have left there.
+    """Remove temporary paths that killed processes have left in `folder`.
 
-    Temporaries of processes that run stay. Another machine's processes cannot be looked up, so
-    their temporaries go when they are a day old. What cannot be removed stays, too.
+    Those of running processes stay. Processes of other machines cannot be looked up, so their
+    temporary paths are removed when they are a day old. Paths that cannot be removed are ignored.
     """
     with suppress(OSError):
         for path in list(folder.iterdir()):
@@ -179,9 +180,9 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _beside(target: Path) -> Path:
-    """Return a new hidden name in the target's folder, by which the process can be found.
+    """Return a new hidden path in the target's folder. Its name identifies the process.
 
-    The target's own name is not in it: that may be as long as names can be.
+    It does not contain the target's name, which may already have the maximal length.
     """
     suffix = target.suffix if len(os.fsencode(target.suffix)) <= _LONGEST_SUFFIX else ""
     name = f".dreambooth_pl-{_host()}-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
@@ -193,16 +194,16 @@ def _host() -> str:
 
 
 def _check_replaceable(target: Path) -> None:
-    """Refuse before the block's work what `os.replace` would refuse after it."""
+    """Raise IsADirectoryError if `target` is a folder, which `os.replace` would refuse later."""
     with suppress(FileNotFoundError):
         if stat.S_ISDIR(target.lstat().st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
 def _create(path: Path) -> int:
-    """Create an empty file and return its permissions: those that the process's umask leaves.
+    """Create an empty file and return its permissions, which follow the process's umask.
 
-    Asking for the umask instead would set it for a moment, for all threads.
+    Reading the umask directly would require setting it for a moment, for all threads.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -212,7 +213,7 @@ def _create(path: Path) -> int:
 
 
 def _settle(path: Path, mode: int) -> None:
-    """Set a finished file's permissions and wait until it is on the disk."""
+    """Set the permissions of a finished file and wait until it is on the disk."""
     path.chmod(mode)
     descriptor = os.open(path, os.O_RDWR)
     try:
@@ -225,9 +226,9 @@ def _settle(path: Path, mode: int) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Wait until a folder's new names are on the disk, where the platform has that (not Windows).
+    """Wait until the new names of a folder are on the disk, on platforms that support it.
 
-    The names are there already, so nothing has failed if this does.
+    Windows does not. Errors are ignored, because the names are in place already.
     """
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -249,7 +250,7 @@ def _remove(path: Path) -> None:
 def _as_write_error(target: Path) -> Iterator[None]:
     try:
         yield
-    except WriteError as error:  # of a file inside a temporary folder, which is gone
+    except WriteError as error:  # of a file inside the temporary folder, which no longer exists
         raise WriteError.of(target, error.os_error) from error
     except OSError as error:
         raise WriteError.of(target, error) from error
@@ -268,13 +269,13 @@ def _is_abandoned(path: Path, host: str, pid: int) -> bool:
 
 
 def _runs(pid: int) -> bool:
-    """Tell whether there is a process of this number."""
-    if os.name == "nt":  # os.kill would end it
+    """Return whether a process with this number exists. On Windows it always counts as existing."""
+    if os.name == "nt":  # os.kill would end the process
         return True
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        pass  # another user's
+        pass  # it belongs to another user
     return True

@@ -1,4 +1,4 @@
-"""Contact sheets: several images on one, each under its label."""
+"""Contact sheets and tables: several labelled images in one image."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def contact_sheet(
     title: str = "",
     min_cell: int = 128,
 ) -> Image.Image:
-    """Lay out ``images`` row by row, each with its label below; labels wrap, nothing is cut.
+    """Lay out `images` row by row, each with its label below. Labels are wrapped, not truncated.
 
     Args:
-        images: at least one, RGB. Small ones are enlarged without smoothing to ``min_cell``, by a
-            whole factor, so that the pixels stay what the model drew.
-        labels: one per image, may be empty or of several lines.
-        columns: images per row; the last row may be shorter.
-        title: a line above all.
-        min_cell: least side of a picture on the sheet, pixels.
+        images: at least one, RGB. Small images are enlarged to at least `min_cell`, by an integer
+            factor and without smoothing, so that the generated pixels stay unchanged.
+        labels: one per image. A label may be empty or have several lines.
+        columns: images per row. The last row may be shorter.
+        title: text above all images.
+        min_cell: minimal longer side of the largest image on the sheet, in pixels.
 
     Returns:
         RGB image.
@@ -65,7 +65,7 @@ def contact_sheet(
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Break ``text`` into lines that fit ``width`` pixels, by the width of the font's letters."""
+    """Break `text` into lines of at most `width` pixels, as measured with the font."""
     if not text:
         return []
     if "\n" in text:
@@ -86,13 +86,17 @@ def image_table(
     title: str = "",
     min_cell: int = 128,
 ) -> Image.Image:
-    """Lay out images as a table: labels of rows on the left, of columns above.
+    """Lay out images as a table, with row labels on the left and column labels above.
+
+    Labels are wrapped, not truncated.
 
     Args:
-        rows: at least one, each with an RGB image per column; enlarged as in ``contact_sheet``.
-        row_labels, column_labels: one per row and column; wrapped, nothing is cut.
-        title: a line above all.
-        min_cell: least side of a picture on the sheet, pixels.
+        rows: at least one, each with one RGB image per column. Small images are enlarged as in
+            `contact_sheet`.
+        row_labels: one per row.
+        column_labels: one per column.
+        title: text above the table.
+        min_cell: minimal longer side of the largest image in the table, in pixels.
 
     Returns:
         RGB image.

@@ -1,4 +1,4 @@
-"""Nested settings under the dotted keys that the command line takes."""
+"""Dotted keys of nested settings, as on the command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings under dotted keys.
+    """Return the leaves of nested mappings by their dotted keys.
 
     >>> flatten({"model": {"lora": {"rank": 8}}, "seed": 1})
     {'model.lora.rank': 8, 'seed': 1}

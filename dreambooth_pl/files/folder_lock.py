@@ -1,4 +1,4 @@
-"""One process at a time in a folder: a second one is refused, or waits."""
+"""Locks that let only one process at a time work in a folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dreambooth_pl.errors import UserError
 
 try:
     import fcntl
-except ImportError:  # Windows has no such locks
+except ImportError:  # Windows has no fcntl
     fcntl = None
 
 _NAME = ".lock"
@@ -19,16 +19,17 @@ _NAME = ".lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[int]:
-    """Hold ``folder`` while the block runs, and longer if a child keeps the descriptor open.
+    """Lock `folder` while the block runs, or longer if a child process keeps the descriptor open.
 
-    For benchmarks: a training outlives a benchmark that is killed; without the lock, the benchmark
-    started again would train the same job a second time beside it.
+    Benchmarks use this lock. A training process outlives a benchmark that is killed. Without the
+    lock, the restarted benchmark would train the same job a second time, in parallel. On Windows
+    nothing is locked.
 
     Yields:
         File descriptor of the lock.
 
     Raises:
-        UserError: another process holds the folder, or it cannot be written to.
+        UserError: another process holds the lock, or the folder cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,10 +52,10 @@ def locked(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def taking_turns(folder: Path) -> Iterator[None]:
-    """Wait until no other process is in such a block for this folder, which exists.
+    """Wait until no other process is in such a block for this folder.
 
-    It is the folder itself that is locked, so that nothing is added to it. Where there are no such
-    locks (Windows, some network file systems) there is no waiting.
+    The folder must exist. It is locked itself, so that no lock file is added to it. On systems
+    without such locks (Windows, some network file systems) there is no waiting.
     """
     if fcntl is None:
         yield

@@ -1,4 +1,4 @@
-"""What an image was drawn with, inside its PNG file: written and read."""
+"""Metadata of a generated image inside its PNG file."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _METADATA_KEY = "dreambooth_pl"  # PNG text chunk that holds all metadata as JSO
 def save_png(
     image: Image.Image, path: str | Path, metadata: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a PNG with metadata in its text chunks: one per key for people, one of JSON for us.
+    """Write a PNG file atomically, with metadata in its text chunks.
 
-    The file appears complete or not at all. Without metadata it has no such chunks.
+    There is one chunk per key, for people and other programs, and one chunk with all metadata as
+    JSON, for `read_png_metadata`. Without metadata there are no such chunks.
     """
     chunks = None
     if metadata is not None:
@@ -37,7 +38,7 @@ def read_png_metadata(path: str | Path) -> dict[str, Any]:
     """Return the metadata that `save_png` wrote.
 
     Raises:
-        UserError: the file cannot be read, or was not written by `save_png`.
+        UserError: the file cannot be read, or has no metadata of `save_png`.
     """
     try:
         with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""PyTorch's own files, written so that a full disk is told as what it is."""
+"""Writing of PyTorch files with clear errors, such as for a full disk."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import torch
 
 
 def save_torch_file(value: Any, path: str | Path) -> None:
-    """Write what `torch.load` reads to a temporary path, such as `atomic_path` gives.
+    """Write a file for `torch.load` to a temporary path, such as that of `atomic_path`.
 
     Raises:
-        OSError: it cannot be written. `torch.save` itself raises a RuntimeError about positions in
-            the file, which says nothing about the reason.
+        OSError: the file cannot be written. `torch.save` itself raises a RuntimeError about
+            positions in the file, which does not name the reason.
     """
     with Path(path).open("wb") as file:
         try:

@@ -1,4 +1,4 @@
-"""Whether a folder can be written to, found out before long work."""
+"""A check that a folder can be written to, for use before long work."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from dreambooth_pl.errors import UserError
 
 
 def check_writable(folder: Path, option: str = "--trainer.default_root_dir") -> None:
-    """Raise UserError unless `folder` exists or can be made, and can be written to.
+    """Check that `folder` exists or can be created, and can be written to.
 
-    Tries it with a temporary folder that is gone afterwards: permission bits alone do not tell
-    about read-only or full file systems. `option` is the one that chooses the folder.
+    The check creates and removes a temporary folder, because permission bits do not show whether
+    the file system is read-only or full.
+
+    Args:
+        folder: the folder; it is not created.
+        option: command-line option that chooses the folder, for the message.
+
+    Raises:
+        UserError: the folder cannot be written to.
     """
     existing = folder
     while not existing.exists() and existing != existing.parent:

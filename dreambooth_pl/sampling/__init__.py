@@ -1,1 +1,1 @@
-"""From prompts and seeds to images: the one path by which images are generated."""
+"""Image generation: requests, settings, the generation path, and metadata of the images."""

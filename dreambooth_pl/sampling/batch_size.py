@@ -1,10 +1,12 @@
-"""How many images at once a machine draws fastest: measured, once per machine and base.
+"""The batch size at which a machine generates images fastest.
 
-More images at once use the processor better until memory or caches are full; where that is differs
-between machines, bases and resolutions. `batch_size: auto` means the size that is found here. An
-image's bits depend on the size of its batch (see `sampling`), so the size that was used is recorded
-with every image, and what has been measured is kept on disk: the same machine goes on with the
-same size.
+Larger batches use the processor better until memory or caches are full. The best size differs
+between machines, bases and resolutions. `batch_size: auto` stands for the size that this module
+measures.
+
+The bits of an image depend on the size of its batch (see `sampling.generation`). The size is
+therefore recorded with every image. The measurements are kept on disk, so that the same machine
+keeps using the same size.
 """
 
 from __future__ import annotations
@@ -32,12 +34,12 @@ from dreambooth_pl.sampling.settings import SamplingSettings
 log = logging.getLogger(__name__)
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
-FEW_STEPS, MORE_STEPS = 1, 4  # denoising steps of the two timings that a size is judged by
-ROUNDS = 2  # of both; the fastest counts, as other work only ever slows one down
-SECONDS = 25.0  # after which no further size is begun
-_WORSE = 0.85  # a size whose rate is below this share of the best so far ends the search
-_ABOUT_AS_GOOD = 0.97  # a smaller size is taken if it reaches this share of the best rate
-_MEMORY_SHARE = 0.7  # of the free memory, that the next size may be expected to take
+FEW_STEPS, MORE_STEPS = 1, 4  # denoising steps of the two timings of a size
+ROUNDS = 2  # runs of each timing; the fastest counts, because other work only slows a run down
+SECONDS = 25.0  # no further size is started after this time
+_WORSE = 0.85  # the search ends at a size whose rate is below this share of the best so far
+_ABOUT_AS_GOOD = 0.97  # a smaller size is chosen if it reaches this share of the best rate
+_MEMORY_SHARE = 0.7  # largest share of the free memory that the next size is expected to take
 
 Rates = dict[int, float]
 """Images per second by batch size."""
@@ -46,22 +48,30 @@ Rates = dict[int, float]
 def settle_batch_size(
     base: Base, settings: SamplingSettings, count: int | None = None
 ) -> SamplingSettings:
-    """Return settings whose batch size is a number: `auto` becomes `best_batch_size`."""
+    """Return the settings with a numeric batch size. `auto` becomes `best_batch_size`.
+
+    Args:
+        base: generates the images, on its current device.
+        settings: returned unchanged if the batch size is a number.
+        count: number of images to generate. None: many.
+    """
     if settings.batch_size != "auto":
         return settings
     return replace(settings, batch_size=best_batch_size(base, settings, count))
 
 
 def best_batch_size(base: Base, settings: SamplingSettings, count: int | None = None) -> int:
-    """Return the batch size at which this machine draws the most images per second.
+    """Return the batch size at which this machine generates the most images per second.
 
-    Measured at the first call and read from `cache_file` at later ones, whoever calls.
+    The first call measures the rates and writes them to `cache_file`. Later calls, also from other
+    processes, read them from there.
 
     Args:
-        base: draws; on the device where it will be used.
-        settings: resolution, guidance and number of steps matter, the batch size does not.
-        count: how many images are to be drawn; as the last batch is filled up, a size that divides
-            them well may beat one that is faster by itself. None: many.
+        base: generates the images, on its current device.
+        settings: resolution, guidance, number of steps and autocast matter. The batch size does
+            not.
+        count: number of images to generate. The last batch is filled up, so a size that divides
+            `count` well may beat a size with a higher rate. None: many.
     """
     path = cache_file(base, settings)
     rates = _read(path)
@@ -74,14 +84,19 @@ def best_batch_size(base: Base, settings: SamplingSettings, count: int | None = 
 def choose(rates: Mapping[int, float], count: int | None = None) -> int:
     """Return the smallest batch size that is about as good as the best for `count` images.
 
-    Sizes that were measured are considered, and those that share out the images evenly among as
-    many batches; for the latter the time of a batch is taken from the line between its neighbours.
+    The candidates are the measured sizes and, for each of them, the size that distributes the
+    images evenly over the same number of batches. The time of a batch of the latter is interpolated
+    linearly between the measured sizes.
+
+    Args:
+        rates: images per second by batch size.
+        count: number of images to generate. None: many, and only measured sizes are considered.
 
     >>> choose({1: 1.0, 4: 2.0, 8: 2.02})
     4
-    >>> choose({1: 1.0, 4: 2.0, 8: 2.5}, count=4)  # 8 would draw four images for nothing
+    >>> choose({1: 1.0, 4: 2.0, 8: 2.5}, count=4)  # a batch of 8 would waste four images
     4
-    >>> choose({1: 1.0, 16: 3.0, 32: 4.0}, count=100)  # four batches, and no 28 images for nothing
+    >>> choose({1: 1.0, 16: 3.0, 32: 4.0}, count=100)  # four batches of 32 would waste 28 images
     25
     """
     if count is None:
@@ -103,12 +118,23 @@ def choose(rates: Mapping[int, float], count: int | None = None) -> int:
 def measure_rates(
     base: Base, settings: SamplingSettings, sizes: tuple[int, ...] = SIZES, limit: float = SECONDS
 ) -> Rates:
-    """Time a few denoising steps at growing batch sizes; return images per second of whole images.
+    """Time a few denoising steps at growing batch sizes.
 
-    Two numbers of steps are timed: their difference is what a step costs, the rest is what decoding
-    and setting up cost, and from both follows the time for `settings.num_inference_steps`. Ends at
-    a size that is clearly slower than one before it, when the next is not expected to fit into
-    memory, or when `limit` seconds are over. The first size is always measured.
+    Each size is timed with two numbers of steps. Their difference gives the cost of a step, and the
+    remainder is the cost of decoding and setup. Together they give the time for
+    `settings.num_inference_steps`.
+
+    The search ends at a size that is clearly slower than an earlier one, when the next size is not
+    expected to fit into memory, or when `limit` is reached. The first size is always measured.
+
+    Args:
+        base: generates the images.
+        settings: sampling settings. The batch size is ignored.
+        sizes: batch sizes to time, in growing order.
+        limit: seconds after which no further size is started.
+
+    Returns:
+        Complete images per second by batch size.
     """
     requests = [ImageRequest("a photo", seed) for seed in range(max(sizes))]
 
@@ -131,7 +157,7 @@ def measure_rates(
             break
         started = time.perf_counter()
         try:
-            timed(size, FEW_STEPS)  # the first time prepares kernels for these shapes
+            timed(size, FEW_STEPS)  # warm-up: the first run prepares kernels for these shapes
             few = min(timed(size, FEW_STEPS) for _ in range(ROUNDS))
             more = min(timed(size, MORE_STEPS) for _ in range(ROUNDS))
         except torch.OutOfMemoryError:
@@ -141,7 +167,7 @@ def measure_rates(
             raise
         took = time.perf_counter() - started
         per_step = (more - few) / (MORE_STEPS - FEW_STEPS)
-        if per_step <= 0:  # other work came between; whatever it was, steps are not free
+        if per_step <= 0:  # other work disturbed the timing with few steps
             per_step = more / MORE_STEPS
         whole = few + per_step * (steps - FEW_STEPS)
         rates[size] = size / whole
@@ -152,7 +178,7 @@ def measure_rates(
 
 
 def cache_file(base: Base, settings: SamplingSettings) -> Path:
-    """Return where this machine's rates for this base and these settings are kept."""
+    """Return the file of this machine's rates for this base and these settings."""
     device = base.device
     cuda = device.type == "cuda"
     facts = {
@@ -186,7 +212,7 @@ def _read(path: Path) -> Rates | None:
 
 
 def _write(path: Path, rates: Rates) -> None:
-    """Keep the rates if the cache can be written; measuring again next time is no harm."""
+    """Write the rates to the cache. A failure is only logged; the next call measures again."""
     try:
         write_json(path, rates)
     except WriteError as error:
@@ -194,7 +220,10 @@ def _write(path: Path, rates: Rates) -> None:
 
 
 def _fits(base: Base, size: int) -> bool:
-    """Whether a batch of `size` is expected to fit: the one of half the size took half as much."""
+    """Return whether a batch of `size` is expected to fit into memory.
+
+    It is expected to take twice the memory of the previous batch, which had half its size.
+    """
     if base.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(base.device)
         held = torch.cuda.memory_allocated(base.device)
@@ -209,7 +238,7 @@ def _fits(base: Base, size: int) -> bool:
 
 
 def _free_memory() -> int | None:
-    """Bytes that the system could give; None where it does not say."""
+    """Return the available memory of the system in bytes, or None if it is unknown."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
@@ -218,7 +247,7 @@ def _free_memory() -> int | None:
 
 
 def _resident_memory() -> tuple[int, int]:
-    """Bytes that this process holds now, and held at most."""
+    """Return the current and the peak resident memory of this process in bytes."""
     lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     sizes = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Vm")}
     return int(sizes["VmRSS"]) * 1024, int(sizes["VmHWM"]) * 1024

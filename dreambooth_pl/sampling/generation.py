@@ -1,16 +1,18 @@
-"""Prompts and seeds to images: the one generation path.
+"""The one path that generates images from prompts and seeds.
 
-Class images, probes and evaluation all draw here, with the diffusers pipeline of the base and one
+Class images, probes and evaluation all use it. It runs the diffusers pipeline of the base with one
 of diffusers' schedulers.
 
-How exactly an image can be drawn again: it is a function of its request (prompt and seed), the
-settings and the weights. Measured on CPU in float32 with random weights (128 px, 8 steps, 1 and 2
-threads), its bits also depend on the *size* of the batch that it was drawn in, since matrix
-products of another shape may be summed in another order: differences of 2e-6, or one step of 255 in
-1 of 10,000 values. They depended neither on its place in the batch nor on its neighbours. So every
-batch is filled up to `SamplingSettings.batch_size`, prompts are encoded one by one, and the batch
-size is recorded with the image: one image alone comes out bit for bit as it did among many. On
-another machine, number of threads or library version, expect small differences; GPUs are untested.
+Reproducibility: an image is a function of its request (prompt and seed), the settings and the
+weights. Its bits also depend on the *size* of its batch, because matrix products of another shape
+may be summed in another order. On CPU in float32 with random weights (128 px, 8 steps, 1 and 2
+threads), the measured differences were 2e-6, or one step of 255 in 1 of 10,000 values. The bits
+depended neither on the place in the batch nor on the other images of the batch.
+
+Every batch is therefore filled up to `SamplingSettings.batch_size`, prompts are encoded one by one,
+and the batch size is recorded with the image. A single image is then bit for bit the same as in a
+series of many. Another machine, number of threads or library version may give small differences.
+GPUs are untested.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from dreambooth_pl.sampling.requests import ImageRequest
 from dreambooth_pl.sampling.settings import SamplingSettings
 
 Progress = Callable[[int, int], None]
-"""Called with the number of images done and the number asked for."""
+"""Called with the number of images done and the number requested."""
 
 
 def generate(
@@ -40,27 +42,28 @@ def generate(
     settings: SamplingSettings,
     progress: Progress | None = None,
 ) -> Iterator[Image.Image]:
-    """Draw the requested images with the base as it is now; yield them in the order of `requests`.
+    """Generate the requested images with the base in its current state.
 
-    Lazy: each batch is drawn when its first image is asked for. Between images, whether or not the
-    caller goes on, the networks' train/eval modes, adapter scales, dtypes and weights, the global
-    random state and the gradient mode are what they were. Autocast is off while drawing.
+    Generation is lazy: a batch is generated when its first image is requested. Between images, and
+    if the caller stops early, the networks' train/eval modes, adapter scales, dtypes and weights,
+    the global random state and the gradient mode are the same as before. The caller's autocast has
+    no effect.
 
     Args:
-        base: the networks; adapters in them work at the strengths of `settings`.
+        base: the networks. Adapters in them have the strengths of `settings`.
         requests: prompts and seeds.
-        settings: sampler, guidance, strengths, batch size, resolution. The batch size is a number
-            here; `throughput.settle_batch_size` makes it one.
+        settings: sampler, guidance, strengths, batch size, resolution. The batch size must be a
+            number; `batch_size.settle_batch_size` replaces `auto`.
         progress: called after each batch.
 
     Yields:
-        RGB images of side `settings.resolution`.
+        RGB images of side `settings.resolution`, in the order of `requests`.
 
     Raises:
-        UserError: an image came out black or not finite, or was asked for at a resolution that
-            the base cannot draw.
+        UserError: an image is black or not finite, or the base cannot generate images of this
+            resolution.
     """
-    assert settings.batch_size != "auto", "the batch size is settled before drawing"
+    assert settings.batch_size != "auto", "the batch size is settled before generating"
     if settings.resolution is not None and settings.resolution % base.pixel_multiple:
         raise UserError(
             f"sampling.resolution: {settings.resolution} px is not a multiple of "
@@ -76,20 +79,28 @@ def _batches(
     size = settings.batch_size
     for start in range(0, len(requests), size):
         batch = requests[start : start + size]
-        with _drawing(base, settings):
-            images = _draw(base, batch, settings, encoded)
+        with _generation_mode(base, settings):
+            images = _generate_batch(base, batch, settings, encoded)
         if progress is not None:
             progress(start + len(batch), len(requests))
         yield from images
 
 
-def _draw(
+def _generate_batch(
     base: Base,
     requests: list[ImageRequest],
     settings: SamplingSettings,
     encoded: dict[str | None, Conditioning],
 ) -> list[Image.Image]:
-    """Draw one batch; `encoded` is what batches have encoded, by prompt; None: the negative one."""
+    """Generate one batch.
+
+    Args:
+        base: in generation mode.
+        requests: at most `settings.batch_size` of them.
+        settings: sampling settings.
+        encoded: encoded prompts by prompt, shared by all batches and extended here. The key None
+            is the negative prompt.
+    """
     pipeline = base.pipeline(base.objective.sampler(settings.scheduler))
     filled = requests + requests[-1:] * (settings.batch_size - len(requests))
     if None not in encoded:
@@ -101,7 +112,7 @@ def _draw(
     negative = encoded[None].joined(*[encoded[None]] * len(rest))
     inputs = base.rules.pipeline_inputs(first.joined(*rest), negative)
     side = settings.resolution or base.resolution
-    with _denoising_in(base, settings.autocast):
+    with _denoiser_autocast(base, settings.autocast):
         latents = pipeline(
             **inputs,
             generator=[torch.Generator().manual_seed(request.seed) for request in filled],
@@ -109,7 +120,7 @@ def _draw(
             guidance_scale=settings.guidance_scale,
             width=side,
             height=side,
-            output_type="latent",  # the VAE is float32, whatever the denoiser's latents are
+            output_type="latent",  # decoded below: the VAE is float32, the latents may not be
         ).images
     decoded = base.decode_latents(latents)[: len(requests)]
     processor = pipeline.image_processor
@@ -120,7 +131,16 @@ def _draw(
 
 
 def _check_image(request: ImageRequest, raw: Tensor, image: Tensor) -> None:
-    """Check a decoded image as it is (`raw`), and in [0, 1], before it is rounded to 8 bits."""
+    """Check a decoded image before it is rounded to 8 bits.
+
+    Args:
+        request: prompt and seed, for the message.
+        raw: output of the VAE, [3, H, W].
+        image: the same in [0, 1].
+
+    Raises:
+        UserError: the image is black or not finite.
+    """
     if not raw.isfinite().all():
         problem = "is not finite"
     elif image.max() < 0.5 / 255:
@@ -135,8 +155,8 @@ def _check_image(request: ImageRequest, raw: Tensor, image: Tensor) -> None:
 
 
 @contextmanager
-def _drawing(base: Base, settings: SamplingSettings) -> Iterator[None]:
-    """Hold the networks ready for drawing; afterwards everything is as it was before."""
+def _generation_mode(base: Base, settings: SamplingSettings) -> Iterator[None]:
+    """Prepare the networks for generation and restore their state afterwards."""
     networks = list(base.modules.values())
     assert len({network.device for network in networks}) == 1, "networks on different devices"
     with ExitStack() as stack:
@@ -154,14 +174,14 @@ def _drawing(base: Base, settings: SamplingSettings) -> Iterator[None]:
 
 
 @contextmanager
-def _denoising_in(base: Base, dtype: str | None) -> Iterator[None]:
-    """Let the denoiser compute in `dtype`, and guidance and sampler in float32 all the same."""
+def _denoiser_autocast(base: Base, dtype: str | None) -> Iterator[None]:
+    """Run the denoiser under autocast to `dtype`. Guidance and sampler still work in float32."""
     if dtype is None:
         yield
         return
 
     def widen(denoiser: nn.Module, inputs: Any, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(output.float() for output in outputs)  # guidance multiplies rounding errors
+        return tuple(output.float() for output in outputs)  # guidance amplifies rounding errors
 
     hook = base.denoiser.register_forward_hook(widen)
     try:
@@ -173,7 +193,7 @@ def _denoising_in(base: Base, dtype: str | None) -> Iterator[None]:
 
 @contextmanager
 def _eval_mode(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode for the duration; then each submodule's own mode again."""
+    """Set evaluation mode and restore the mode of each submodule afterwards."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

@@ -1,7 +1,7 @@
-"""What an image records about itself: all that generating it again needs.
+"""The metadata of a generated image: everything needed to generate it again.
 
-Prompt, seed and sampling settings; base, adapters, the subject's words, the machine; a hash of the
-pixels. The keys are written and read here alone.
+The metadata holds prompt, seed and sampling settings; base, adapters, identifier and class noun;
+facts about the machine; and a hash of the pixels. Only this module writes and reads its keys.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from dreambooth_pl.sampling.settings import SamplingSettings
 
 ADAPTER_WEIGHTS = "adapter_weights_sha256"  # metadata key
 PIXELS = "pixels_sha256"  # metadata key: hash of the decoded pixels
-ADAPTERS = "adapters"  # metadata key: files that were drawn with, and their weights
-
+ADAPTERS = "adapters"  # metadata key: adapter files that were used, and their weights
 
 _SETTINGS = {  # metadata key: field of SamplingSettings
     "negative_prompt": "negative_prompt",
@@ -41,7 +40,10 @@ NEEDED = {"prompt", "seed", "base", "base_fingerprint", ADAPTER_WEIGHTS, *_SETTI
 
 
 def settings_metadata(base: Base, settings: SamplingSettings) -> dict[str, Any]:
-    """Return sampling settings by metadata key, with the resolution that null stands for."""
+    """Return the sampling settings by metadata key.
+
+    A resolution of None is replaced by the base's own.
+    """
     values = {key: getattr(settings, field) for key, field in _SETTINGS.items()}
     return values | {"resolution": settings.resolution or base.resolution}
 
@@ -59,7 +61,8 @@ def recorded_request(metadata: Mapping[str, Any]) -> ImageRequest:
 def recorded_base(metadata: Mapping[str, Any]) -> BaseSpec:
     """Return the base that `image_metadata` and `origin_metadata` recorded.
 
-    Images of older versions may not record its revision, variant and data type.
+    Images from older versions may lack its revision, variant and data type. Their defaults are
+    None, None and `float32`.
     """
     return BaseSpec(
         metadata["base"],
@@ -72,7 +75,14 @@ def recorded_base(metadata: Mapping[str, Any]) -> BaseSpec:
 def image_metadata(
     base: Base, request: ImageRequest, settings: SamplingSettings, **more: Any
 ) -> dict[str, Any]:
-    """Return what an image was drawn with, for `save_png`; with `more` keys such as `step`."""
+    """Return the metadata of a generated image, for `save_png`.
+
+    Args:
+        base: generated the image.
+        request: its prompt and seed.
+        settings: its sampling settings.
+        **more: further keys, such as `step`.
+    """
     return {
         "prompt": request.prompt,
         "seed": request.seed,
@@ -84,10 +94,11 @@ def image_metadata(
 
 
 def adapter_weights_sha256(base: Base) -> str | None:
-    """Return a hash of the adapter tensors in the base, wherever they came from; None without any.
+    """Return a hash of the adapter tensors in the base, or None if it has no adapters.
 
-    The same for adapters in training, in a checkpoint and in the LoRA file of the same step. Names
-    count without the `text_model.` that only some transformers versions have.
+    The hash is the same for adapters in training, in a checkpoint and in the adapter file of the
+    same step. `text_model.` is removed from the names first, because only some transformers
+    versions have it.
     """
     tensors = {name.replace("text_model.", ""): t for name, t in adapter_state_dict(base).items()}
     if not tensors:
@@ -101,7 +112,7 @@ def adapter_weights_sha256(base: Base) -> str | None:
 
 
 def pixel_hash(image: Image.Image) -> str:
-    """Return a hash of an image's size and pixels, whatever file it lies in."""
+    """Return a hash of an image's size and pixels. It does not depend on the file format."""
     return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
 
 
@@ -112,13 +123,14 @@ def origin_metadata(
     class_noun: str,
     adapters: Sequence[tuple[str, float]] = (),
 ) -> dict[str, Any]:
-    """Return what `image_metadata` lacks for drawing its image again.
+    """Return the metadata that `image_metadata` lacks and that generating the image again needs.
 
     Args:
-        base: as it is now, adapters included.
-        spec: what the base was loaded by.
-        identifier, class_noun: the subject's words.
-        adapters: LoRA files and their weights; none while training.
+        base: in its current state, including adapters.
+        spec: the spec that the base was loaded from.
+        identifier: identifier of the subject.
+        class_noun: class noun of the subject.
+        adapters: adapter files and their weights. Empty during training.
     """
     return {
         "base_revision": spec.revision,
@@ -133,7 +145,7 @@ def origin_metadata(
 
 
 def environment(base: Base) -> dict[str, Any]:
-    """Return what of this machine the last bits of an image may depend on."""
+    """Return the facts about this machine that may affect the last bits of an image."""
     return {
         "device": base.device.type,
         "threads": torch.get_num_threads(),

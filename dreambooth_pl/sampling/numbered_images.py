@@ -1,4 +1,4 @@
-"""A folder that images are added to, by number: what lies there is never overwritten."""
+"""A folder of numbered images. New images never overwrite existing ones."""
 
 from __future__ import annotations
 
@@ -19,33 +19,48 @@ _LONGEST_SLUG = 40  # characters
 
 
 def check_folder(folder: Path, option: str = "--out") -> None:
-    """Raise UserError unless images can be written to the folder that an option names."""
+    """Check that images can be written to `folder`.
+
+    Args:
+        folder: the folder; it need not exist.
+        option: command-line option that names it, for the message.
+
+    Raises:
+        UserError: `folder` is a file or cannot be written to.
+    """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{option}: {folder} is a file; give a folder.")
     check_writable(folder, option)
 
 
 class NumberedImages:
-    """Adds images to a folder, as `0000_PROMPT_seedN.png` and on from what lies there.
+    """Adds images to a folder as `0000_PROMPT_seedN.png`.
+
+    The numbers continue those of the images that the folder already has.
 
     Args:
-        folder: made with the first image.
-
-    Attributes:
-        first: number of the first image that is added.
-        images: those added.
+        folder: created when the first image is added.
     """
+
+    first: int
+    """Number of the first image that is added."""
+    images: list[Image.Image]
+    """Images added so far."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.images: list[Image.Image] = []
+        self.images = []
         self._requests: list[ImageRequest] = []
         names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
         numbers = [int(number) for name in names for number in re.findall(r"^(\d{4,})_", name)]
         self.first = max(numbers, default=-1) + 1
 
     def add(self, image: Image.Image, request: ImageRequest, metadata: dict[str, Any]) -> Path:
-        """Save an image with its metadata and a hash of its pixels; return the file."""
+        """Save an image with its metadata and a hash of its pixels.
+
+        Returns:
+            Path of the file.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         number = self.first + len(self.images)
         path = self.folder / f"{number:04d}_{_slug(request.prompt)}_seed{request.seed}.png"
@@ -55,7 +70,11 @@ class NumberedImages:
         return path
 
     def save_grid(self, columns: int) -> Path:
-        """Save all added images as one contact sheet, each above its prompt and seed."""
+        """Save all added images as one contact sheet, each above its prompt and seed.
+
+        Returns:
+            Path of the sheet.
+        """
         last = self.first + len(self.images) - 1
         path = self.folder / f"{self.first:04d}-{last:04d}_grid.png"
         labels = [f"{request.prompt} ({request.seed})" for request in self._requests]
@@ -71,7 +90,7 @@ def save_image(image: Image.Image, path: Path, metadata: dict[str, Any]) -> None
 
 
 def free_path(path: Path) -> Path:
-    """Return the path, or one with a number if there is such a file already."""
+    """Return `path`, or a numbered variant of it if the file already exists."""
     free, number = path, 1
     while free.exists():
         number += 1
@@ -80,7 +99,7 @@ def free_path(path: Path) -> Path:
 
 
 def _slug(prompt: str) -> str:
-    """Return a prompt as part of a file's name.
+    """Return a prompt in a form that can be part of a file name.
 
     >>> _slug("A sks dog, in the snow!")
     'a-sks-dog-in-the-snow'

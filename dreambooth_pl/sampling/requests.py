@@ -1,4 +1,4 @@
-"""Which images are asked for: prompts with their seeds."""
+"""Requests for images: a prompt and a seed each."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _FIRST_IMAGES = 4
 
 @dataclass(frozen=True)
 class ImageRequest:
-    """One image to draw."""
+    """One image to generate."""
 
     prompt: str
     seed: int
-    """Seeds the image's own CPU generator; in [0, 2**63)."""
+    """Seed of the image's own CPU generator, in [0, 2**63)."""
 
 
 def probe_requests(identifier: str, class_noun: str, seed: int) -> list[tuple[str, ImageRequest]]:
     """Return the labelled probes: four plain images of the subject, then the four probe prompts.
 
-    The images' seeds depend on `seed`, not on identifier and class noun, so that runs are compared
-    on the same noise.
+    The seeds of the images depend on `seed` but not on `identifier` or `class_noun`. Runs can
+    therefore be compared on the same noise.
     """
     templates = [(f"first_{n}", FIRST_IMAGE) for n in range(1, _FIRST_IMAGES + 1)]
     probes = prompt_set("probes")
@@ -35,5 +35,8 @@ def probe_requests(identifier: str, class_noun: str, seed: int) -> list[tuple[st
 
 
 def image_seed(seed: int, *parts: str | int) -> int:
-    """Return a seed in [0, 2**32) keyed by `parts`: small enough to be typed into other tools."""
+    """Return a seed in [0, 2**32) keyed by `seed` and `parts`.
+
+    The seed is small enough to be typed into other tools.
+    """
     return stable_hash(seed, "image", *parts) % 2**32

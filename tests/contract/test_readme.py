@@ -180,9 +180,11 @@ def test_option_in_prose_is_one_of_a_program(span, monkeypatch):
         build_report_parser(),
         build_subjects_parser(),
     ]
-    pretrain = read(REPOSITORY / "dreambooth_pl/miniature/pretrain/__main__.py")
+    scripts = [*(REPOSITORY / "benchmarks").glob("*.py")]
+    scripts.append(REPOSITORY / "dreambooth_pl/miniature/pretrain/__main__.py")
+    sources = "".join(read(script) for script in scripts)
     known = {known for parser in parsers for known in parser._option_string_actions}
-    assert option in {*known, "--help"} or f'"{option}"' in pretrain
+    assert option in {*known, "--help"} or f'"{option}"' in sources
 
 
 @pytest.mark.parametrize("key", keys_in_prose())

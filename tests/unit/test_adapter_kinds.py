@@ -1,4 +1,4 @@
-"""Every kind of adapter: its algebra, its start, what trains, its file and its strength."""
+"""Every kind of adapter: formula, initialisation, trainable parameters, file and strength."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def base(loaded: Base) -> Iterator[Base]:
 
 
 def add(base: Base, case: str, seed: int = 0) -> AdapterSettings:
-    """Adapters on both halves, moved away from their start."""
+    """Add adapters with random weights to denoiser and text encoder."""
     kind, settings = CASES[case]
     add_adapters(base, settings, train_text_encoder=True, seed=seed, kind=kind)
     rng = torch.Generator().manual_seed(2)
@@ -78,7 +78,7 @@ def outputs(base: Base) -> torch.Tensor:
 
 
 def adapted_weight(layer: nn.Module, kind: str, settings: AdapterSettings, scale: float):
-    """W' of a layer by the papers' formulas, from the adapter's own tensors."""
+    """Return W' of a layer by the formulas of the papers, from the adapter's tensors."""
     weight = layer.get_base_layer().weight
 
     def part(name: str) -> torch.Tensor:
@@ -124,7 +124,7 @@ def adapted_weight(layer: nn.Module, kind: str, settings: AdapterSettings, scale
 @torch.no_grad()
 @each_adapter
 @pytest.mark.parametrize("scale", [1.0, 0.4])
-def test_layers_compute_what_the_paper_says(base, case, scale):
+def test_layers_compute_the_formulas_of_the_papers(base, case, scale):
     kind, settings = CASES[case][0], add(base, case)
     assert adapter_kind(base) == kind
     weights = [adapted_weight(one, kind, settings, scale) for _, _, one in adapted_layers(base)]
@@ -150,7 +150,7 @@ def test_layers_compute_what_the_paper_says(base, case, scale):
 @torch.no_grad()
 @each_kind
 @pytest.mark.parametrize("scale", [1.0, 0.4, 0.0])
-def test_merged_for_a_while_is_the_same_function(base, case, scale):
+def test_merging_keeps_the_function(base, case, scale):
     kind, settings = CASES[case][0], add(base, case)
     layers = [layer for _, _, layer in adapted_layers(base)]
     before = [(w, w.data_ptr(), w.clone()) for w in base.denoiser.parameters()]
@@ -170,7 +170,7 @@ def test_merged_for_a_while_is_the_same_function(base, case, scale):
 
 
 @torch.no_grad()
-def test_adapters_of_half_precision_weights_stay_beside_them(tiny_base_dir):
+def test_adapters_of_half_precision_weights_are_not_merged(tiny_base_dir):
     base = load_base(BaseSpec(str(tiny_base_dir), frozen_dtype="bfloat16"))
     add(base, "lora")
     layers = [layer for _, _, layer in adapted_layers(base)]
@@ -182,7 +182,7 @@ def test_adapters_of_half_precision_weights_stay_beside_them(tiny_base_dir):
 
 
 @torch.no_grad()
-def test_large_weights_are_not_copied(base, monkeypatch):
+def test_large_weights_are_not_merged(base, monkeypatch):
     add(base, "lora")
     layers = [layer for _, _, layer in adapted_layers(base)]
     size = sum(4 * layer.get_base_layer().weight.numel() for layer in layers)
@@ -193,7 +193,7 @@ def test_large_weights_are_not_copied(base, monkeypatch):
 
 
 @each_kind
-def test_start_changes_nothing_and_is_keyed(base, case):
+def test_initial_adapters_change_nothing_and_depend_on_the_seed(base, case):
     kind, settings = CASES[case]
     plain = outputs(base)
     states = []
@@ -208,9 +208,9 @@ def test_start_changes_nothing_and_is_keyed(base, case):
     assert torch.equal(outputs(base), plain)
     first, again, other = states
     assert all(torch.equal(first[name], again[name]) for name in first)
-    if kind not in ("oft", "full"):  # a rotation starts at the identity, and networks as they are
-        drawn = [name for name in first if not torch.equal(first[name], other[name])]
-        assert len(drawn) >= len(list(first)) / 3
+    if kind not in ("oft", "full"):  # oft starts at the identity, and full at the untuned weights
+        varied = [name for name in first if not torch.equal(first[name], other[name])]
+        assert len(varied) >= len(list(first)) / 3
 
 
 @each_kind
@@ -299,7 +299,7 @@ def test_full_on_half_precision_trains_in_float32_and_goes_back(tiny_base_dir):
     assert not base.denoiser.conv_in.weight.requires_grad
 
 
-def test_full_file_holds_the_tuned_networks_alone(base, tmp_path):
+def test_full_file_holds_only_the_tuned_networks(base, tmp_path):
     add_adapters(base, AdapterSettings(), train_text_encoder=False, seed=0, kind="full")
     path = save_adapters(base, AdapterSettings(), tmp_path)
     with safe_open(path, "pt") as file:
@@ -345,7 +345,7 @@ def test_kinds_do_not_mix(base, tmp_path):
         ("lora", {"target_modules": "(to_q"}, "is no regular expression"),
     ],
 )
-def test_what_cannot_be_adapted_is_told(base, kind, settings, message):
+def test_unsupported_settings_are_refused(base, kind, settings, message):
     with pytest.raises(UserError, match=message):
         add_adapters(base, AdapterSettings(**settings), False, 0, kind)
 

@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: conditioning and images against the diffusers pipeline's own."""
+"""Stable Diffusion XL: conditioning and images equal those of the diffusers pipeline."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_it_describes_itself(base: Base) -> None:
     assert (base.resolution, base.zeros_for_empty_prompt) == (32, True)
 
 
-def test_encoded_prompts_are_the_pipelines(base: Base, pipeline) -> None:
+def test_encoded_prompts_equal_those_of_the_pipeline(base: Base, pipeline) -> None:
     with torch.no_grad():
         states, _, pooled, _ = pipeline.encode_prompt(
             PROMPTS, device="cpu", do_classifier_free_guidance=False
@@ -62,7 +62,9 @@ def test_encoded_prompts_are_the_pipelines(base: Base, pipeline) -> None:
 
 @pytest.mark.parametrize("zeros", [True, False])
 @pytest.mark.parametrize("negative", ["", "blurred"])
-def test_the_negative_prompt_is_the_pipelines(base: Base, pipeline, negative, zeros) -> None:
+def test_negative_prompts_equal_those_of_the_pipeline(
+    base: Base, pipeline, negative, zeros
+) -> None:
     base = replace(base, zeros_for_empty_prompt=zeros)
     pipeline.register_to_config(force_zeros_for_empty_prompt=zeros)
     with torch.no_grad():
@@ -83,7 +85,7 @@ def test_a_folder_may_say_that_empty_prompts_are_encoded(tiny_xl_base_dir, tmp_p
     assert not load_base(str(tmp_path / "base")).zeros_for_empty_prompt
 
 
-def test_time_ids_are_the_pipelines(base: Base, pipeline) -> None:
+def test_time_ids_equal_those_of_the_pipeline(base: Base, pipeline) -> None:
     pictures = [
         MicroConditioning((300, 401), (0, 7), (32, 48)),
         MicroConditioning.whole((32, 32)),
@@ -99,7 +101,7 @@ def test_time_ids_are_the_pipelines(base: Base, pipeline) -> None:
 
 @pytest.mark.parametrize("negative", ["", "blurred"])
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
-def test_the_image_is_the_pipelines_own(base: Base, pipeline, negative, guidance) -> None:
+def test_images_equal_those_of_the_pipeline(base: Base, pipeline, negative, guidance) -> None:
     settings = replace(SETTINGS, negative_prompt=negative, guidance_scale=guidance, batch_size=2)
     requests = [ImageRequest("a sks dog", 1), ImageRequest("a cat", 2)]
     for request, image in zip(requests, generate(base, requests, settings), strict=True):
@@ -121,13 +123,13 @@ def test_adapters_of_each_part_change_the_image_with_their_scales(tiny_xl_base_d
     add_adapters(base, AdapterSettings(rank=2, alpha=4), train_text_encoder=True, seed=0)
     rng = torch.Generator().manual_seed(5)
 
-    def draw(unet: float, text_encoder: float) -> bytes:
+    def image_bytes(unet: float, text_encoder: float) -> bytes:
         settings = replace(SETTINGS, lora_scale_unet=unet, lora_scale_text_encoder=text_encoder)
         (image,) = generate(base, [ImageRequest("a sks dog", 1)], settings)
         return image.tobytes()
 
-    untuned = draw(1.0, 1.0)
-    drawn = [untuned]
+    untuned = image_bytes(1.0, 1.0)
+    images = [untuned]
     for component in ("text_encoder", "text_encoder_2", "unet"):
         for name, parameter in trainable_parameters(base)[component].items():
             if "lora_B" in name:
@@ -138,9 +140,9 @@ def test_adapters_of_each_part_change_the_image_with_their_scales(tiny_xl_base_d
             with torch.no_grad(), adapter_scale(base, 1.0, 1.0):
                 on = base.encode_prompts(["a sks dog"]).hidden_states
             assert not torch.equal(on, off)
-        drawn.append(draw(1.0, 1.0))
-    assert draw(0.0, 0.0) == untuned
-    assert len(set(drawn) | {draw(0.4, 1.0), draw(1.0, 0.4)}) == 6
+        images.append(image_bytes(1.0, 1.0))
+    assert image_bytes(0.0, 0.0) == untuned
+    assert len(set(images) | {image_bytes(0.4, 1.0), image_bytes(1.0, 0.4)}) == 6
 
 
 @pytest.fixture()
@@ -151,12 +153,12 @@ def photo(tmp_path: Path) -> Path:
 
 @pytest.fixture()
 def class_image(tmp_path: Path) -> View:
-    """The view of a generated class image: a picture that is its own original."""
+    """The view of a generated class image, which is neither scaled nor cropped."""
     Image.new("RGB", (32, 32)).save(tmp_path / "class.png")
     return View(tmp_path / "class.png", "a dog")
 
 
-def test_views_bring_their_framing_into_training(
+def test_views_have_micro_conditioning_in_training(
     base: Base, photo: Path, class_image: View
 ) -> None:
     views = [
@@ -181,7 +183,7 @@ def test_views_bring_their_framing_into_training(
     torch.testing.assert_close(conditioning.added["text_embeds"], prompts.added["text_embeds"])
 
 
-def test_dropped_captions_are_zeros_and_keep_the_framing(
+def test_dropped_captions_are_zeros_and_keep_micro_conditioning(
     base: Base, photo: Path, class_image: View
 ) -> None:
     views = [View(photo, "a sks dog"), class_image]

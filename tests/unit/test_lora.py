@@ -35,7 +35,7 @@ def base(tiny_base_dir) -> Base:
 
 @pytest.fixture()
 def trained(base) -> Base:
-    """Adapters on both halves, moved away from B = 0."""
+    """A base with random adapters, B included, in UNet and text encoder."""
     add_adapters(base, SETTINGS, train_text_encoder=True, seed=1)
     rng = torch.Generator().manual_seed(2)
     for tensor in adapter_state_dict(base).values():
@@ -77,7 +77,7 @@ def test_fresh_adapters_change_nothing(base):
     assert torch.equal(outputs(base), before)
 
 
-def test_start_depends_on_the_seed_and_the_layer_only(tiny_base_dir):
+def test_initialisation_depends_on_seed_and_layer_only(tiny_base_dir):
     states = []
     for global_seed, seed in ((0, 7), (1, 7), (0, 8)):
         torch.manual_seed(global_seed)
@@ -90,7 +90,7 @@ def test_start_depends_on_the_seed_and_the_layer_only(tiny_base_dir):
     assert all(torch.equal(first[name], second[name]) for name in first)
     names = [name for name in other if ".lora_A." in name]
     assert not any(torch.equal(first[name], other[name]) for name in names)
-    # PEFT's own start: uniform in +-1 / sqrt(fan in)
+    # PEFT's initialisation: uniform in +-1 / sqrt(fan in)
     largest = max((first[n].abs().max() * first[n].shape[1] ** 0.5).item() for n in names)
     assert 0.9 < largest <= 1.0
 
@@ -144,7 +144,7 @@ def test_settings_out_of_range_are_refused():
 
 def test_scale_context_is_relative_and_restores_exactly(trained):
     for layer in layers(trained):
-        layer.scaling["default"] = 0.1 + 0.2  # a value that dividing and multiplying would miss
+        layer.scaling["default"] = 0.1 + 0.2  # dividing and multiplying would not restore it
     before = [dict(layer.scaling) for layer in layers(trained)]
     with pytest.raises(RuntimeError), adapter_scale(trained, denoiser=0.3, text_encoder=0.7):
         with adapter_scale(trained, denoiser=0.0, text_encoder=1.0):
@@ -219,7 +219,7 @@ def test_loading_replaces_and_removing_restores(trained, tiny_base_dir, tmp_path
     load_adapters(base, tmp_path / "both")
     assert torch.equal(outputs(base), outputs(trained))
     assert load_adapters(base, tmp_path / "small").rank == 2
-    assert torch.equal(outputs(base), plain)  # its B is zero, and nothing of the other is left
+    assert torch.equal(outputs(base), plain)  # its B is zero, and nothing remains of the other
     assert not adapter_parameters(base.text_encoders[0])
     remove_adapters(base)
     assert not layers(base)
@@ -266,7 +266,7 @@ def test_adapter_state_round_trip_and_strictness(trained, tiny_base_dir):
 
 
 def test_mixed_files_add_up_with_their_weights(trained, tiny_base_dir, tmp_path):
-    """W + scale * (w1 * s1 * B1 A1 + w2 * s2 * B2 A2), each with its own rank and alpha."""
+    """The sum is W + scale * (w1 * s1 * B1 A1 + w2 * s2 * B2 A2), each with its rank and alpha."""
     save_adapters(trained, SETTINGS, tmp_path / "both")
     other = load_base(str(tiny_base_dir))
     small = AdapterSettings(rank=2, alpha=1.0, target_modules=["to_q", "conv1"])
@@ -312,4 +312,4 @@ def test_mixed_files_add_up_with_their_weights(trained, tiny_base_dir, tmp_path)
     assert seen == {("unet", 1), ("unet", 2), ("text_encoder", 1)}
     save_adapters(trained, SETTINGS, tmp_path / "both")
     load_adapters(mixed, tmp_path / "both")
-    assert torch.equal(outputs(mixed), outputs(trained)), "nothing of the mixture is left"
+    assert torch.equal(outputs(mixed), outputs(trained)), "nothing of the mixture remains"

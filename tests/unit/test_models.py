@@ -87,7 +87,7 @@ def test_encode_images_gives_the_scaled_moments_of_the_vae(tiny_base_dir):
     pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     mean, std = base.encode_images(pixels)
     assert mean.shape == std.shape == (2, 4, 8, 8)
-    # the pipeline's own way: sample with a generator, then scale
+    # as in the pipeline: sample with a generator, then scale
     rng = torch.Generator().manual_seed(5)
     with torch.no_grad():
         latents = base.vae.encode(pixels).latent_dist.sample(rng) * base.vae.config.scaling_factor
@@ -97,7 +97,7 @@ def test_encode_images_gives_the_scaled_moments_of_the_vae(tiny_base_dir):
         base.encode_images(pixels * 255)
 
 
-def test_pipeline_draws_with_the_live_networks_as_diffusers_does(tiny_base_dir):
+def test_pipeline_generates_with_the_live_networks(tiny_base_dir):
     base = load_base(str(tiny_base_dir))
     scheduler = DDIMScheduler.from_config(base.scheduler_config)
     pipeline = base.pipeline(scheduler)

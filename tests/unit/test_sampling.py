@@ -1,4 +1,4 @@
-"""Images against the diffusers pipeline called by hand; and nothing is different afterwards."""
+"""Generation: images as from the diffusers pipeline, and no lasting changes of any state."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REQUESTS = [ImageRequest(f"A sks dog {where}", 2**62 + i) for i, where in enumer
 
 @pytest.fixture(scope="module")
 def base(tiny_base_dir: Path) -> Base:
-    """A base with adapters in UNet and text encoder that change what it draws."""
+    """A base with adapters in UNet and text encoder that change its images."""
     base = load_base(str(tiny_base_dir))
     add_adapters(base, AdapterSettings(rank=2, alpha=4), train_text_encoder=True, seed=0)
     rng = torch.Generator().manual_seed(5)
@@ -41,11 +41,13 @@ def base(tiny_base_dir: Path) -> Base:
     return base
 
 
-def draw(base: Base, requests: list[ImageRequest], settings: SamplingSettings) -> list[bytes]:
+def image_bytes(
+    base: Base, requests: list[ImageRequest], settings: SamplingSettings
+) -> list[bytes]:
     return [image.tobytes() for image in generate(base, requests, settings)]
 
 
-def test_the_image_is_the_pipelines_own(tiny_base_dir: Path) -> None:
+def test_images_equal_those_of_the_diffusers_pipeline(tiny_base_dir: Path) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_base_dir, safety_checker=None)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
@@ -64,22 +66,22 @@ def test_the_image_is_the_pipelines_own(tiny_base_dir: Path) -> None:
         assert np.abs(difference).max() <= 1  # another batch size: rounding
 
 
-def test_scales_are_those_of_the_adapters(base: Base, tiny_base_dir: Path) -> None:
-    untuned = draw(load_base(str(tiny_base_dir)), REQUESTS[:1], SETTINGS)[0]
+def test_scales_apply_to_the_adapters(base: Base, tiny_base_dir: Path) -> None:
+    untuned = image_bytes(load_base(str(tiny_base_dir)), REQUESTS[:1], SETTINGS)[0]
     scales = [(0.0, 0.0), (0.4, 0.0), (0.0, 0.4), (0.4, 0.4), (1.0, 1.0)]
     images = []
     for unet, text_encoder in scales:
         settings = replace(SETTINGS, lora_scale_unet=unet, lora_scale_text_encoder=text_encoder)
-        images += draw(base, REQUESTS[:1], settings)
+        images += image_bytes(base, REQUESTS[:1], settings)
     assert images[0] == untuned
     assert len(set(images)) == len(scales)
 
 
-def test_bits_do_not_depend_on_neighbours_or_place(base: Base) -> None:
-    together = draw(base, REQUESTS, SETTINGS)
-    assert len(set(together)) == 4  # also the two of one prompt
-    assert draw(base, REQUESTS[::-1], SETTINGS)[::-1] == together
-    assert [draw(base, [request], SETTINGS)[0] for request in REQUESTS] == together
+def test_bits_do_not_depend_on_the_rest_of_the_batch(base: Base) -> None:
+    together = image_bytes(base, REQUESTS, SETTINGS)
+    assert len(set(together)) == 4  # also the two images with the same prompt
+    assert image_bytes(base, REQUESTS[::-1], SETTINGS)[::-1] == together
+    assert [image_bytes(base, [request], SETTINGS)[0] for request in REQUESTS] == together
     other_batch_size = generate(base, REQUESTS, replace(SETTINGS, batch_size=2))
     for ours, image in zip(together, other_batch_size, strict=True):
         a, b = (np.frombuffer(raw, np.uint8).astype(int) for raw in (ours, image.tobytes()))
@@ -104,7 +106,7 @@ def snapshot(base: Base) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("scheduler", DiscreteSchedule.samplers)
-def test_nothing_is_different_afterwards(base: Base, scheduler: str) -> None:
+def test_generation_restores_all_state(base: Base, scheduler: str) -> None:
     base.denoiser.train()
     base.denoiser.mid_block.eval()
     base.text_encoders[0].train()
@@ -127,7 +129,7 @@ def test_nothing_is_different_afterwards(base: Base, scheduler: str) -> None:
     base.text_encoders[0].eval()
 
 
-def test_a_failure_while_drawing_restores_everything(
+def test_a_failure_during_generation_restores_all_state(
     base: Base, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base.denoiser.train()
@@ -144,11 +146,11 @@ def test_a_failure_while_drawing_restores_everything(
     base.denoiser.eval()
 
 
-def test_dropout_and_autocast_of_the_caller_do_not_reach_in(base: Base) -> None:
-    plain = draw(base, REQUESTS[:2], SETTINGS)
+def test_dropout_and_autocast_of_the_caller_have_no_effect(base: Base) -> None:
+    plain = image_bytes(base, REQUESTS[:2], SETTINGS)
     base.denoiser.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert draw(base, REQUESTS[:2], SETTINGS) == plain
+        assert image_bytes(base, REQUESTS[:2], SETTINGS) == plain
     base.denoiser.eval()
 
 
@@ -217,7 +219,7 @@ def test_mistakes_name_the_key(settings: dict[str, object], key: str) -> None:
         SamplingSettings(**settings)
 
 
-def test_probes_have_one_noise_for_all_identifiers() -> None:
+def test_probes_have_the_same_noise_for_all_identifiers() -> None:
     ours, theirs = probe_requests("sks", "dog", 42), probe_requests("oue", "cat", 42)
     assert [label for label, _ in ours] == [
         *("first_1", "first_2", "first_3", "first_4", "clothing", "style", "place", "action")
@@ -230,7 +232,7 @@ def test_probes_have_one_noise_for_all_identifiers() -> None:
     assert not set(seeds) & {request.seed for _, request in probe_requests("sks", "dog", 43)}
 
 
-def test_an_image_is_drawn_again_from_its_file(base: Base, tmp_path: Path) -> None:
+def test_an_image_is_generated_again_from_its_file(base: Base, tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     request = ImageRequest("Ein süßer Hund 犬", 12345678901234567)
     (image,) = generate(base, [request], SETTINGS)
@@ -238,7 +240,7 @@ def test_an_image_is_drawn_again_from_its_file(base: Base, tmp_path: Path) -> No
     assert [p.name for p in tmp_path.iterdir()] == ["image.png"]
     read = read_png_metadata(path)
     assert (read["step"], read["base_fingerprint"]) == (300, base.fingerprint)
-    with Image.open(path) as file:  # and for other programs
+    with Image.open(path) as file:  # as other programs read it
         assert file.text["prompt"] == request.prompt
         assert file.text["guidance_scale"] == "6.4"
     settings = SamplingSettings(
@@ -252,7 +254,7 @@ def test_an_image_is_drawn_again_from_its_file(base: Base, tmp_path: Path) -> No
         },
     )
     neighbours = [REQUESTS[0], ImageRequest(read["prompt"], read["seed"])]
-    assert draw(base, neighbours, settings)[1] == Image.open(path).tobytes()
+    assert image_bytes(base, neighbours, settings)[1] == Image.open(path).tobytes()
 
 
 def test_files_without_settings(tmp_path: Path) -> None:
@@ -263,6 +265,6 @@ def test_files_without_settings(tmp_path: Path) -> None:
             read_png_metadata(tmp_path / name)
 
 
-def test_every_scheduler_that_settings_name_is_some_objectives() -> None:
+def test_every_scheduler_of_the_settings_fits_some_objective() -> None:
     of_objectives = {*DiscreteSchedule.samplers, *FlowMatching.samplers}
     assert of_objectives == set(SCHEDULERS)

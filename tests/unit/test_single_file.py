@@ -1,6 +1,6 @@
-"""A base in one file draws what the diffusers folder of the same model draws.
+"""A single-file base generates the same images as the diffusers folder of the same model.
 
-The file's layout, that of the original code, is written here by a table of its own.
+The tests convert to the original layout with tables of their own.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ State = dict[str, Tensor]
 
 
 def rename(state: State, prefix: str, rules: list[tuple[str, str | Callable]]) -> State:
-    """Rename each tensor by the first rule of which the pattern matches its whole name."""
+    """Rename each tensor by the first rule whose pattern matches its whole name."""
     renamed = {}
     for name, value in state.items():
         for pattern, replacement in rules:
@@ -148,7 +148,7 @@ def original_vae(state: State, levels: int) -> State:
     renamed = rename(state, "first_stage_model.", rules)
     for name, value in renamed.items():
         if ".attn_1." in name and name.endswith("weight") and value.ndim == 2:
-            renamed[name] = value[:, :, None, None]  # 1 x 1 convolutions there
+            renamed[name] = value[:, :, None, None]  # 1 x 1 convolutions in the original
     return renamed
 
 
@@ -225,7 +225,7 @@ def narrow_vae(scaling_factor: float) -> AutoencoderKL:
 
 
 def write_sd(folder: Path, version: int, prediction_type: str) -> tuple[DiffusionPipeline, State]:
-    """A narrow Stable Diffusion 1 or 2: the pipeline, and its weights in the original layout."""
+    """Return a narrow Stable Diffusion 1 or 2 and its weights in the original layout."""
     open_clip = version == 2
     text_encoder = CLIPTextModel(text_config(64, 2, "gelu" if open_clip else "quick_gelu"))
     pipeline = StableDiffusionPipeline(
@@ -259,7 +259,7 @@ def write_sd(folder: Path, version: int, prediction_type: str) -> tuple[Diffusio
         prefix = "cond_stage_model.model."
         state |= original_open_clip(clip, prefix)
         last = {n: v for n, v in state.items() if ".resblocks.1." in n}
-        # the original has one more layer, the states of which are not looked at
+        # the original has one more layer, whose states are not used
         state |= {n.replace("blocks.1.", "blocks.2."): v.clone() for n, v in last.items()}
         state[f"{prefix}text_projection"] = torch.zeros(64, 64)
         state[f"{prefix}logit_scale"] = torch.zeros(())
@@ -270,7 +270,7 @@ def write_sd(folder: Path, version: int, prediction_type: str) -> tuple[Diffusio
 
 
 def write_xl(folder: Path) -> tuple[DiffusionPipeline, State]:
-    """A narrow Stable Diffusion XL."""
+    """Return a narrow Stable Diffusion XL and its weights in the original layout."""
     pipeline = StableDiffusionXLPipeline(
         vae=narrow_vae(0.13025),
         unet=UNet2DConditionModel(
@@ -317,7 +317,7 @@ def save_checkpoint(state: State, path: Path, metadata: dict[str, str] | None = 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
-    """Of each version the folder and the file of one random model."""
+    """Folder and file of one random model, by version."""
     found = {}
     for version, write in WRITERS.items():
         folder = tmp_path_factory.mktemp(version)
@@ -333,7 +333,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Pa
 
 
 @pytest.mark.parametrize("version", WRITERS)
-def test_file_and_folder_draw_the_same_images(models, version: str) -> None:
+def test_file_and_folder_generate_the_same_images(models, version: str) -> None:
     folder, file = models[version]
     bases = [load_base(str(folder)), load_base(str(file))]
     assert bases[0].fingerprint == bases[1].fingerprint
@@ -363,10 +363,10 @@ def test_file_and_folder_draw_the_same_images(models, version: str) -> None:
         (None, ["v_pred"], None, "v_prediction"),
         (None, [], "model: {params: {parameterization: v}}", "v_prediction"),
         (None, [], "model: {params: {linear_start: 0.00085}}", "epsilon"),
-        (None, [], "some: [other, yaml]", "v_prediction"),  # a random UNet returns no noise
+        (None, [], "some: [other, yaml]", "v_prediction"),  # a random UNet does not predict noise
     ],
 )
-def test_what_a_checkpoint_tells_of_its_prediction(
+def test_prediction_type_of_a_checkpoint(
     models, tmp_path, metadata, more, beside, expected
 ) -> None:
     state = load_file(models["sd2"][1]) | {name: torch.zeros(()) for name in more}
@@ -376,7 +376,7 @@ def test_what_a_checkpoint_tells_of_its_prediction(
     assert load_base(str(file)).scheduler_config["prediction_type"] == expected
 
 
-def test_a_trained_predictor_of_noise_is_told_from_pure_noise(models) -> None:
+def test_noise_prediction_is_recognised_from_the_output_for_pure_noise(models) -> None:
     assert predicts_noise(load_base("data/miniature").denoiser)
     assert not predicts_noise(load_base(str(models["sd2"][0])).denoiser)
 
@@ -393,7 +393,7 @@ def test_half_precision_files_load_as_stored_or_as_float32(models, tmp_path) -> 
         assert {p.dtype for p in base.vae.parameters()} == {torch.float32}
 
 
-def test_what_is_no_base_is_said_to_be_none(models, tmp_path) -> None:
+def test_files_that_are_no_base_are_explained(models, tmp_path) -> None:
     whole = load_file(models["sd1"][1])
 
     def refused(state: State, match: str) -> None:

@@ -1,4 +1,4 @@
-"""The families of base models, a file each."""
+"""The families of base models, one file each."""
 
 from dreambooth_pl.bases.families.family import Family, is_text_encoder
 from dreambooth_pl.bases.families.stable_diffusion import StableDiffusion
@@ -13,6 +13,6 @@ FAMILIES: dict[str, Family] = {
         StableDiffusion3(),
     )
 }
-"""By the pipeline's class."""
+"""Families by the class name of their diffusers pipeline."""
 
 __all__ = ["FAMILIES", "Family", "is_text_encoder"]

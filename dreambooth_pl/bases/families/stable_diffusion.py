@@ -22,7 +22,7 @@ KOHYA_UNET = "lora_unet_"
 
 
 class StableDiffusion(Family):
-    """Stable Diffusion 1.x and 2.x: width, depth and prediction are in the configs."""
+    """Stable Diffusion 1.x and 2.x. They differ in configs only: width, depth and prediction."""
 
     name = "stable-diffusion"
     title = "Stable Diffusion 1.x or 2.x"
@@ -45,7 +45,7 @@ class StableDiffusion(Family):
     def encode(
         self, text_encoders: Sequence[nn.Module], inputs: Sequence[dict[str, Tensor]]
     ) -> Conditioning:
-        """Return the last layer's states, [B, L, D]."""
+        """Return the states of the last layer, [B, L, D]."""
         (text_encoder,), (tokens,) = text_encoders, inputs
         return Conditioning(text_encoder(**tokens)[0])
 
@@ -61,7 +61,7 @@ class StableDiffusion(Family):
         ).sample
 
     def pipeline_options(self, zeros_for_empty_prompt: bool) -> dict[str, Any]:
-        """Return no safety checker: it needs weights of its own, and blackens images."""
+        """Return options for no safety checker, which needs its own weights and blackens images."""
         return {
             "safety_checker": None,
             "feature_extractor": None,
@@ -69,7 +69,7 @@ class StableDiffusion(Family):
         }
 
     def pipeline_inputs(self, prompts: Conditioning, negative: Conditioning) -> dict[str, Tensor]:
-        """Return the arguments with which the pipeline is given encoded prompts, row by row."""
+        """Return the pipeline's call arguments for encoded prompts, one row per image."""
         return {
             "prompt_embeds": prompts.hidden_states,
             "negative_prompt_embeds": negative.hidden_states,
@@ -78,25 +78,25 @@ class StableDiffusion(Family):
     def read_lora(
         self, pipeline: Any, weights: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return a LoRA file's tensors as diffusers names them, and the strengths it found."""
+        """Return a LoRA file's tensors by diffusers' names, and the alphas that diffusers found."""
         state, strengths = pipeline.lora_state_dict(weights)[:2]
         return state, {"network_alphas": strengths}
 
     def kohya_prefix(self, component: str) -> str:
-        """Return what kohya's names of a component start with."""
+        """Return the prefix of kohya's names of a component."""
         return "lora_te_" if is_text_encoder(component) else KOHYA_UNET
 
     def kohya_layer(self, component: str, layer: str, denoiser_config: Mapping[str, Any]) -> str:
-        """Return the path that kohya's usual name of a layer is made of."""
+        """Return the path of a layer on which kohya's usual name is based."""
         return with_text_model(layer) if is_text_encoder(component) else layer
 
     def kohya_names(
         self, component: str, layer: str, denoiser_config: Mapping[str, Any]
     ) -> list[str]:
-        """Return all names by which files in kohya's layout call a layer, the usual one first.
+        """Return all names of a layer in files in kohya's layout, the usual one first.
 
-        kohya's trainer has diffusers' UNet for version 1.x and 2.x and the original layout's for
-        XL, and names layers accordingly; other trainers mix them.
+        kohya's trainer names layers as diffusers does for versions 1.x and 2.x, and as the original
+        layout does for XL. Other trainers mix the two.
         """
         usual = self.kohya_layer(component, layer, denoiser_config)
         names = [self.kohya_prefix(component) + usual]
@@ -109,7 +109,10 @@ class StableDiffusion(Family):
         return [name.replace(".", "_") for name in names]
 
     def architecture(self, text_encoders: Sequence[nn.Module], objective: Objective) -> str:
-        """Return modelspec's name; OpenCLIP's text encoder, with plain GELU, is version 2's."""
+        """Return the architecture's name in the modelspec metadata standard.
+
+        Version 2 is recognised by the plain GELU of OpenCLIP's text encoder.
+        """
         if text_encoders[0].config.hidden_act == "quick_gelu":
             return "stable-diffusion-v1"
         size = "768-v" if isinstance(objective, VPrediction) else "512"

@@ -15,15 +15,15 @@ from dreambooth_pl.bases.objectives import FlowMatching, Objective
 _ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 _ATTENTION += ["add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]
 _FF = ["ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"]
-_T5_LENGTH = 256  # the pipeline's max_sequence_length, whatever the tokenizer allows
+_T5_LENGTH = 256  # the pipeline's default max_sequence_length, independent of the tokenizer
 
 
 class StableDiffusion3(Family):
     """Stable Diffusion 3 and 3.5 (arXiv 2403.03206, section 4).
 
-    Two CLIP text encoders' penultimate states stand side by side, padded to T5's width and followed
-    by T5's; their pooled states are joined. The CLIP text encoders can carry adapters, T5 stays as
-    it is, as in diffusers' and other trainers.
+    The penultimate states of two CLIP text encoders are concatenated along the channels, padded to
+    T5's width and followed by T5's states. Their pooled states are concatenated, too. The CLIP text
+    encoders can have adapters. T5 cannot, as in diffusers' and other trainers.
     """
 
     name = "stable-diffusion-3"
@@ -46,11 +46,11 @@ class StableDiffusion3(Family):
     target_presets: ClassVar[dict[str, list[str]]] = {
         "attention": _ATTENTION,
         "attention_ff": _ATTENTION + _FF,
-        "attention_ff_conv": _ATTENTION + _FF,  # it has no convolutions between its blocks
+        "attention_ff_conv": _ATTENTION + _FF,  # the blocks have no convolutions
     }
 
     def token_lengths(self, tokenizers: Sequence[Any]) -> list[int]:
-        """Return how many tokens each text encoder reads: the first CLIP's length for both."""
+        """Return how many tokens each text encoder reads. Both CLIPs use the first one's length."""
         clip = tokenizers[0].model_max_length
         return [clip, clip, _T5_LENGTH]
 
@@ -75,7 +75,7 @@ class StableDiffusion3(Family):
     def predict(
         self, denoiser: nn.Module, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning
     ) -> Tensor:
-        """Return the transformer's velocity [N, C, h, w]."""
+        """Return the velocity that the transformer predicts, [N, C, h, w]."""
         return denoiser(
             hidden_states=noisy,
             timestep=timesteps,
@@ -84,11 +84,11 @@ class StableDiffusion3(Family):
         ).sample
 
     def latent_multiple(self, denoiser: nn.Module) -> int:
-        """Return the side of a patch in latent cells."""
+        """Return the side of the transformer's patches in latent cells."""
         return denoiser.config.patch_size
 
     def pipeline_inputs(self, prompts: Conditioning, negative: Conditioning) -> dict[str, Tensor]:
-        """Return the arguments with which the pipeline is given encoded prompts, row by row."""
+        """Return the pipeline's call arguments for encoded prompts, one row per image."""
         return {
             "prompt_embeds": prompts.hidden_states,
             "negative_prompt_embeds": negative.hidden_states,
@@ -97,5 +97,5 @@ class StableDiffusion3(Family):
         }
 
     def architecture(self, text_encoders: Sequence[nn.Module], objective: Objective) -> str:
-        """Return modelspec's name."""
+        """Return the architecture's name in the modelspec metadata standard."""
         return "stable-diffusion-v3"

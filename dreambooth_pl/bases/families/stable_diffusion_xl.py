@@ -18,8 +18,8 @@ from dreambooth_pl.bases.objectives import Objective
 class StableDiffusionXL(StableDiffusion):
     """Stable Diffusion XL (arXiv 2307.01952).
 
-    The denoiser reads the penultimate layer's states of both text encoders side by side, the
-    projected state of the whole prompt from the second, and micro-conditioning (section 2.2):
+    The UNet is conditioned on the penultimate states of both text encoders, concatenated along the
+    channels, on the projected pooled state of the second, and on micro-conditioning (section 2.2):
     original size, crop and target size. Images are generated with crop (0, 0) and their own size.
     """
 
@@ -41,7 +41,7 @@ class StableDiffusionXL(StableDiffusion):
     def encode(
         self, text_encoders: Sequence[nn.Module], inputs: Sequence[dict[str, Tensor]]
     ) -> Conditioning:
-        """Return both encoders' penultimate states [B, L, D1 + D2] and `text_embeds` [B, D2]."""
+        """Return penultimate states [B, L, D1 + D2] and `text_embeds` [B, D2]."""
         outputs = [
             text_encoder(**tokens, output_hidden_states=True)
             for text_encoder, tokens in zip(text_encoders, inputs, strict=True)
@@ -50,19 +50,23 @@ class StableDiffusionXL(StableDiffusion):
         return Conditioning(states, {"text_embeds": outputs[-1].text_embeds})
 
     def micro_conditioning(self, pictures: Sequence[MicroConditioning]) -> dict[str, Tensor]:
-        """Return `time_ids` [N, 6]: (height, width) of the original, (y, x), (height, width)."""
+        """Return `time_ids` [N, 6].
+
+        A row is (height, width) of the original, (y, x) of the crop and the target's
+        (height, width), in pixels.
+        """
         ids = [(*p.original_size, *p.crop_top_left, *p.target_size) for p in pictures]
         return {"time_ids": torch.tensor(ids, dtype=torch.float32)}
 
     def pipeline_options(self, zeros_for_empty_prompt: bool) -> dict[str, Any]:
-        """Return what the pipeline's constructor takes beside networks, tokenizers, scheduler."""
+        """Return the pipeline's constructor arguments except networks, tokenizers and scheduler."""
         return {
             "force_zeros_for_empty_prompt": zeros_for_empty_prompt,
-            "add_watermarker": False,  # else it depends on what else is installed
+            "add_watermarker": False,  # the default depends on other installed packages
         }
 
     def pipeline_inputs(self, prompts: Conditioning, negative: Conditioning) -> dict[str, Tensor]:
-        """Return the arguments with which the pipeline is given encoded prompts, row by row."""
+        """Return the pipeline's call arguments for encoded prompts, one row per image."""
         return {
             **super().pipeline_inputs(prompts, negative),
             "pooled_prompt_embeds": prompts.added["text_embeds"],
@@ -70,16 +74,16 @@ class StableDiffusionXL(StableDiffusion):
         }
 
     def kohya_prefix(self, component: str) -> str:
-        """Return what kohya's names of a component start with."""
+        """Return the prefix of kohya's names of a component."""
         prefixes = {"text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"}
         return prefixes.get(component) or super().kohya_prefix(component)
 
     def kohya_layer(self, component: str, layer: str, denoiser_config: Mapping[str, Any]) -> str:
-        """Return the path that kohya's usual name of a layer is made of."""
+        """Return the path of a layer on which kohya's usual name is based."""
         if is_text_encoder(component):
             return super().kohya_layer(component, layer, denoiser_config)
         return UNetNames(denoiser_config)(layer)
 
     def architecture(self, text_encoders: Sequence[nn.Module], objective: Objective) -> str:
-        """Return modelspec's name."""
+        """Return the architecture's name in the modelspec metadata standard."""
         return "stable-diffusion-xl-v1-base"
