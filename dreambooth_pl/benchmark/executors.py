@@ -67,7 +67,7 @@ class LocalExecutor:
     def __call__(
         self, tasks: Sequence[ScriptCall], started: Callable[[ScriptCall], None]
     ) -> Iterator[tuple[ScriptCall, int]]:
-        """See ``Executor``. An interruption ends the processes that run, too."""
+        """See `Executor`. An interruption ends the processes that run, too."""
         waiting = list(tasks)
         running: list[tuple[ScriptCall, subprocess.Popen[bytes]]] = []
         try:

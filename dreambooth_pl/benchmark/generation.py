@@ -31,7 +31,7 @@ def generate_beside(
         folders: the complete runs by the job's name.
         protocol: to evaluate under.
         out: the benchmark's folder.
-        device: as ``evaluate.py`` takes it.
+        device: as `evaluate.py` takes it.
         executor: runs the processes.
         reporter: shows how many subjects are done.
     """

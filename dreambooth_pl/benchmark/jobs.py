@@ -39,7 +39,7 @@ class Job:
     settings: Mapping[str, Any]
 
     def arguments(self, checkpoint: Path | None = None) -> list[str]:
-        """Return what stands after ``train.py``.
+        """Return what stands after `train.py`.
 
         Args:
             checkpoint: go on from this one.

@@ -53,7 +53,7 @@ def write_results(
     device: str | torch.device,
     reporter: ProgressReporter,
 ) -> Results:
-    """Evaluate the complete runs and write tables and contact sheet into ``out``.
+    """Evaluate the complete runs and write tables and contact sheet into `out`.
 
     Args:
         benchmark, jobs: what was asked for.

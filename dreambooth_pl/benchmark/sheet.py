@@ -24,7 +24,7 @@ def benchmark_sheet(entries: Sequence[JobLine], protocol: str, title: str) -> Im
     """Lay out the runs' final probes, four plain images from four seeds and the four prompts.
 
     Where no run drew any, it shows what the evaluation drew: the first image each of up to
-    ``COLUMNS`` prompts, spread over those that the protocol asks of all runs. Runs without images
+    `COLUMNS` prompts, spread over those that the protocol asks of all runs. Runs without images
     are left out.
 
     Args:
@@ -77,7 +77,7 @@ def evaluation_images(
     """Choose among the images that the evaluation drew of each run.
 
     Returns:
-        Up to ``COLUMNS`` prompt templates that the protocol asks of all runs, spread evenly over
+        Up to `COLUMNS` prompt templates that the protocol asks of all runs, spread evenly over
         them, and by run the first image of each.
     """
     plans = {name: plan_of(run, protocol).templates for name, run in runs.items()}

@@ -11,7 +11,7 @@
         configs: [configs/options/text_encoder.yaml]
         set: {model.lora.rank: 8}
 
-Only ``variants`` and ``configs`` (there or in each variant) must be there. A ``set`` may nest.
+Only `variants` and `configs` (there or in each variant) must be there. A `set` may nest.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def job_lines(
     Args:
         jobs: of one benchmark.
         folders: of those that are complete the run's folder, by the job's name.
-        lines: what ``score_runs`` returned for these runs.
+        lines: what `score_runs` returned for these runs.
     """
     by_folder = {line.run.folder: line for line in lines if line.run is not None}
     return [
@@ -54,7 +54,7 @@ def variant_lines(own: Sequence[JobLine], jobs: Sequence[Job], lines: Sequence[L
     Args:
         own: the jobs' lines.
         jobs: all of the benchmark.
-        lines: what ``score_runs`` returned.
+        lines: what `score_runs` returned.
     """
     found = []
     groups = list(dict.fromkeys(line.group for line in lines))

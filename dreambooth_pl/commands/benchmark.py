@@ -1,4 +1,4 @@
-"""The command line of ``benchmark.py``: a file of subjects, variants and seeds to one table."""
+"""The command line of `benchmark.py`: a file of subjects, variants and seeds to one table."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def main(args: Sequence[str] | None = None, executor: Executor | None = None) ->
     """Run the command line; return its exit status: 0 if every job is complete and in the table.
 
     Args:
-        args: what stands after ``benchmark.py``; None for the process's own arguments.
+        args: what stands after `benchmark.py`; None for the process's own arguments.
         executor: runs the trainings; None for this machine.
     """
     options = build_parser().parse_args(args)
@@ -63,7 +63,7 @@ def main(args: Sequence[str] | None = None, executor: Executor | None = None) ->
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of ``benchmark.py``."""
+    """The options of `benchmark.py`."""
     parser = argparse.ArgumentParser(
         prog="benchmark.py",
         description="Train subjects x variants x seeds and put all runs into one table, beside the "

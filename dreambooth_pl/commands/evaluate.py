@@ -1,4 +1,4 @@
-"""The command line of ``evaluate.py``: runs or a folder of images to tables on standard output."""
+"""The command line of `evaluate.py`: runs or a folder of images to tables on standard output."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status.
 
     Args:
-        args: what stands after ``evaluate.py``; None for the process's own arguments.
+        args: what stands after `evaluate.py`; None for the process's own arguments.
     """
     options = build_parser().parse_args(args)
     quiet_libraries()

@@ -1,4 +1,4 @@
-"""The options of ``evaluate.py``."""
+"""The options of `evaluate.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dreambooth_pl.sampling.settings import AUTOCAST
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of ``evaluate.py``."""
+    """The options of `evaluate.py`."""
     parser = argparse.ArgumentParser(
         prog="evaluate.py",
         description="Score runs: DINO and CLIP-I (is it the subject?), CLIP-T (does it follow the "

@@ -1,4 +1,4 @@
-"""The command line of ``python -m dreambooth_pl.export``: a run to other tools' files."""
+"""The command line of `python -m dreambooth_pl.export`: a run to other tools' files."""
 
 from __future__ import annotations
 

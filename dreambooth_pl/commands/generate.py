@@ -1,4 +1,4 @@
-"""The command of ``generate.py``: a run or a LoRA file and prompts to images."""
+"""The command of `generate.py`: a run or a LoRA file and prompts to images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status.
 
     Args:
-        args: what stands after ``generate.py``; None for the process's own arguments.
+        args: what stands after `generate.py`; None for the process's own arguments.
     """
     options = build_parser().parse_args(args)
     quiet_libraries()

@@ -1,4 +1,4 @@
-"""The options of ``generate.py``, and what they come to once runs and files have been looked at."""
+"""The options of `generate.py`, and what they come to once runs and files have been looked at."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class GenerationPlan:
         base_spec: the base to draw with.
         adapters: LoRA files, each with the weight that multiplies its strength.
         identifier, class_noun: the subject's words; empty where unknown.
-        requests: ``columns`` images of each prompt, with consecutive seeds.
+        requests: `columns` images of each prompt, with consecutive seeds.
         columns: images per prompt.
-        settings: how to draw; the batch size may still be ``auto``.
+        settings: how to draw; the batch size may still be `auto`.
     """
 
     base_spec: BaseSpec
@@ -44,7 +44,7 @@ class GenerationPlan:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of ``generate.py``."""
+    """Return the parser of `generate.py`."""
     parser = argparse.ArgumentParser(
         prog="generate.py",
         description="Draw images with the adapters of a run or a LoRA file.",

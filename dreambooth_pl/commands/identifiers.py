@@ -1,4 +1,4 @@
-"""The command line of ``python -m dreambooth_pl.identifiers``: rare words for a subject's name."""
+"""The command line of `python -m dreambooth_pl.identifiers`: rare words for a subject's name."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of ``python -m dreambooth_pl.identifiers``."""
+    """The options of `python -m dreambooth_pl.identifiers`."""
     parser = argparse.ArgumentParser(
         prog="python -m dreambooth_pl.identifiers",
         description="List rare words to call a subject by: each is one token of the base's "
