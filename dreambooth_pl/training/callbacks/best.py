@@ -1,4 +1,4 @@
-"""The rules by which the best checkpoint of a run is chosen."""
+"""Rules that score a checkpoint; a run keeps the one with the highest score as the best."""
 
 from __future__ import annotations
 
@@ -11,20 +11,30 @@ BestBy = Literal["balance", "dino", "clip_i", "last"]
 
 @dataclass(frozen=True)
 class Means:
-    """Scores averaged over images, in [-1, 1]. CLIP-T is None for real photos."""
+    """Scores averaged over images, in [-1, 1]."""
 
     dino: float
+    """DINO similarity to the photos."""
     clip_i: float
+    """CLIP similarity to the photos."""
     clip_t: float | None
+    """CLIP similarity to the prompt; None for real photos."""
 
 
 def balance(scores: Means, floor: Means, ceiling: Means | None) -> float:
-    """Weigh subject against prompt fidelity.
+    """Return a score that balances subject fidelity and prompt fidelity.
 
-    The share of the way from floor to ceiling that DINO has gone, in [0, 1], times the share of the
-    floor's CLIP-T that is left, in [0, 1]: a model that knows the subject but no longer listens to
-    prompts scores low, and so does the untuned base. A single photo has no ceiling; 1 then takes
-    its place.
+    The score is the product of two shares: how far DINO has moved from the floor to the ceiling,
+    and how much of the floor's CLIP-T is left. A model that knows the subject but ignores the
+    prompt scores low, and so does the untuned base.
+
+    Args:
+        scores: means of the images to judge; CLIP-T is needed.
+        floor: means of the untuned base; CLIP-T is needed.
+        ceiling: means of the real photos; None for a single photo, then DINO's ceiling is 1.
+
+    Returns:
+        The product of the shares, each clipped to [0, 1].
 
     >>> floor, ceiling = Means(0.4, 0.6, 0.30), Means(0.8, 0.9, None)
     >>> round(balance(Means(0.7, 0.8, 0.27), floor, ceiling), 3)
@@ -43,4 +53,4 @@ RULES: dict[BestBy, Callable[[Means, Means, Means | None, int], float]] = {
     "clip_i": lambda scores, floor, ceiling, step: scores.clip_i,
     "last": lambda scores, floor, ceiling, step: float(step),
 }
-"""Each rule's score, higher is better, of means, the floor's, the ceiling's and the step."""
+"""Functions of (scores, floor, ceiling, step) that return a score; higher is better."""

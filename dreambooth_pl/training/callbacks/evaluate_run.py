@@ -1,4 +1,4 @@
-"""A protocol's images of a run's adapters, drawn by all ranks together and scored by the first."""
+"""Evaluation of a run by `train.py test`: all ranks generate images, the first scores them."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from dreambooth_pl.runs.finished import Run
 class RunEvaluationSettings:
     """What `train.py test` evaluates."""
 
-    __test__ = False  # not pytest's
+    __test__ = False  # not a test of pytest
 
     protocol: str = PROBES
     """`probes`, `dreambench`, or the path of a YAML file of your own prompts."""
 
 
 class RunEvaluation(Callback):
-    """Evaluates as `evaluate.py` does, while Lightning spreads the drawing over ranks.
+    """Evaluates a run as `evaluate.py` does, with the images split over Lightning's ranks.
 
-    Each rank draws its share of the images into the run's `evaluation/` folder; then the first
-    finds them all there, verified, and scores them. Every image depends on its own prompt and seed
-    alone, so the number of ranks does not show in the table.
+    Each rank generates its share of the images into the run's `evaluation/` folder. The first rank
+    then verifies and scores them all. An image depends only on its own prompt and seed, so the
+    table is the same for any number of ranks.
 
     Args:
-        run: what is evaluated. Where it has an `adapter`, the file is written first, from the
+        run: the run to evaluate. If it has an `adapter`, that file is written first, from the
             adapters that Lightning has loaded from a checkpoint.
-        settings: which protocol.
-        reporter: shows how many images are drawn.
+        settings: the protocol.
+        reporter: shows how many images are generated.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class RunEvaluation(Callback):
         self.settings = settings
         self.reporter = reporter
         self.lines: list[Line] = []
-        """The table's, on the first rank."""
+        """Lines of the table; filled on the first rank only."""
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Do all the work."""
+        """Write the adapter if needed, generate the images and score them."""
         first, device = trainer.is_global_zero, pl_module.device
         if self.run.adapter is not None and first:
             save_adapters(pl_module.base_model, pl_module.settings.lora, self.run.adapter.parent)
-        if first:  # alone: two that measure at once would disturb each other
+        if first:  # one rank alone: simultaneous measurements would disturb each other
             settle_batch_sizes([self.run], self.settings.protocol, device)
         trainer.strategy.barrier()
         generate_images(

@@ -1,7 +1,7 @@
-"""How like the subject and how true to the prompt the probe images are, as curves in the log.
+"""Curves of subject fidelity and prompt fidelity of the probe images.
 
-Each score is logged beside its floor (the untuned base on the same prompts and seeds) and its
-ceiling (the real photos against each other): a number alone says nothing.
+A score alone says little. So each one is logged with its floor (the untuned base on the same
+prompts and seeds) and its ceiling (the real photos compared with each other).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from dreambooth_pl.training.callbacks.best import Means
 
 
 class Fidelity(Callback):
-    """Scores what `Probes` draws, and logs DINO, CLIP-I and CLIP-T under `fidelity/`.
+    """Scores the images of `Probes`, and logs DINO, CLIP-I and CLIP-T under `fidelity/`.
 
-    The encoders live here and never hang on the module: they are no part of its parameters or
-    checkpoints.
+    The encoders belong to this callback, not to the Lightning module, so that they are not part of
+    its parameters or checkpoints.
 
     Args:
         encoders: CLIP and DINO.
@@ -39,13 +39,13 @@ class Fidelity(Callback):
     def __init__(self, encoders: Encoders) -> None:
         self.encoders = encoders
         self.floor: Means | None = None
-        """Scores of the untuned base; set by the first images that `set_floor` is given."""
+        """Scores of the untuned base; None until `set_floor` is called."""
         self.ceiling: Means | None = None
-        """Scores of the real photos against each other; None for a single photo."""
+        """Scores of the real photos compared with each other; None for a single photo."""
         self._real: RealPhotos | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Encode the real photos, once."""
+        """Encode the real photos once, and score them."""
         self.encoders.to(pl_module.device)
         photos = [read_photo(path) for path in trainer.datamodule.instance_photos]
         self._real = encode_real_photos(self.encoders, photos)
@@ -55,7 +55,7 @@ class Fidelity(Callback):
     def set_floor(
         self, images: Sequence[Image.Image], class_texts: Sequence[str], prompts: Sequence[str]
     ) -> None:
-        """Take the untuned base's images as the floor."""
+        """Set the floor to the scores of the untuned base's images; see `record`."""
         self.floor = self.score(images, class_texts, prompts)
 
     def record(
@@ -65,13 +65,13 @@ class Fidelity(Callback):
         class_texts: Sequence[str],
         prompts: Sequence[str],
     ) -> None:
-        """Score images and log the means beside floor and ceiling, at the current step.
+        """Score images and log the means, floor and ceiling at the current step.
 
         Args:
-            trainer: its loggers take the numbers.
+            trainer: its loggers receive the scores.
             images: N generated images.
             class_texts: N texts without the identifier, for CLIP-T.
-            prompts: N texts that the images were drawn from.
+            prompts: N prompts that the images were generated from.
         """
         assert self.floor is not None, "the floor comes first"
         scores = self.score(images, class_texts, prompts)
@@ -80,21 +80,21 @@ class Fidelity(Callback):
     def score(
         self, images: Sequence[Image.Image], class_texts: Sequence[str], prompts: Sequence[str]
     ) -> Means:
-        """Score images against the subject's photos and their own texts; see `record`."""
+        """Return the mean scores of images against the photos and their texts; see `record`."""
         assert self._real is not None, "photos are encoded when fit starts"
         return _means(score_images(self.encoders, images, self._real, class_texts, prompts))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the floor: a resumed run need not draw with the untuned base again."""
+        """Return the floor, so that a resumed run need not generate it again."""
         return {"floor": asdict(self.floor) if self.floor else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the floor over."""
+        """Restore the floor."""
         self.floor = Means(**state_dict["floor"]) if state_dict["floor"] else None
 
 
 def curves(group: str, scores: Means, floor: Means, ceiling: Means | None) -> dict[str, float]:
-    """Return means, floor and ceiling under their names in the log.
+    """Return scores, floor and ceiling under their names in the log.
 
     >>> curves("fidelity", Means(0.5, 0.6, 0.3), Means(0.4, 0.5, 0.3), None)["fidelity/dino_floor"]
     0.4
@@ -109,7 +109,7 @@ def curves(group: str, scores: Means, floor: Means, ceiling: Means | None) -> di
 
 
 def log(trainer: Trainer, values: dict[str, float]) -> None:
-    """Give values of the current step to all loggers."""
+    """Log values at the current step to all loggers."""
     for logger in trainer.loggers:
         logger.log_metrics(values, step=trainer.global_step)
 

@@ -1,8 +1,9 @@
-"""Fidelity, prompt fidelity and drift while training, on prompts that no evaluation uses.
+"""Curves of fidelity and drift during training, on prompts that no evaluation uses.
 
-A run is judged by the probes or by DreamBench's prompts; choosing its best step on these would be
-choosing by the answer. So the curves, and with them the best checkpoint, have prompts of their own.
-Over-training shows as DINO that goes on rising while CLIP-T falls and drift grows.
+An evaluation uses the probe prompts or DreamBench's. If these also chose the best checkpoint, the
+evaluation's scores would look better than they are. So the curves, and with them the best
+checkpoint, use a separate set of prompts. Overfitting shows when DINO keeps rising while CLIP-T
+falls and drift grows.
 """
 
 from __future__ import annotations
@@ -27,27 +28,28 @@ from dreambooth_pl.training.callbacks.best import RULES, BestBy, Means
 from dreambooth_pl.training.callbacks.fidelity import Fidelity, curves, log
 from dreambooth_pl.training.callbacks.rounds import Rounds, show_sheet
 
-OWN_SET = "validation"  # of prompts
+OWN_SET = "validation"  # the set of prompts for validation only
 CURVES = ("score", "dino", "clip_i", "clip_t", "drift")
-"""What is logged under `validation/` at each round, beside floors and ceilings."""
+"""Names logged under `validation/` in each round, besides floors and ceilings."""
 _CLASS_TEMPLATE = "a {class}"
 
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """Curves of fidelity and drift while training, and which checkpoint is the best by them."""
+    """Curves of fidelity and drift during training, and how they choose the best checkpoint."""
 
     prompts: str | None = OWN_SET
-    """Prompts the curves are measured on: `validation` (six places that no evaluation names) or the
-    path of a YAML file of your own prompts, none of which an evaluation may use. null: no curves
-    and no best checkpoint."""
+    """Prompts of the curves: `validation` (six places that no evaluation names) or the path of a
+    YAML file of your own prompts, none of which an evaluation may use. null: no curves and no best
+    checkpoint."""
     class_images: int = 2
-    """Images of the class without identifier per round; their distance from the untuned base's on
-    the same seeds is the drift. With the six prompts they fill a batch of 8. 0: no drift."""
+    """Images of the class, without the identifier, per round. Drift is their distance from the
+    untuned base's images with the same seeds. With the six prompts, two class images fill a batch
+    of 8. 0: no drift."""
     best_by: BestBy = "balance"
-    """What makes a checkpoint the best. balance: the share of the way from the untuned base to the
-    real photos that DINO has gone, times the share of the base's CLIP-T that is left. dino, clip_i:
-    the likeness to the subject alone. last: the newest."""
+    """How the best checkpoint is chosen. balance: how far DINO has moved from the untuned base to
+    the real photos, times the share of the base's CLIP-T that is left. dino, clip_i: similarity to
+    the subject alone. last: the newest."""
 
     def __post_init__(self) -> None:
         if self.class_images < 0:
@@ -59,10 +61,10 @@ class ValidationSettings:
 
 
 def validation_prompts(settings: ValidationSettings) -> PromptSet | None:
-    """Return the set that the settings name; None where there is to be no validation.
+    """Return the set of prompts that the settings name; None for no validation.
 
     Raises:
-        UserError: no such set or file, or a prompt in it that an evaluation uses.
+        UserError: the set or file does not exist, or an evaluation uses one of its prompts.
     """
     if settings.prompts is None:
         return None
@@ -87,19 +89,19 @@ def validation_prompts(settings: ValidationSettings) -> PromptSet | None:
 
 
 class Validation(Rounds):
-    """Draws the validation prompts and a few class images, scores them, and logs `validation/...`.
+    """Generates and scores images of the validation prompts and the class, and logs `validation/*`.
 
-    Drawn in the rhythm of the probes. The first round is the untuned base's: it is the floor, and
-    its class images are what drift is measured from in all later rounds. Like the probes it changes
-    nothing about the training.
+    The rounds run at the same steps as those of the probes. The first round is the untuned base's:
+    its scores are the floor, and later rounds measure drift from its class images. Like the probes,
+    validation does not affect the training.
 
     Args:
-        settings: which prompts, how many class images, what makes a checkpoint the best.
+        settings: how many class images, and the rule for the best checkpoint.
         prompts: the prompts.
         every_n_steps: optimiser steps between two rounds.
-        sampling: how; the run's own sampler settings.
-        folder: where the contact sheets go; made when the first is saved.
-        reporter: shows how many are drawn.
+        sampling: the run's sampler settings.
+        folder: where the contact sheets are saved; created when needed.
+        reporter: shows how many images are generated.
         fidelity: scores the images against the subject's photos.
     """
 
@@ -121,26 +123,26 @@ class Validation(Rounds):
         self.reporter = reporter
         self.fidelity = fidelity
         self.latest: tuple[int, float] | None = None
-        """Step and score, by the rule `best_by`, of the last round."""
+        """Step and score (by the rule `best_by`) of the last round."""
         self.floor: Means | None = None
         """Scores of the untuned base."""
         self._untuned: Tensor | None = None  # DINO features [C, d] of its class images
 
     def resume(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw with the untuned base if the checkpoint did not bring its scores."""
+        """Generate and score the floor if the checkpoint does not contain it."""
         if self.floor is None:
             untuned = replace(self.sampling, lora_scale_unet=0.0, lora_scale_text_encoder=0.0)
-            images = self._draw(trainer, pl_module, untuned)
+            images = self._generate(trainer, pl_module, untuned)
             self.floor, self._untuned = self._measure(trainer, images)
 
     def round(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw, show and score."""
-        images = self._draw(trainer, pl_module, self.sampling)
+        """Generate, show and score the images."""
+        images = self._generate(trainer, pl_module, self.sampling)
         count = self.settings.class_images
         labels = [*self.prompts.labels, *(f"class {i + 1}" for i in range(count))]
         show_sheet(trainer, "validation", images, labels, self.folder)
         scores, features = self._measure(trainer, images)
-        if self.floor is None:  # fresh adapters change nothing: this is the untuned base
+        if self.floor is None:  # new adapters change nothing: these images are the untuned base's
             self.floor, self._untuned = scores, features
         ceiling, step = self.fidelity.ceiling, trainer.global_step
         score = RULES[self.settings.best_by](scores, self.floor, ceiling, step)
@@ -152,7 +154,7 @@ class Validation(Rounds):
         log(trainer, values)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the untuned base scored, and on what."""
+        """Return the floor and the class features, with the prompts and settings they belong to."""
         return {
             "of": self._basis(),
             "floor": asdict(self.floor) if self.floor else None,
@@ -160,7 +162,7 @@ class Validation(Rounds):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it over, unless other prompts or another sampler are to be used from now on."""
+        """Restore the floor, unless the prompts, class images or sampler settings have changed."""
         if state_dict["floor"] and state_dict["of"] == self._basis():
             self.floor = Means(**state_dict["floor"])
             self._untuned = state_dict["untuned"]
@@ -173,7 +175,7 @@ class Validation(Rounds):
         }
 
     def _measure(self, trainer: Trainer, images: list[Image.Image]) -> tuple[Means, Tensor | None]:
-        """Return the scores of the prompts' images and the class images' DINO features [C, d]."""
+        """Return the prompt images' mean scores and the class images' DINO features [C, d]."""
         count = len(self.prompts.prompts)
         data = trainer.datamodule
         texts = [fill(prompt, None, data.class_noun) for prompt in self.prompts.prompts]
@@ -183,7 +185,7 @@ class Validation(Rounds):
             return scores, None
         return scores, self.fidelity.encoders.dino.encode_images(images[count:])
 
-    def _draw(
+    def _generate(
         self, trainer: Trainer, pl_module: LightningModule, sampling: SamplingSettings
     ) -> list[Image.Image]:
         base, requests = pl_module.base_model, self._requests(trainer)
@@ -194,7 +196,7 @@ class Validation(Rounds):
             return list(generate(base, requests, sampling, progress=task.update))
 
     def _requests(self, trainer: Trainer) -> list[ImageRequest]:
-        """Return the prompts' images, then the class images, each with a seed of its own."""
+        """Return requests for the prompts, then for the class images, each with its own seed."""
         data = trainer.datamodule
         requests = [
             ImageRequest(
@@ -211,5 +213,5 @@ class Validation(Rounds):
 
 
 def _plain(prompt: str) -> str:
-    """Return a prompt without what does not change its meaning: case, spaces, full stop."""
+    """Return a prompt without differences of case, spaces and full stop."""
     return " ".join(prompt.lower().split()).rstrip(".")
