@@ -121,7 +121,7 @@ def _write(
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
     if out.exists() or out.is_symlink():
-        raise UserError(f"--out: {out} is there already, and nothing is overwritten.")
+        raise UserError(f"--out: {out} exists already; nothing is overwritten.")
     remove_leftovers(out.parent)
     try:
         with atomic_folder(out) as folder:
