@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--autocast",
         choices=AUTOCAST,
         help="data type of the denoising: less exact, often faster; compare only rows with the "
-        "same one",
+        "same setting",
     )
     add(
         "--class-images",

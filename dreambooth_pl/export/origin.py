@@ -47,7 +47,7 @@ class Origin:
 
     @property
     def photo_count(self) -> int | None:
-        """Number of photos in the run's photo folder; None if the folder is gone."""
+        """Number of photos in the run's photo folder; None if unknown or if the folder is gone."""
         folder = Path(self.section("data").get("instance_dir") or "")
         if not self.config or not folder.is_dir():
             return None

@@ -18,7 +18,7 @@ class Means:
     clip_i: float
     """CLIP similarity to the photos."""
     clip_t: float | None
-    """CLIP similarity to the prompt; None for real photos."""
+    """CLIP similarity to the prompt without its identifier; None for real photos."""
 
 
 def balance(scores: Means, floor: Means, ceiling: Means | None) -> float:

@@ -81,9 +81,8 @@ class Probes(Rounds):
         images = self._generate(trainer, pl_module, self.sampling)
         self._save(trainer, pl_module, images)
         texts = self._texts(trainer)
-        if (
-            trainer.global_step == 0
-        ):  # new adapters change nothing: these images are the untuned base's
+        # new adapters change nothing: these images are the untuned base's
+        if trainer.global_step == 0:
             self.fidelity.set_floor(images, *texts)
         self.fidelity.record(trainer, images, *texts)
 
