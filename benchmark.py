@@ -1,4 +1,4 @@
-"""Train and compare variants: ``python benchmark.py --config FILE``; see ``--help``."""
+"""Train and compare variants: `python benchmark.py --config FILE`; see `--help`."""
 
 from dreambooth_pl.commands.benchmark import main
 from dreambooth_pl.commands.common import run_command

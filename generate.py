@@ -1,4 +1,4 @@
-"""Draw images with a run or a LoRA file: `python generate.py RUN --prompt ...`; see `--help`."""
+"""Generate images with a run or a LoRA file: `python generate.py RUN`; see `--help`."""
 
 from dreambooth_pl.commands.common import run_command
 from dreambooth_pl.commands.generate import main

@@ -1,4 +1,4 @@
-"""Train: `python train.py fit --config configs/sks.yaml`; see `python train.py fit --help`."""
+"""Train a run: `python train.py fit --config configs/sks.yaml`; see `train.py fit --help`."""
 
 from dreambooth_pl.commands.common import run_command
 from dreambooth_pl.commands.train import main

@@ -1,1 +1,1 @@
-"""Benchmarks: subjects x variants x seeds, trained one by one and put into one table."""
+"""Benchmarks: subjects x variants x seeds, trained and compared in one table."""

@@ -1,4 +1,4 @@
-"""Where jobs run. The rest of the benchmark knows executors by their one protocol only."""
+"""Executors run the scripts of a benchmark; the rest of it uses only the protocol `Executor`."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ from typing import Protocol
 
 import dreambooth_pl
 
-ROOT = Path(dreambooth_pl.__file__).parents[1]  # where the scripts are
+ROOT = Path(dreambooth_pl.__file__).parents[1]  # folder of the scripts
 _SECONDS_TO_STOP = 30.0
 _SECONDS_BETWEEN_LOOKS = 0.1
 
 
 @dataclass(frozen=True)
 class ScriptCall:
-    """A training, or another script of the project, to be run.
-
-    Attributes:
-        name: unique among the tasks.
-        arguments: what stands after the script.
-        log: file that everything it says is appended to; its folder exists.
-        script: its name.
-    """
+    """One call of a script of the project, such as a training run."""
 
     name: str
+    """Unique among the tasks."""
     arguments: tuple[str, ...]
+    """Command-line arguments after the script's name."""
     log: Path
+    """File to which the output is appended; its folder exists."""
     script: str = "train.py"
+    """File name of the script."""
 
 
 class Executor(Protocol):
-    """Runs tasks that do not depend on each other, in any order and any number at a time."""
+    """Runs independent tasks, in any order and any number at a time."""
 
     def __call__(
         self, tasks: Sequence[ScriptCall], started: Callable[[ScriptCall], None]
     ) -> Iterator[tuple[ScriptCall, int]]:
-        """Yield each task with its exit status as soon as it has ended.
+        """Run each task once.
 
         Args:
-            tasks: each is run once.
-            started: is called with each task when it begins.
+            tasks: the calls to run.
+            started: called with each task when it starts.
+
+        Yields:
+            Each task with its exit status, as soon as it has ended.
         """
         ...
 
 
 class LocalExecutor:
-    """Runs scripts on this machine, by this Python, in the order of the tasks.
+    """Runs scripts on this machine with this Python, in the order of the tasks.
 
     Args:
-        held_open: file descriptors that the processes keep open as long as they live.
-        at_once: how many run beside each other; each gets its share of the cores. Small networks
-            use one core much better than several.
+        held_open: file descriptors that the processes keep open while they run.
+        at_once: number of processes that run in parallel, each with its share of the cores. Small
+            networks use one core much more efficiently than several.
     """
 
     def __init__(self, held_open: Sequence[int] = (), at_once: int = 1) -> None:
@@ -67,7 +67,7 @@ class LocalExecutor:
     def __call__(
         self, tasks: Sequence[ScriptCall], started: Callable[[ScriptCall], None]
     ) -> Iterator[tuple[ScriptCall, int]]:
-        """See ``Executor``. An interruption ends the processes that run, too."""
+        """Run the tasks; see `Executor`. An interruption also stops the running processes."""
         waiting = list(tasks)
         running: list[tuple[ScriptCall, subprocess.Popen[bytes]]] = []
         try:
@@ -97,7 +97,11 @@ class LocalExecutor:
             )
 
     def _environment(self) -> dict[str, str]:
-        """A share of the cores, unless the user has said how many threads there are to be."""
+        """Return the environment of a process.
+
+        Processes that run in parallel get an equal share of the cores as `OMP_NUM_THREADS`, unless
+        the user has set it.
+        """
         if self.at_once == 1:
             return dict(os.environ)
         share = max(1, _cores() // self.at_once)
@@ -116,7 +120,7 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def _cores() -> int:
-    """Cores that this process may use; not every system says which."""
+    """Return how many cores this process may use, or all cores if the system does not tell."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

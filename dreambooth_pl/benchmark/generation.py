@@ -1,4 +1,4 @@
-"""Has the images of different subjects drawn beside each other, before all runs are scored."""
+"""Generation of a benchmark's images in parallel, one process per subject, before scoring."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dreambooth_pl.evaluation.run_images import folder_of
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.runs.finished import read_run
 
-LOGS = "drawing"  # folder of what the processes said
+LOGS = "drawing"  # folder of the processes' logs
 
 
-def generate_beside(
+def generate_in_parallel(
     folders: Mapping[str, Path],
     protocol: str,
     out: Path,
@@ -22,16 +22,17 @@ def generate_beside(
     executor: Executor,
     reporter: ProgressReporter,
 ) -> None:
-    """Evaluate the runs that have not been yet, each subject in a process of its own.
+    """Evaluate the runs that have no scores yet, with one process per subject.
 
-    Only the images count: they stay in the runs' folders, where the evaluation of all runs finds
-    them. So a process that fails is no failure; what it left undone is done there, or told.
+    Only the images matter. They stay in the runs' folders, where the evaluation of all runs finds
+    them. So a failed process is not an error: that evaluation generates the missing images, or
+    reports why it cannot. With fewer than two subjects, nothing is done here.
 
     Args:
-        folders: the complete runs by the job's name.
-        protocol: to evaluate under.
+        folders: folders of the complete runs, by the job's name.
+        protocol: protocol of the evaluation.
         out: the benchmark's folder.
-        device: as ``evaluate.py`` takes it.
+        device: device of the evaluation, as `evaluate.py --device` takes it.
         executor: runs the processes.
         reporter: shows how many subjects are done.
     """
@@ -55,8 +56,8 @@ def generate_beside(
     ]
 
     def started(task: ScriptCall) -> None:
-        reporter.line(f"images of {task.name} are being drawn; the log is {task.log}")
+        reporter.line(f"generating images of {task.name}; the log is {task.log}")
 
-    with reporter.task("drawing of subjects", total=len(tasks)) as progress:
+    with reporter.task("images of subjects", total=len(tasks)) as progress:
         for done, (task, status) in enumerate(executor(tasks, started), start=1):
             progress.update(done, note=f"{task.name} {'failed' if status else 'done'}")

@@ -1,4 +1,4 @@
-"""What there is of a job on disk: its record, its log, and how far its training has come."""
+"""The folder of a job: its recorded config, its log, and how far its training has come."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOG = "log.txt"
 
 
 def complete_run(job: Job) -> Path | None:
-    """Return the folder of the job's newest run that came to its end; None if none did."""
+    """Return the folder of the job's newest finished run; None if there is none."""
     for folder in _versions(job):
         if final_weights(folder).is_file() and (folder / CONFIG).is_file():
             return folder
@@ -27,7 +27,7 @@ def complete_run(job: Job) -> Path | None:
 
 
 def newest_checkpoint(job: Job) -> Path | None:
-    """Return the checkpoint to go on from: of the newest run that has one."""
+    """Return the last checkpoint of the newest run that has one, to resume from; else None."""
     for folder in _versions(job):
         path = folder / CHECKPOINTS / "last.ckpt"
         if path.is_file():
@@ -36,7 +36,11 @@ def newest_checkpoint(job: Job) -> Path | None:
 
 
 def check_unchanged(job: Job) -> None:
-    """Raise UserError if the job began with another config than it has now; nothing is written."""
+    """Check that the job's config is the one it was started with. Writes nothing.
+
+    Raises:
+        UserError: the config has changed, or the recorded config cannot be read.
+    """
     path = job.folder / RECORD
     if not path.is_file():
         return
@@ -63,7 +67,7 @@ def check_unchanged(job: Job) -> None:
 
 
 def begin(job: Job) -> None:
-    """Make the job's folder and keep the config in it.
+    """Create the job's folder and record the config there, unless it is recorded already.
 
     Raises:
         UserError: the folder cannot be written to.
@@ -79,7 +83,7 @@ def begin(job: Job) -> None:
 
 
 def last_lines(job: Job, count: int) -> list[str]:
-    """Return the last lines of the job's log that are not empty."""
+    """Return up to `count` last lines of the job's log, without empty ones."""
     path = job.folder / LOG
     if not path.is_file():
         return []
@@ -88,7 +92,7 @@ def last_lines(job: Job, count: int) -> list[str]:
 
 
 def _versions(job: Job) -> Sequence[Path]:
-    """Return the job's runs, newest first; a run that went on has a higher number."""
+    """Return the folders of the job's runs, newest first; a resumed run has a higher number."""
     numbered = []
     for folder in (job.folder / LOGS).glob("*/version_*"):
         if re.fullmatch(r"version_\d+", folder.name):
@@ -97,5 +101,5 @@ def _versions(job: Job) -> Sequence[Path]:
 
 
 def _plain(job: Job) -> dict[str, Any]:
-    """Return the job's config as JSON reads it back."""
+    """Return the job's config as it reads back from JSON."""
     return json.loads(json.dumps(job.config(), default=str))

@@ -1,4 +1,4 @@
-"""A benchmark's jobs: one training run for each subject, variant and seed."""
+"""Jobs of a benchmark: one training run for each subject, variant and seed."""
 
 from __future__ import annotations
 
@@ -21,28 +21,26 @@ RUNS = "runs"  # in a benchmark's folder
 
 @dataclass(frozen=True)
 class Job:
-    """One training run.
-
-    Attributes:
-        name: unique in the benchmark; does not change when the benchmark grows.
-        subject: None for the one that the config files speak of.
-        variant, seed: the other two axes.
-        folder: where it trains, logs and is recorded.
-        settings: dotted keys and values that go over the config files, in this order.
-    """
+    """One training run."""
 
     name: str
+    """Unique in the benchmark; stays the same when the benchmark grows."""
     subject: Subject | None
+    """The subject; None for the one that the config files name."""
     variant: Variant
+    """The variant, which names the config files."""
     seed: int
+    """The value of `seed_everything`."""
     folder: Path
+    """Folder of the job's runs, log and recorded config."""
     settings: Mapping[str, Any]
+    """Dotted keys and values that override the config files, in this order."""
 
     def arguments(self, checkpoint: Path | None = None) -> list[str]:
-        """Return what stands after ``train.py``.
+        """Return the command-line arguments of `train.py`.
 
         Args:
-            checkpoint: go on from this one.
+            checkpoint: the checkpoint to resume from; None to start from the beginning.
         """
         words = ["fit"]
         for path in self.variant.configs:
@@ -52,7 +50,7 @@ class Job:
         return words + ([f"--ckpt_path={checkpoint}"] if checkpoint else [])
 
     def config(self) -> dict[str, Any]:
-        """Return all keys that the config files and the settings give, dotted; later ones hold.
+        """Return the values of config files and settings under dotted keys; later values win.
 
         Raises:
             UserError: a config file cannot be read.
@@ -70,13 +68,13 @@ class Job:
 
 
 def expand(benchmark: Benchmark, out: Path) -> list[Job]:
-    """Return the jobs: of each variant all subjects, of each subject all seeds.
+    """Return the jobs of a benchmark, ordered by variant, then subject, then seed.
 
-    What comes later holds: config files, the settings of every job, subject, seed, the variant's
-    settings.
+    Later values win, in this order: config files, settings of every job, subject, seed, settings of
+    the variant.
 
     Args:
-        benchmark: checked.
+        benchmark: the checked benchmark.
         out: the benchmark's folder.
 
     Raises:
@@ -104,7 +102,11 @@ def expand(benchmark: Benchmark, out: Path) -> list[Job]:
 
 
 def check_photos(benchmark: Benchmark) -> None:
-    """Raise UserError that names the first subject without photos."""
+    """Check that every subject has photos.
+
+    Raises:
+        UserError: names the first subject without photos.
+    """
     if benchmark.dataset is not None:
         names = [subject.name for subject in benchmark.subjects]
         dataset = DreamBench(benchmark.dataset, names=names)
@@ -112,16 +114,18 @@ def check_photos(benchmark: Benchmark) -> None:
         if lacking:
             raise UserError(
                 f"subjects: {dataset.folder} lacks {len(lacking)} of {len(names)} "
-                f"subjects, {lacking[0]} first. To draw the miniature's: python -m "
-                f"dreambooth_pl.miniature.subjects {dataset.folder}; or list under `names` what "
-                "there is."
+                f"subjects, {lacking[0]} first. To render the miniature's: python -m "
+                f"dreambooth_pl.miniature.subjects {dataset.folder}; or list under `names` the "
+                "subjects that exist."
             )
     for subject in benchmark.subjects:
         vet_folder(subject.photos, f"subject {subject.name}: photos")
 
 
 def _word(value: Any) -> str:
-    """Write a value as the command line takes it: text as it is, all else as JSON, which is YAML.
+    """Return a value as the command line takes it: strings unchanged, all else as JSON.
+
+    JSON is also YAML, which the parser reads.
 
     >>> _word("a {identifier}"), _word(None), _word([0.9, True])
     ('a {identifier}', 'null', '[0.9, true]')

@@ -1,4 +1,4 @@
-"""What a benchmark ends with: its table, the runs' table, and the contact sheet, as files."""
+"""Result files of a benchmark: the table of variants, the table of runs, the contact sheet."""
 
 from __future__ import annotations
 
@@ -22,26 +22,23 @@ from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.reporting.tables import render, to_json
 from dreambooth_pl.runs.finished import Run, read_run
 
-TABLE = "table"  # .md and .json: ceiling, floor, a row per variant, differences
-RUNS_TABLE = "runs"  # .md and .json: a row per run
+TABLE = "table"  # .md and .json: ceiling, floor, one row per variant, differences
+RUNS_TABLE = "runs"  # .md and .json: one row per run
 SHEET = "contact_sheet.png"
 
 
 @dataclass(frozen=True)
 class Results:
-    """What came out.
-
-    Attributes:
-        rows: ceiling, floor, a row per variant; none if no run could be evaluated.
-        differences: of each variant from the first.
-        notes: how diversity was measured, and on differences that there are not.
-        failures: a message for each run that could not be evaluated.
-    """
+    """Scores of a benchmark."""
 
     rows: tuple[Row, ...]
+    """Ceiling, floor and one row per variant; empty if no run could be evaluated."""
     differences: tuple[Comparison, ...]
+    """Differences of each variant from the first."""
     notes: tuple[str, ...]
+    """How diversity was measured, and which variants could not be compared."""
     failures: tuple[str, ...]
+    """One message for each run that could not be evaluated."""
 
 
 def write_results(
@@ -52,13 +49,14 @@ def write_results(
     device: str | torch.device,
     reporter: ProgressReporter,
 ) -> Results:
-    """Evaluate the complete runs and write tables and contact sheet into ``out``.
+    """Evaluate the complete runs, and write the tables and the contact sheet.
 
     Args:
-        benchmark, jobs: what was asked for.
-        folders: the complete runs by the job's name; at least one.
-        out: the benchmark's folder.
-        device: where images are drawn and encoded.
+        benchmark: the checked benchmark.
+        jobs: all its jobs.
+        folders: folders of the complete runs, by the job's name; at least one.
+        out: the benchmark's folder, where the files go.
+        device: where images are generated and encoded.
         reporter: shows the progress.
     """
     failures: list[str] = []

@@ -1,4 +1,4 @@
-"""The contact sheet of a benchmark: a row per run, what it drew side by side."""
+"""Contact sheet of a benchmark: one row of generated images per run."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from dreambooth_pl.runs.folder import PROBES
 from dreambooth_pl.sampling.requests import probe_requests
 
 COLUMNS = 8
-"""Most prompts that a sheet shows of a protocol."""
+"""Maximum number of a protocol's prompts on a sheet."""
 
 
 def benchmark_sheet(entries: Sequence[JobLine], protocol: str, title: str) -> Image.Image | None:
-    """Lay out the runs' final probes, four plain images from four seeds and the four prompts.
+    """Lay out the images of the runs in a table, one row per run.
 
-    Where no run drew any, it shows what the evaluation drew: the first image each of up to
-    ``COLUMNS`` prompts, spread over those that the protocol asks of all runs. Runs without images
-    are left out.
+    The sheet shows the probe images of each run's last round: four of the plain prompt with
+    different seeds, and one of each of four other prompts. If no run has probe images, it shows
+    images of the evaluation: the first image of up to `COLUMNS` prompts, spread evenly over the
+    prompts that the protocol uses for all runs. Runs without images are left out.
 
     Args:
-        entries: at least one.
-        protocol: that the runs were evaluated under.
-        title: a line above all.
+        entries: at least one job with its line.
+        protocol: protocol of the evaluation.
+        title: heading of the sheet.
 
     Returns:
         RGB image; None if there is nothing to show.
@@ -60,7 +61,11 @@ def benchmark_sheet(entries: Sequence[JobLine], protocol: str, title: str) -> Im
 
 
 def final_probes(run: Run) -> list[Path]:
-    """Return the files of a run's last round of probes, else of the evaluation's; or nothing."""
+    """Return the image files of a run's last round of probes.
+
+    Without these, return the files of the evaluation under the protocol of the probes. The list is
+    empty if there are none, too.
+    """
     rounds = sorted(path for path in (run.folder / PROBES).glob("step_*") if path.is_dir())
     folders = [*rounds[-1:], folder_of(run, PROBES_PROTOCOL, TUNED)]
     wanted = len(probe_requests("", run.class_noun, seed=0))
@@ -74,11 +79,15 @@ def final_probes(run: Run) -> list[Path]:
 def evaluation_images(
     runs: Mapping[str, Run], protocol: str
 ) -> tuple[list[str], dict[str, list[Path]]]:
-    """Choose among the images that the evaluation drew of each run.
+    """Choose images of the evaluation, the same prompts for each run.
+
+    Args:
+        runs: the runs by the name of their row.
+        protocol: protocol of the evaluation.
 
     Returns:
-        Up to ``COLUMNS`` prompt templates that the protocol asks of all runs, spread evenly over
-        them, and by run the first image of each.
+        Up to `COLUMNS` prompt templates, spread evenly over those that the protocol uses for all
+        runs, and the first image of each of them, by run. Runs with missing images are left out.
     """
     plans = {name: plan_of(run, protocol).templates for name, run in runs.items()}
     shared = [
@@ -90,7 +99,7 @@ def evaluation_images(
     chosen = [shared[i * len(shared) // count] for i in range(count)]
     images = {}
     for name, run in runs.items():
-        drawn = sorted(folder_of(run, protocol, TUNED).glob("[!.]*.png"))
-        if len(drawn) == len(plans[name]):
-            images[name] = [drawn[plans[name].index(template)] for template in chosen]
+        generated = sorted(folder_of(run, protocol, TUNED).glob("[!.]*.png"))
+        if len(generated) == len(plans[name]):
+            images[name] = [generated[plans[name].index(template)] for template in chosen]
     return chosen, images

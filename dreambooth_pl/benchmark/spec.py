@@ -1,8 +1,8 @@
-"""What a benchmark is: a YAML file of subjects, variants and seeds, read and checked.
+"""The benchmark file: a YAML file of subjects, variants and seeds, read and checked.
 
-    protocol: probes                  # of the evaluation
-    configs: [configs/sks.yaml]       # train.py's config files, of every job
-    set: {trainer.max_steps: 1300}    # single keys, of every job
+    protocol: probes                  # protocol of the evaluation
+    configs: [configs/sks.yaml]       # config files of train.py, for every job
+    set: {trainer.max_steps: 1300}    # single keys, for every job
     seeds: [42]
     subjects:                         # or {dataset: FOLDER, names: [...]}
       - {name: sks_dog, photos: data/sks_dog, class_noun: dog}
@@ -11,7 +11,7 @@
         configs: [configs/options/text_encoder.yaml]
         set: {model.lora.rank: 8}
 
-Only ``variants`` and ``configs`` (there or in each variant) must be there. A ``set`` may nest.
+Only `variants` and `configs` (at the top or in each variant) are required. A `set` may be nested.
 """
 
 from __future__ import annotations
@@ -36,72 +36,67 @@ _SUBJECT_KEYS = ("name", "photos", "class_noun")
 _DATASET_KEYS = ("dataset", "names")
 _VARIANT_KEYS = ("name", "configs", "set")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
-_RESERVED = {  # keys that the benchmark itself sets: why not here
-    "seed_everything": "the seeds stand under `seeds`",
-    "data.instance_dir": "the photos stand under `subjects`",
-    "trainer.default_root_dir": "every job has a folder of its own, see --out",
-    "ckpt_path": "interrupted jobs go on by themselves",
-    "config": "config files stand under `configs`",
+_RESERVED = {  # keys that the benchmark sets itself: what to do instead
+    "seed_everything": "list the seeds under `seeds`",
+    "data.instance_dir": "name the photos under `subjects`",
+    "trainer.default_root_dir": "every job has its own folder, see --out",
+    "ckpt_path": "interrupted jobs resume by themselves",
+    "config": "list config files under `configs`",
 }
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Who is taught.
-
-    Attributes:
-        name: of the subject, in tables and folders.
-        photos: folder of its photos.
-        class_noun: its class.
-    """
+    """A subject to train on."""
 
     name: str
+    """Name in tables and folders."""
     photos: Path
+    """Folder of its photos."""
     class_noun: str
+    """Noun of its class, such as dog."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """How it is taught.
-
-    Attributes:
-        name: of the variant, in tables and folders.
-        configs: config files, those of every job first.
-        settings: dotted keys and their values, that go over subject and config files.
-    """
+    """A way to train, compared with the other variants."""
 
     name: str
+    """Name in tables and folders."""
     configs: tuple[Path, ...]
+    """Config files; those of every job come first."""
     settings: Mapping[str, Any]
+    """Dotted keys and values that override the subject and the config files."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A checked benchmark file.
-
-    Attributes:
-        name: the file's name without its ending.
-        protocol: name or file of the evaluation's protocol.
-        subjects: empty for the one that the config files speak of.
-        variants, seeds: at least one of each.
-        settings: dotted keys and values of every job.
-        dataset: folder of a dataset that the subjects are from; None for others.
-    """
+    """The content of a checked benchmark file."""
 
     name: str
+    """Name of the file without its suffix."""
     protocol: str
+    """Name or file of the evaluation's protocol."""
     subjects: tuple[Subject, ...]
+    """The subjects; empty for the one that the config files name."""
     variants: tuple[Variant, ...]
+    """The variants, at least one."""
     seeds: tuple[int, ...]
+    """The seeds, at least one, each 0 or more."""
     settings: Mapping[str, Any]
+    """Dotted keys and values for every job."""
     dataset: Path | None = None
+    """Folder of the dataset with the subjects; None if the file lists single subjects."""
 
 
 def read_benchmark(path: Path) -> Benchmark:
-    """Read and check a benchmark file. Paths in it are relative to the working directory.
+    """Read and check a benchmark file.
+
+    Args:
+        path: the YAML file. Paths in it are relative to the working directory.
 
     Raises:
-        UserError: the file cannot be read, or one of its keys is wrong; names it.
+        UserError: the file cannot be read, or a key is wrong; the message names the key.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -173,7 +168,7 @@ def _subjects(content: Any) -> tuple[Subject, ...]:
 
 
 def _dataset(content: Mapping[str, Any]) -> tuple[Subject, ...]:
-    """Return the DreamBooth dataset's subjects, or some, below a folder in its own layout."""
+    """Return subjects of the DreamBooth dataset, from a folder in the dataset's own layout."""
     folder = content.get("dataset")
     if not isinstance(folder, str):
         raise UserError("subjects.dataset: name the folder that holds a folder per subject.")
@@ -189,7 +184,7 @@ def _dataset(content: Mapping[str, Any]) -> tuple[Subject, ...]:
 
 
 def _settings(content: Any, key: str) -> dict[str, Any]:
-    """Return nested settings under dotted keys."""
+    """Flatten nested settings to dotted keys."""
     if not isinstance(content, Mapping):
         raise UserError(f"{key}: needs keys with values, such as model.lora.rank: 8.")
     settings: dict[str, Any] = {}
@@ -203,7 +198,7 @@ def _settings(content: Any, key: str) -> dict[str, Any]:
 
 
 def _leaves(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys with their values; a class with its arguments stays one value."""
+    """Yield dotted keys and values; a mapping with `class_path` stays one value."""
     for name, value in content.items():
         if isinstance(value, Mapping) and value and "class_path" not in value:
             yield from _leaves(value, f"{prefix}{name}.")
@@ -248,7 +243,7 @@ def _name(item: Mapping[str, Any], key: str) -> str:
 
 
 def _check_names(names: Sequence[str], key: str) -> None:
-    """Two names that differ in case alone would share a folder on some systems."""
+    """Check that names differ without regard to case, since some file systems ignore case."""
     _check_distinct([name.lower() for name in names], key)
 
 

@@ -1,4 +1,4 @@
-"""The lines of runs as lines of variants: macro averages over subjects and seeds."""
+"""Table of a benchmark: one line per variant, averaged over the runs' subjects and seeds."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ _NOT_COMPARED = "pres_base"  # says nothing about a variant
 
 @dataclass(frozen=True, eq=False)
 class JobLine:
-    """A job and the line of its run."""
+    """A job and the line of its run in the table of runs."""
 
     job: Job
+    """The job."""
     line: Result
+    """The line of its run, under a short name."""
 
 
 def job_lines(
     jobs: Sequence[Job], folders: Mapping[str, Path], lines: Sequence[Result]
 ) -> list[JobLine]:
-    """Return the line of every job that has been evaluated, in the jobs' order, named shortly.
+    """Return the lines of all evaluated jobs, in the order of the jobs, under short names.
 
     Args:
-        jobs: of one benchmark.
-        folders: of those that are complete the run's folder, by the job's name.
-        lines: what ``score_runs`` returned for these runs.
+        jobs: all jobs of the benchmark.
+        folders: folders of the complete runs, by the job's name.
+        lines: what `score_runs` returned for these runs.
     """
     by_folder = {line.run.folder: line for line in lines if line.run is not None}
     return [
@@ -48,16 +50,16 @@ def job_lines(
 def variant_lines(
     own: Sequence[JobLine], jobs: Sequence[Job], lines: Sequence[Result]
 ) -> list[Result]:
-    """Return ceiling, floor and a line per variant.
+    """Return ceiling, floor and one line per variant.
 
-    A line's scores are means over subjects; the seeds of a subject are further images of its
-    prompts. Ceiling and floor are over all subjects likewise, for each base with its encoders. A
-    variant of which runs are missing says so in its name.
+    The scores of a line are means over subjects (macro averages); further seeds of a subject count
+    as further images of its prompts. Ceiling and floor are means over all subjects in the same way,
+    one pair for each base with its encoders. If runs of a variant are missing, its name says so.
 
     Args:
-        own: the jobs' lines.
-        jobs: all of the benchmark.
-        lines: what ``score_runs`` returned.
+        own: the jobs' lines, from `job_lines`.
+        jobs: all jobs of the benchmark.
+        lines: what `score_runs` returned.
     """
     found = []
     groups = list(dict.fromkeys(line.group for line in lines))
@@ -76,10 +78,15 @@ def variant_lines(
 
 
 def comparisons(own: Sequence[JobLine]) -> tuple[list[Comparison], list[str]]:
-    """Compare every variant with the first, image by image: same subjects, prompts and seeds.
+    """Compare every variant with the first one, image by image.
+
+    Paired images have the same subject, prompt and seed.
+
+    Args:
+        own: the jobs' lines, from `job_lines`.
 
     Returns:
-        The differences, and a sentence for each variant that cannot be compared.
+        The differences, and one sentence for each variant that cannot be compared.
     """
     by_variant: dict[str, dict[Any, JobLine]] = {}
     for entry in own:
@@ -110,7 +117,7 @@ def comparisons(own: Sequence[JobLine]) -> tuple[list[Comparison], list[str]]:
 
 
 def short_labels(jobs: Sequence[Job]) -> list[str]:
-    """Name each job by its variant, and by subject and seed where the jobs differ in them."""
+    """Return names of the jobs: the variant, with subject and seed if the jobs differ in them."""
     subjects = {job.subject.name for job in jobs if job.subject}
     seeds = {job.seed for job in jobs}
     labels = []

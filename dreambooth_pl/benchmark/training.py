@@ -1,4 +1,4 @@
-"""Sees to it that every job of a benchmark has a run that came to its end."""
+"""Training of a benchmark's jobs: complete ones are kept, interrupted ones resume."""
 
 from __future__ import annotations
 
@@ -23,37 +23,34 @@ SHOWN_LINES = 12  # of a failed job's log
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that did not come to its end.
-
-    Attributes:
-        job: which.
-        status: exit status of its training.
-        log: where all is that it said.
-        last_lines: the end of that.
-    """
+    """A job whose training failed."""
 
     job: Job
+    """The job."""
     status: int
+    """Exit status of its training."""
     log: Path
+    """Log file of its training."""
     last_lines: tuple[str, ...]
+    """The last lines of the log."""
 
 
 def train(
     jobs: Sequence[Job], executor: Executor, reporter: ProgressReporter
 ) -> tuple[dict[str, Path], list[Failure]]:
-    """Run the jobs that are not complete; those that were interrupted go on.
+    """Run the jobs that are not complete; interrupted ones resume.
 
     Args:
-        jobs: of one benchmark.
-        executor: runs the trainings.
-        reporter: shows which job is on, how many there are and the time left.
+        jobs: all jobs of the benchmark.
+        executor: runs the training of each job.
+        reporter: shows the current job, the number of jobs and the time left.
 
     Returns:
-        The run's folder of each job, by the job's name, that is complete now; and what failed.
+        The folders of the complete runs, by the job's name, and the failures.
 
     Raises:
-        UserError: a job began with another config, or its folder cannot be written to. Then no
-            training has been started.
+        UserError: a job was started with another config, or its folder cannot be written to. No
+            training has been started then.
     """
     for job in jobs:
         check_unchanged(job)
@@ -95,8 +92,8 @@ def _run(
 ) -> None:
     """Run each job, from its newest checkpoint if it has one.
 
-    A run that was interrupted between its last checkpoint and its end has nothing left to train,
-    and so ends without an adapter; such a job is run again from the start, in a new folder.
+    A run that was interrupted between its last checkpoint and its end has no steps left. It ends
+    without an adapter, so the job runs again from the start, in a new folder.
     """
     by_name = {job.name: job for job in jobs}
     checkpoints = {job.name: newest_checkpoint(job) for job in jobs}

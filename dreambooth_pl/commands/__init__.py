@@ -1,1 +1,1 @@
-"""The commands, one file each; the scripts at the top of the repository call them."""
+"""The commands: each has a file here, which a script or `python -m` calls."""

@@ -1,4 +1,4 @@
-"""The command line of ``benchmark.py``: a file of subjects, variants and seeds to one table."""
+"""The command `benchmark.py`: train subjects x variants x seeds and compare them in one table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from dreambooth_pl.benchmark.executors import Executor, LocalExecutor
-from dreambooth_pl.benchmark.generation import generate_beside
+from dreambooth_pl.benchmark.generation import generate_in_parallel
 from dreambooth_pl.benchmark.job_folder import check_unchanged, complete_run, newest_checkpoint
 from dreambooth_pl.benchmark.jobs import Job, check_photos, expand
 from dreambooth_pl.benchmark.results import write_results
@@ -39,11 +39,14 @@ DEFAULT_OUT = Path("benchmark_runs")
 
 @tells_mistakes
 def main(args: Sequence[str] | None = None, executor: Executor | None = None) -> int:
-    """Run the command line; return its exit status: 0 if every job is complete and in the table.
+    """Run the command.
 
     Args:
-        args: what stands after ``benchmark.py``; None for the process's own arguments.
-        executor: runs the trainings; None for this machine.
+        args: command-line arguments; None for those of the process.
+        executor: runs the jobs; None to run them on this machine.
+
+    Returns:
+        The exit status: 0 if every job is complete and in the table, else 1.
     """
     options = build_parser().parse_args(args)
     quiet_libraries()
@@ -59,50 +62,56 @@ def main(args: Sequence[str] | None = None, executor: Executor | None = None) ->
     with locked(out) as descriptor:
         remove_leftovers(out)
         executor = executor or LocalExecutor([descriptor], options.at_once)
-        return _run(benchmark, jobs, out, device, executor, beside=options.at_once > 1)
+        return _run(benchmark, jobs, out, device, executor, in_parallel=options.at_once > 1)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of ``benchmark.py``."""
+    """Return the parser of `benchmark.py`."""
     parser = argparse.ArgumentParser(
         prog="benchmark.py",
-        description="Train subjects x variants x seeds and put all runs into one table, beside the "
-        "real photos (ceiling) and the untuned base (floor). Started again, it goes on: runs that "
-        "are complete are kept, interrupted ones go on from their last checkpoint.",
+        description="Train subjects x variants x seeds and compare all runs in one table, with the "
+        "real photos (ceiling) and the untuned base (floor). The same command continues an "
+        "interrupted benchmark: complete runs are kept, interrupted ones resume from their last "
+        "checkpoint.",
     )
     parser.add_argument(
-        "--config", type=Path, required=True, help="such as configs/benchmark/seed_experiments.yaml"
+        "--config",
+        type=Path,
+        required=True,
+        help="a file such as configs/benchmark/seed_experiments.yaml",
     )
     parser.add_argument(
         "--out",
         type=Path,
-        help=f"folder for runs, table and contact sheet (default: {DEFAULT_OUT}/NAME, by the name "
-        "of the config file)",
+        help=f"folder for runs, tables and contact sheet (default: {DEFAULT_OUT}/NAME, NAME being "
+        "the config file's)",
     )
     parser.add_argument(
         "--device",
         default="auto",
-        help="of the evaluation: auto, cpu, cuda, cuda:1, ... (default: %(default)s)",
+        help="device of the evaluation: auto, cpu, cuda, cuda:1, ... (default: %(default)s)",
     )
     parser.add_argument(
         "--at-once",
         type=positive,
         default=1,
         metavar="N",
-        help="trainings, then drawings of subjects, beside each other, each with its share of the "
-        "cores (default: %(default)s)",
+        help="number of runs to train in parallel, then of subjects to generate images of, each "
+        "with its share of the cores (default: %(default)s)",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="check all, show the jobs and commands, run nothing"
+        "--dry-run",
+        action="store_true",
+        help="check the file and show the jobs and commands without running them",
     )
     return parser
 
 
 def check_variants(jobs: Sequence[Job]) -> None:
-    """Have the training's own parser read the first job of each variant; nothing is run.
+    """Check the first job of each variant with the parser of `train.py`. Runs nothing.
 
     Raises:
-        UserError: a key or value is none of the training's; names the variant.
+        UserError: `train.py` does not accept a key or value; the message names the variant.
     """
     first: dict[str, Job] = {}
     for job in jobs:
@@ -115,7 +124,7 @@ def check_variants(jobs: Sequence[Job]) -> None:
 
 
 def parse(job: Job) -> str:
-    """Return the whole config, as YAML, that the training would read a job's arguments as."""
+    """Return the whole config, as YAML, that `train.py` reads from a job's arguments."""
     text = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(text):
         warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
@@ -132,28 +141,28 @@ def _run(
     out: Path,
     device: torch.device,
     executor: Executor,
-    beside: bool,
+    in_parallel: bool,
 ) -> int:
     reporter = ProgressReporter()
     folders, failures = train(jobs, executor, reporter)
     unscored: tuple[str, ...] = ()
     if folders:
-        if beside:
-            generate_beside(folders, benchmark.protocol, out, str(device), executor, reporter)
+        if in_parallel:
+            generate_in_parallel(folders, benchmark.protocol, out, str(device), executor, reporter)
         results = write_results(benchmark, jobs, folders, out, device, reporter)
         unscored = results.failures
         if results.rows:
             more = {"comparisons": results.differences, "notes": results.notes}
             text = render(results.rows, "table", table_width(), **more)
             print(text, end="")
-            reporter.line(f"table, runs and contact sheet are in {out}")
+            reporter.line(f"tables, runs and contact sheet are in {out}")
     for message in unscored:
         print(f"error: not evaluated: {message}", file=sys.stderr)
     if failures:
         names = ", ".join(failure.job.name for failure in failures)
         print(
-            f"error: {len(failures)} of {len(jobs)} jobs failed: {names}. What they said is in "
-            f"{failures[0].log} and its like; the same command tries them again.",
+            f"error: {len(failures)} of {len(jobs)} jobs failed: {names}. Their output is in "
+            f"{failures[0].log} and the like; the same command tries them again.",
             file=sys.stderr,
         )
     return 1 if failures or unscored else 0

@@ -1,4 +1,4 @@
-"""The command line of ``evaluate.py``: runs or a folder of images to tables on standard output."""
+"""The command `evaluate.py`: score runs or a folder of images, and print a table."""
 
 from __future__ import annotations
 
@@ -36,10 +36,13 @@ from dreambooth_pl.runs.folder import CONFIG
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status.
+    """Run the command.
 
     Args:
-        args: what stands after ``evaluate.py``; None for the process's own arguments.
+        args: command-line arguments; None for those of the process.
+
+    Returns:
+        The exit status: 0 if everything was evaluated.
     """
     options = build_parser().parse_args(args)
     quiet_libraries()
@@ -61,10 +64,14 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse options that do not go together, before anything is loaded or written."""
+    """Check that the options go together. Loads and writes nothing.
+
+    Raises:
+        UserError: names the options that do not.
+    """
     find_device(options.device)
-    drawing = options.runs or options.compare or options.lora_scale or options.autocast
-    if options.images and drawing:
+    of_runs = options.runs or options.compare or options.lora_scale or options.autocast
+    if options.images and of_runs:
         raise UserError(
             "--images scores a folder; leave out RUN, --compare, --lora-scale and --autocast."
         )
@@ -79,7 +86,11 @@ def check(options: argparse.Namespace) -> None:
 
 
 def _evaluate_runs(options: argparse.Namespace, failures: list[str]) -> None:
-    """Evaluate and write; what goes wrong with one of runs that nobody named is noted."""
+    """Evaluate runs and write the results.
+
+    An error in a run that the options name stops the command. Without named runs, all finished runs
+    are evaluated, and their errors are added to `failures`.
+    """
 
     def failed(_: Run | Path, error: UserError) -> None:
         failures.append(str(error))
@@ -151,7 +162,7 @@ def _runs_at(path: Path, options: argparse.Namespace) -> list[Run]:
 
 
 def _run_at(path: Path, options: argparse.Namespace) -> list[Run]:
-    """Return a run, with what the options say in place of its config."""
+    """Return the run at a path, with values from the options in place of its config's."""
     if path.is_file():
         if options.config is not None:
             run = run_of_lora_file(path, options.config)
@@ -176,7 +187,7 @@ def _run_at(path: Path, options: argparse.Namespace) -> list[Run]:
 
 
 def _encoders(options: argparse.Namespace, config: Run | None) -> EncoderSettings | None:
-    """Return the encoders that the options name; None where they name none and no config does."""
+    """Return the encoders that the options or the config name; None if neither names any."""
     given = {field.name: getattr(options, field.name) for field in fields(EncoderSettings)}
     given = {name: value for name, value in given.items() if value is not None}
     own = config and config.encoders

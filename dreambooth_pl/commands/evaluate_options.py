@@ -1,4 +1,4 @@
-"""The options of ``evaluate.py``."""
+"""Command-line options of `evaluate.py`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dreambooth_pl.sampling.settings import AUTOCAST
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of ``evaluate.py``."""
+    """Return the parser of `evaluate.py`."""
     parser = argparse.ArgumentParser(
         prog="evaluate.py",
         description="Score runs: DINO and CLIP-I (is it the subject?), CLIP-T (does it follow the "
         "prompt?), PRES and drift (is the rest of the class still there?), DIV (are the images of "
-        "a prompt different?), copy (are they copies of a photo?), beside the real photos "
-        "(ceiling) and the untuned base (floor).",
+        "a prompt different?), copy (are they copies of a photo?), with the real photos "
+        "(ceiling) and the untuned base (floor) for comparison.",
     )
     add = parser.add_argument
     add(
@@ -28,88 +28,97 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="*",
         type=Path,
         metavar="RUN",
-        help="a run's folder, such as lightning_logs/sks/version_0, or a LoRA file of any tool "
-        "with --config or with --base, --photos, --class-noun and --identifier (default: every "
-        "finished run)",
+        help="a run's folder, such as lightning_logs/sks/version_0, or a LoRA file from any tool "
+        "with --config or with --base, --photos, --class-noun and --identifier (default: all "
+        "finished runs)",
     )
     default = " (default: %(default)s)"
-    add("--logs", type=Path, default=Path(LOGS), help=f"where runs are looked for{default}")
+    add("--logs", type=Path, default=Path(LOGS), help=f"folder to search for runs{default}")
     add(
         "--protocol",
         default=PROBES,
-        help="probes, dreambench (the paper's 25 prompts of the class, 4 images each), or the path "
-        f"of a YAML file of your own prompts{default}",
+        help="probes, dreambench (the paper's 25 prompts for the class, 4 images each), or the "
+        f"path of a YAML file of your own prompts{default}",
     )
     add(
         "--lora-scale",
         nargs="+",
         type=_scale,
         metavar="SCALE",
-        help="evaluate at these LoRA scales, a row and a point of a plot for each",
+        help="evaluate at these LoRA scales; each has a row in the table and a point in the plot",
     )
     add(
         "--autocast",
         choices=AUTOCAST,
-        help="denoise in it: less exact, often faster; compare only what was drawn alike",
+        help="data type of the denoising: less exact, often faster; compare only rows with the "
+        "same setting",
     )
     add(
         "--class-images",
         type=_count,
         default=CLASS_IMAGES,
         metavar="N",
-        help=f'images of "a CLASS" for PRES and drift, 0 for neither{default}',
+        help=f'number of images of "a CLASS" for PRES and drift; 0 for neither{default}',
     )
     add(
         "--compare",
         nargs=2,
         type=Path,
         metavar=("A", "B"),
-        help="paired differences, A less B: each a run, or a folder of runs, one per subject",
+        help="paired differences, A minus B; each is a run, or a folder of runs, one per subject",
     )
-    group = parser.add_argument_group("a folder of images, of any tool")
+    group = parser.add_argument_group("a folder of images from any tool")
     group.add_argument(
         "--images",
         type=Path,
         metavar="DIR",
-        help="score its images: a metadata.jsonl in it says each one's file_name and prompt, or "
-        "they are called PROMPT_NUMBER.png after the prompts of --prompts, counted from 0",
+        help="folder of images to score: its metadata.jsonl has the file_name and prompt of each "
+        "image, or the files are called PROMPT_NUMBER.png after the prompts of --prompts, counted "
+        "from 0",
     )
-    group.add_argument("--photos", type=Path, metavar="DIR", help="the subject's photos")
+    group.add_argument("--photos", type=Path, metavar="DIR", help="folder of the subject's photos")
     group.add_argument(
         "--prompts", metavar="FILE", help="probes, dreambench or a YAML file of prompts"
     )
-    group.add_argument("--identifier", help="the identifier in the prompts, such as sks")
-    group.add_argument("--class-noun", help="what the subject is, such as dog")
-    group = parser.add_argument_group("what scores are measured with (default: as in the run)")
+    group.add_argument("--identifier", help="identifier in the prompts, such as sks")
+    group.add_argument("--class-noun", help="noun of the subject's class, such as dog")
+    group = parser.add_argument_group("encoders and base of the scores (default: the run's own)")
     group.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="a run's config.yaml: words, photos and encoders for --images or a LoRA file",
+        help="a run's config.yaml: subject, photos and encoders for --images or a LoRA file",
     )
-    group.add_argument("--base", help="of a LoRA file without --config: folder, file or hub id")
+    group.add_argument(
+        "--base", help="base of a LoRA file without --config: folder, file or hub id"
+    )
     for name, what in (
-        ("clip", "CLIP: a name of open_clip's, local-dir:FOLDER or hf-hub:NAME"),
-        ("clip-pretrained", "CLIP's weights, where --clip is a name of open_clip's"),
-        ("dino", "DINO: a name of timm's, local-dir:FOLDER or hf-hub:NAME"),
-        ("dino-pretrained", "DINO's weights, a file, where --dino is a name of timm's"),
-        ("lpips", "AlexNet's weights for DIV: a file, or download"),
+        ("clip", "CLIP: a model name of open_clip, local-dir:FOLDER or hf-hub:NAME"),
+        ("clip-pretrained", "weights of CLIP, if --clip is a model name of open_clip"),
+        ("dino", "DINO: a model name of timm, local-dir:FOLDER or hf-hub:NAME"),
+        ("dino-pretrained", "file with weights of DINO, if --dino is a model name of timm"),
+        ("lpips", "weights of AlexNet for DIV: a file, or download"),
     ):
         group.add_argument(f"--{name}", help=what)
     group = parser.add_argument_group("output")
     group.add_argument(
-        "--format", choices=TABLE_FORMATS, default=TABLE_FORMATS[0], help=f"of it{default}"
+        "--format",
+        choices=TABLE_FORMATS,
+        default=TABLE_FORMATS[0],
+        help=f"format of the table{default}",
     )
     group.add_argument(
         "--save",
         type=Path,
         metavar="DIR",
-        help="write score tensors, images, contact sheets, plots and tables in all formats there",
+        help="save score tensors, images, contact sheets, plots and tables in all formats here",
     )
     group.add_argument(
-        "--paper", action="store_true", help="show the paper's own results, of another base, below"
+        "--paper",
+        action="store_true",
+        help="also show the paper's results, which are from another base",
     )
-    add("--device", default="auto", help=f"auto, cpu, cuda, cuda:1, ...{default}")
+    add("--device", default="auto", help=f"device: auto, cpu, cuda, cuda:1, ...{default}")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The command line of ``python -m dreambooth_pl.export``: a run to other tools' files."""
+"""The command `python -m dreambooth_pl.export`: export a run for other tools."""
 
 from __future__ import annotations
 
@@ -20,43 +20,48 @@ from dreambooth_pl.runs.adapter_source import read_source
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command."""
+    """Return the parser of `python -m dreambooth_pl.export`."""
     parser = argparse.ArgumentParser(
         prog="python -m dreambooth_pl.export",
-        description="Write a run's adapters as other tools read them, with a model card.",
+        description="Export the adapters of a run for other tools, with a model card.",
     )
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN|LORA", help="a run's folder, or a LoRA file of any tool")
+    add("run", type=Path, metavar="RUN|LORA", help="a run's folder, or a LoRA file from any tool")
     add(
         "--format",
         choices=EXPORT_FORMATS,
         required=True,
-        help="diffusers; kohya for ComfyUI, AUTOMATIC1111, Forge; peft; merged: the base with the "
-        "adapters in its weights",
+        help="diffusers; kohya, for ComfyUI, AUTOMATIC1111 and Forge; peft; merged, a base with "
+        "the adapters merged into its weights",
     )
-    add("--out", type=Path, required=True, metavar="PATH", help="a new folder")
-    add("--single-file", action="store_true", help="merged: one checkpoint file, not a folder")
-    add("--half", action="store_true", help="merged: weights in float16")
-    for name, what in (("unet", "UNet"), ("text-encoder", "text encoder")):
+    add("--out", type=Path, required=True, metavar="PATH", help="new folder for the export")
+    add(
+        "--single-file", action="store_true", help="merged: write one checkpoint file, not a folder"
+    )
+    add("--half", action="store_true", help="merged: save the weights in float16")
+    for name, part in (("unet", "denoiser"), ("text-encoder", "text encoder")):
         add(
             f"--lora-scale-{name}",
             type=float,
             metavar="S",
-            help=f"merged: strength in the {what} (default: as the run draws)",
+            help=f"merged: adapter strength in the {part} (default: the run's own)",
         )
-    add("--base", help="folder, file or hub id, in place of the run's")
-    add("--revision", help="of a base on the hub")
-    add("--variant", help="of the base's weight files, such as fp16")
+    add("--base", help="base in place of the run's: folder, file or hub id")
+    add("--revision", help="branch, tag or commit of a base on the hub")
+    add("--variant", help="variant of the base's weight files, such as fp16")
     add("--push-to-hub", metavar="OWNER/NAME", help="upload the export to the Hugging Face Hub")
     return parser
 
 
 @tells_mistakes
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status.
+    """Run the command.
 
     Args:
-        args: what stands after the program's name; None for the process's own arguments.
+        args: command-line arguments; None for those of the process.
+
+    Returns:
+        The exit status.
     """
     options = build_parser().parse_args(args)
     quiet_libraries()
@@ -76,7 +81,7 @@ def _export(options: argparse.Namespace) -> None:
     if wrong:
         raise UserError(f"{', '.join(wrong)}: only for --format merged.")
     if options.out.exists():
-        raise UserError(f"--out: {options.out} is there already; nothing is overwritten.")
+        raise UserError(f"--out: {options.out} exists already; nothing is overwritten.")
     check_writable(options.out.parent, "--out")
     source = read_source(options.run)
     own = BaseSpec(options.base) if options.base else source.base_spec
@@ -84,7 +89,7 @@ def _export(options: argparse.Namespace) -> None:
         raise UserError(f"{source.file} does not say which base it belongs to; give --base.")
     if options.push_to_hub:
         check_hub(options.push_to_hub)
-    spec = BaseSpec(  # in float32, whatever the run held it in
+    spec = BaseSpec(  # in float32, whatever data type the run used
         own.base, options.revision or own.revision, options.variant or own.variant
     )
     base = load_base(spec)
@@ -94,8 +99,8 @@ def _export(options: argparse.Namespace) -> None:
     scales = (options.lora_scale_unet, options.lora_scale_text_encoder)
     defaults = (source.sampling.lora_scale_unet, source.sampling.lora_scale_text_encoder)
     unet, text_encoder = (d if s is None else s for s, d in zip(scales, defaults, strict=True))
-    what = ExportOptions(options.format, options.single_file, options.half, unet, text_encoder)
-    for path in write_export(base, settings, options.out, origin, what):
+    chosen = ExportOptions(options.format, options.single_file, options.half, unet, text_encoder)
+    for path in write_export(base, settings, options.out, origin, chosen):
         print(f"{options.format}: {path}")
     print(f"model card: {options.out / 'README.md'}")
     if options.push_to_hub:

@@ -1,4 +1,4 @@
-"""The command of ``generate.py``: a run or a LoRA file and prompts to images."""
+"""The command `generate.py`: generate images from prompts, with a run or a LoRA file."""
 
 from __future__ import annotations
 
@@ -32,10 +32,13 @@ from dreambooth_pl.sampling.settings import SamplingSettings
 
 @tells_mistakes
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status.
+    """Run the command.
 
     Args:
-        args: what stands after ``generate.py``; None for the process's own arguments.
+        args: command-line arguments; None for those of the process.
+
+    Returns:
+        The exit status.
     """
     options = build_parser().parse_args(args)
     quiet_libraries()
@@ -43,15 +46,15 @@ def main(args: Sequence[str] | None = None) -> int:
         if options.reproduce:
             _reproduce(options)
         else:
-            _draw(options)
+            _generate(options)
     except KeyboardInterrupt:
-        print("interrupted: the images drawn so far are kept", file=sys.stderr)
+        print("interrupted: the images generated so far are kept", file=sys.stderr)
         return INTERRUPTED
     return 0
 
 
-def _draw(options: argparse.Namespace) -> None:
-    """Draw what the options ask for into their folder."""
+def _generate(options: argparse.Namespace) -> None:
+    """Generate the images that the options ask for, and save them."""
     device = find_device(options.device)
     plan = read_plan(options)
     out = options.out or DEFAULT_OUT
@@ -73,8 +76,8 @@ def _draw(options: argparse.Namespace) -> None:
     for line in (*_description(plan, settings), f"images go to {out}, from number {series.first}"):
         reporter.line(line)
     with reporter.task("images", total=len(plan.requests)) as task:
-        drawn = generate(base, plan.requests, settings, progress=task.update)
-        for request, image in zip(plan.requests, drawn, strict=True):
+        images = generate(base, plan.requests, settings, progress=task.update)
+        for request, image in zip(plan.requests, images, strict=True):
             metadata = image_metadata(base, request, settings, **origin)
             series.add(image, request, metadata)
     if not options.no_grid and len(series.images) > 1:
@@ -83,7 +86,7 @@ def _draw(options: argparse.Namespace) -> None:
 
 
 def _description(plan: GenerationPlan, settings: SamplingSettings) -> list[str]:
-    """Return lines that say with what is drawn, and how."""
+    """Return lines that describe the adapters, the base and the settings."""
     adapters = [
         str(file) if weight == 1 else f"{file} (weight {weight:g})"
         for file, weight in plan.adapters
@@ -97,7 +100,7 @@ def _description(plan: GenerationPlan, settings: SamplingSettings) -> list[str]:
 
 
 def _reproduce(options: argparse.Namespace) -> None:
-    """Draw an image again beside the given one and say whether it is the same."""
+    """Reproduce an image, save the result and report whether it is the same."""
     check_only_reproduces(options)
     device = find_device(options.device)
     recorded = read_recorded(options.reproduce)

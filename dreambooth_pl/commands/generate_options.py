@@ -1,4 +1,4 @@
-"""The options of ``generate.py``, and what they come to once runs and files have been looked at."""
+"""Command-line options of `generate.py`, and the plan that they make with runs and files."""
 
 from __future__ import annotations
 
@@ -23,33 +23,31 @@ _WITH_REPRODUCE = {"adapters", "reproduce", "out", "base", "device"}
 
 @dataclass(frozen=True)
 class GenerationPlan:
-    """What is to be drawn.
-
-    Attributes:
-        base_spec: the base to draw with.
-        adapters: LoRA files, each with the weight that multiplies its strength.
-        identifier, class_noun: the subject's words; empty where unknown.
-        requests: ``columns`` images of each prompt, with consecutive seeds.
-        columns: images per prompt.
-        settings: how to draw; the batch size may still be ``auto``.
-    """
+    """The images to generate, and how."""
 
     base_spec: BaseSpec
+    """The base to generate with."""
     adapters: tuple[tuple[Path, float], ...]
+    """LoRA files, each with the weight that multiplies its strength."""
     identifier: str
+    """The subject's identifier; empty if unknown."""
     class_noun: str
+    """The subject's class noun; empty if unknown."""
     requests: tuple[ImageRequest, ...]
+    """`columns` images of each prompt, with consecutive seeds."""
     columns: int
+    """Number of images per prompt."""
     settings: SamplingSettings
+    """Sampler settings; the batch size may still be `auto`."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of ``generate.py``."""
+    """Return the parser of `generate.py`."""
     parser = argparse.ArgumentParser(
         prog="generate.py",
-        description="Draw images with the adapters of a run or a LoRA file.",
-        epilog="Settings that are not given are the (first) run's own; for a LoRA file of "
-        "elsewhere they are the defaults of train.py fit --help, under sampling.",
+        description="Generate images with the adapters of a run or a LoRA file.",
+        epilog="Settings that are not given are those of the (first) run. For a LoRA file without "
+        "a run they are the defaults of train.py fit --help, under sampling.",
     )
     add = parser.add_argument
     add(
@@ -58,69 +56,93 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="RUN|LORA",
         help="a run's folder, a .safetensors file or a folder with pytorch_lora_weights.safetensors"
-        "; several are mixed. With --reproduce: where to look for the adapter, also a .ckpt",
+        "; several are combined. With --reproduce: where to look for the adapter, also a .ckpt",
     )
     add(
         "--weights",
         nargs="+",
         type=float,
         metavar="W",
-        help="one per adapter, multiplies its strength (default: 1 each)",
+        help="one weight per adapter, which multiplies its strength (default: 1 each)",
     )
     add(
         "--prompt",
         action="append",
         metavar="TEXT",
-        help="{identifier} and {class} are filled from the run, of several from the first; repeat "
-        f"for several prompts (default: {DEFAULT_PROMPT!r})",
+        help="prompt; {identifier} and {class} are filled in from the (first) run; repeat the "
+        f"option for several prompts (default: {DEFAULT_PROMPT!r})",
     )
     add(
         "--prompts",
         type=Path,
         metavar="FILE",
-        help="a text file with one prompt per line; lines that begin with # are left out",
+        help="text file with one prompt per line; lines that start with # are ignored",
     )
-    add("--identifier", metavar="WORD", help="in place of the run's")
-    add("--class-noun", metavar="NOUN", help="in place of the run's")
-    add("--num-images", type=int, default=4, metavar="N", help="per prompt (default: %(default)s)")
+    add("--identifier", metavar="WORD", help="identifier in place of the run's")
+    add("--class-noun", metavar="NOUN", help="class noun in place of the run's")
+    add(
+        "--num-images",
+        type=int,
+        default=4,
+        metavar="N",
+        help="images per prompt (default: %(default)s)",
+    )
     add(
         "--seed",
         type=int,
         default=42,
         metavar="N",
-        help="of each prompt's first image; the next have the next seeds (default: %(default)s)",
+        help="seed of each prompt's first image; further images use the next seeds (default: "
+        "%(default)s)",
     )
-    add("--out", type=Path, metavar="DIR", help=f"where images go (default: {DEFAULT_OUT})")
-    add("--no-grid", action="store_true", help="do not write a contact sheet of all images")
+    add("--out", type=Path, metavar="DIR", help=f"folder for the images (default: {DEFAULT_OUT})")
+    add("--no-grid", action="store_true", help="do not save a contact sheet of all images")
     add(
         "--reproduce",
         type=Path,
         metavar="IMAGE.png",
-        help="draw this image again from the settings in it, beside it or into --out, and compare",
+        help="generate this image again from its metadata, next to it or in --out, and compare",
     )
-    add = parser.add_argument_group("how to draw").add_argument
-    add("--guidance", type=float, dest="guidance_scale", metavar="G", help="guidance scale")
+    add = parser.add_argument_group("how to generate").add_argument
+    add(
+        "--guidance",
+        type=float,
+        dest="guidance_scale",
+        metavar="G",
+        help="scale of classifier-free guidance",
+    )
     add("--steps", type=int, dest="num_inference_steps", metavar="N", help="denoising steps")
     add("--scheduler", metavar="NAME", help="dpm++, ddim, euler, euler-a, pndm, unipc, ...")
-    strength = "strength of the adapters; 1 is as trained, 0 is the untuned base"
+    strength = "strength of the denoiser's adapters; 1 is as trained, 0 is the untuned base"
     add("--lora-scale-unet", type=float, metavar="S", help=strength)
-    add("--lora-scale-text-encoder", type=float, metavar="S", help="the same, for its adapters")
-    add("--negative", dest="negative_prompt", metavar="TEXT", help="what not to show")
+    add(
+        "--lora-scale-text-encoder",
+        type=float,
+        metavar="S",
+        help="the same for the text encoder's adapters",
+    )
+    add("--negative", dest="negative_prompt", metavar="TEXT", help="what images should not show")
     add("--resolution", type=int, metavar="PX", help="side of the images, a multiple of 8")
-    add("--batch-size", type=_batch_size, metavar="N", help="images at once: a number or auto")
-    add("--autocast", choices=AUTOCAST, help="denoise in it: less exact, often faster")
-    add("--base", metavar="BASE", help="folder or hub id, in place of the run's")
+    add(
+        "--batch-size",
+        type=_batch_size,
+        metavar="N",
+        help="images generated at once: a number or auto",
+    )
+    add("--autocast", choices=AUTOCAST, help="data type of the denoising: less exact, often faster")
+    add("--base", metavar="BASE", help="base in place of the run's: folder, file or hub id")
     add("--revision", help="branch, tag or commit of a base on the hub")
-    add("--variant", help="of the base's weight files, such as fp16")
-    add("--device", default="auto", help="auto, cpu, cuda, ... (default: %(default)s)")
+    add("--variant", help="variant of the base's weight files, such as fp16")
+    add("--device", default="auto", help="device: auto, cpu, cuda, ... (default: %(default)s)")
     return parser
 
 
 def read_plan(options: argparse.Namespace) -> GenerationPlan:
-    """Return what the options ask for.
+    """Return the plan that the options ask for.
 
     Raises:
-        UserError: an option makes no sense, a run or file is missing, or they do not go together.
+        UserError: an option has a wrong value, a run or file is missing, or they do not fit
+            together.
     """
     if not options.adapters:
         raise UserError("Name a run's folder or a LoRA file, or an image with --reproduce.")
@@ -152,13 +174,17 @@ def read_plan(options: argparse.Namespace) -> GenerationPlan:
 
 
 def check_only_reproduces(options: argparse.Namespace) -> None:
-    """Raise UserError if options are given that an image to draw again says itself."""
+    """Check the options that are given with `--reproduce`.
+
+    Raises:
+        UserError: an option sets what the image's own metadata set.
+    """
     defaults = vars(build_parser().parse_args([]))
     given = {name for name, value in vars(options).items() if value != defaults[name]}
     if given - _WITH_REPRODUCE:
         raise UserError(
             "--reproduce takes all settings from the image; leave out the options that say what or "
-            "how to draw. A base that has moved can be named with --base."
+            "how to generate. A base that has moved can be named with --base."
         )
 
 
@@ -173,7 +199,7 @@ def _weights(options: argparse.Namespace, count: int) -> list[float]:
 
 
 def _base_spec(options: argparse.Namespace, sources: Sequence[AdapterSource]) -> BaseSpec:
-    """Return the base to draw with, held in the data type of the first adapter's run."""
+    """Return the base to generate with, in the data type that the first adapter's run used."""
     first = sources[0].base_spec
     dtype = first.frozen_dtype if first else "float32"
     if options.base:
@@ -218,9 +244,9 @@ def _prompts(options: argparse.Namespace, identifier: str, class_noun: str) -> l
 
 
 def _settings(options: argparse.Namespace, own: SamplingSettings, count: int) -> SamplingSettings:
-    """Return the run's settings with what the options say in their place.
+    """Return the run's settings, overridden by the options.
 
-    A batch is filled up, so it is no larger than the number of images to draw.
+    Batches are padded to full size, so the run's batch size is limited to the number of images.
     """
     names = {field.name for field in fields(SamplingSettings)}
     given = {name: value for name, value in vars(options).items() if name in names}

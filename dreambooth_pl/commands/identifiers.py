@@ -1,4 +1,4 @@
-"""The command line of ``python -m dreambooth_pl.identifiers``: rare words for a subject's name."""
+"""The command `python -m dreambooth_pl.identifiers`: list rare words to use as identifiers."""
 
 from __future__ import annotations
 
@@ -36,10 +36,13 @@ _KEYS = {
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit status.
+    """Run the command.
 
     Args:
-        args: what stands after the module's name; None for the process's own arguments.
+        args: command-line arguments; None for those of the process.
+
+    Returns:
+        The exit status.
     """
     options = build_parser().parse_args(args)
     quiet_libraries()
@@ -47,7 +50,7 @@ def main(args: Sequence[str] | None = None) -> int:
         _run(options)
     except UserError as error:
         text = str(error)
-        for key, option in _KEYS.items():  # the same mistake, by the name it has here
+        for key, option in _KEYS.items():  # messages name config keys; here they are options
             text = text.replace(f"{key}_pretrained", f"{option}-pretrained").replace(key, option)
         print(f"error: {text}", file=sys.stderr)
         return 1
@@ -55,14 +58,16 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The options of ``python -m dreambooth_pl.identifiers``."""
+    """Return the parser of `python -m dreambooth_pl.identifiers`."""
     parser = argparse.ArgumentParser(
         prog="python -m dreambooth_pl.identifiers",
-        description="List rare words to call a subject by: each is one token of the base's "
-        "tokenizer. With --draw, show what the untuned base draws for each and how far that is "
-        "from the plain class: the nearer, the less the word means already.",
+        description="List rare words to use as identifiers; each is one token of the base's "
+        "tokenizer. With --draw, also generate images of each word with the untuned base and show "
+        "how far they are from images of the class alone: the nearer, the less the word means.",
     )
-    parser.add_argument("--class", dest="class_noun", required=True, metavar="NOUN", help="dog")
+    parser.add_argument(
+        "--class", dest="class_noun", required=True, metavar="NOUN", help="class noun, such as dog"
+    )
     parser.add_argument(
         "--base",
         default="data/miniature",
@@ -70,38 +75,47 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--revision", help="branch, tag or commit of a base on the hub")
     parser.add_argument(
-        "--count", type=int, default=20, help="how many rare words (default: %(default)s)"
+        "--count", type=int, default=20, help="number of rare words (default: %(default)s)"
     )
     parser.add_argument(
         "--identifiers",
         nargs="+",
         default=[],
         metavar="WORD",
-        help=f"words to look up besides {', '.join(IDENTIFIERS)}",
+        help=f"words to look up in addition to {', '.join(IDENTIFIERS)}",
     )
     parser.add_argument(
-        "--draw", type=Path, metavar="DIR", help="draw them, and write a contact sheet into DIR"
+        "--draw",
+        type=Path,
+        metavar="DIR",
+        help="generate images of each word, and save a contact sheet to DIR",
     )
     parser.add_argument(
-        "--images", type=int, default=4, help="drawn of each word (default: %(default)s)"
+        "--images", type=int, default=4, help="images per word (default: %(default)s)"
     )
     parser.add_argument(
-        "--batch-size", type=int, default=8, help="images drawn at once (default: %(default)s)"
+        "--batch-size", type=int, default=8, help="images generated at once (default: %(default)s)"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the images (default: %(default)s)"
+        "--seed", type=int, default=0, help="seed of the images (default: %(default)s)"
     )  # fmt: skip
-    parser.add_argument("--clip", help="CLIP that measures (default: the base's own, or B/32)")
-    parser.add_argument("--clip-pretrained", help="its weights, such as openai")
-    parser.add_argument("--dino", help="DINO that measures (default: the base's own, or ViT-S/16)")
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: %(default)s)"
+        "--clip", help="CLIP model for the distance (default: the base's own, or B/32)"
+    )
+    parser.add_argument("--clip-pretrained", help="weights of --clip, such as openai")
+    parser.add_argument(
+        "--dino", help="DINO model for the distance (default: the base's own, or ViT-S/16)"
+    )
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="device: auto, cpu, cuda, cuda:1, ... (default: %(default)s)",
     )
     parser.add_argument(
         "--format",
         choices=[form for form in TABLE_FORMATS if form != "json"],
         default=TABLE_FORMATS[0],
-        help="of the list (default: %(default)s)",
+        help="format of the list (default: %(default)s)",
     )
     return parser
 
@@ -121,11 +135,13 @@ def _run(options: argparse.Namespace) -> None:
     words = [look_up(tokenizer, text) for text in named]
     fresh = (word for word in rare_words(tokenizer) if word.text not in named)
     words += itertools.islice(fresh, options.count)
-    trials = _draw(options, words, device) if options.draw is not None else []
+    trials = _generate_trials(options, words, device) if options.draw is not None else []
     sys.stdout.write(render_table(_table(options, words, trials), options.format, table_width()))
 
 
-def _draw(options: argparse.Namespace, words: Sequence[Word], device: torch.device) -> list[Trial]:
+def _generate_trials(
+    options: argparse.Namespace, words: Sequence[Word], device: torch.device
+) -> list[Trial]:
     encoders = load_encoders(_encoder_settings(options)).to(device)
     base = load_base(BaseSpec(options.base, options.revision)).to(device)
     settings = SamplingSettings(batch_size=options.batch_size)
@@ -148,7 +164,7 @@ def _draw(options: argparse.Namespace, words: Sequence[Word], device: torch.devi
 
 
 def _encoder_settings(options: argparse.Namespace) -> EncoderSettings:
-    """Return what was asked for; else the base's own encoders, or the paper's."""
+    """Return the encoders that the options name; else the base's own, or the paper's."""
     settings = PAPERS_ENCODERS
     own = {name: Path(options.base) / name for name in ("clip", "dino")}
     if all(folder.is_dir() for folder in own.values()):
@@ -165,19 +181,22 @@ def _encoder_settings(options: argparse.Namespace) -> EncoderSettings:
 def _table(
     options: argparse.Namespace, words: Sequence[Word], trials: Sequence[Trial]
 ) -> TextTable:
-    """Build the list: as drawn, nearest to the class first; else the named words, then the rest."""
+    """Return the list of words.
+
+    With trials, the words nearest to the class come first; else the named words, then the rest.
+    """
     plain = fill("a {class}", None, options.class_noun)
     rows = {word.text: _cells(word) for word in words}
     headings = ["identifier", "token id", "rarer tokens"]
     caption = (
-        "Rarer tokens: how many of the vocabulary come after it; few means rare. What the base "
-        "takes the words to mean shows --draw DIR."
+        "Rarer tokens: how many tokens of the vocabulary come after it; few means rare. --draw DIR "
+        "shows what the words mean to the base."
     )
     if trials:
         distances = {t.identifier: (f"{t.dino:.3f}", f"{t.clip:.3f}") for t in trials[1:]}
         rows = {text: (*rows[text], *cells) for text, cells in distances.items() if text}
         headings += ["DINO", "CLIP"]
-        caption = f"DINO, CLIP: distance of the untuned base's images from {plain!r}, 0 is none."
+        caption = f"DINO, CLIP: distance of the untuned base's images from {plain!r}; 0 is none."
     title = f"Identifiers for {plain!r} on {options.base}"
     return TextTable(title, tuple(headings), tuple(rows.values()), caption)
 

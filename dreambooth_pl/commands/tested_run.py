@@ -1,4 +1,4 @@
-"""What `train.py test` does beside training's own command line: which run, which adapters."""
+"""Which run and which adapters `train.py test` evaluates, and its output."""
 
 from __future__ import annotations
 
@@ -21,19 +21,22 @@ USAGE = (
     "[--test.protocol PROTOCOL] [--KEY VALUE ...]"
 )
 DESCRIPTION = (
-    "Evaluate a run's final adapters, or those of a checkpoint of it, as evaluate.py does; with "
-    "--trainer.devices N the images are drawn by N processes. The run's config.yaml has all keys; "
-    "what comes later on the command line holds."
+    "Evaluate the final adapters of a run, or those of a checkpoint, as evaluate.py does. With "
+    "--trainer.devices N, N processes generate the images. The run's config.yaml sets all keys; "
+    "later arguments on the command line win."
 )
 
 
 def tested_run(config_files: Sequence[Path], checkpoint: str | None, config: dict[str, Any]) -> Run:
-    """Return the run to evaluate, with the file its checkpoint's adapters are to be written to.
+    """Return the run to evaluate.
 
     Args:
-        config_files: given on the command line, one of them a run's own `config.yaml`.
+        config_files: config files of the command line, one of them a run's own `config.yaml`.
         checkpoint: path of a checkpoint; None for the final adapters.
-        config: the whole configuration in plain types.
+        config: the whole config in plain types.
+
+    Returns:
+        The run. With a checkpoint, its `adapter` is the file to save the checkpoint's adapters to.
 
     Raises:
         UserError: no run is named, or it has no final adapters and no checkpoint is given.
@@ -45,7 +48,7 @@ def tested_run(config_files: Sequence[Path], checkpoint: str | None, config: dic
     if not folders:
         raise UserError(
             "test: which run? Give its own configuration, --config lightning_logs/NAME/version_N/"
-            f"{CONFIG}, and for another than its final adapters also --ckpt_path."
+            f"{CONFIG}, and --ckpt_path for other adapters than its final ones."
         )
     run = run_of_config(folders[-1], config)
     if checkpoint:
@@ -54,13 +57,13 @@ def tested_run(config_files: Sequence[Path], checkpoint: str | None, config: dic
     if not run.lora_file.is_file():
         raise UserError(
             f"The run {run.folder} has not come to its end: it has no {run.lora_file}. Give "
-            f"--ckpt_path {run.folder / CHECKPOINTS / 'last.ckpt'} to evaluate what it has reached."
+            f"--ckpt_path {run.folder / CHECKPOINTS / 'last.ckpt'} to evaluate its last checkpoint."
         )
     return run
 
 
 def without_saved_checkpoint(config: Any, arguments: Sequence[str]) -> None:
-    """Forget a checkpoint that the run's `config.yaml` names: from there the run was resumed."""
+    """Clear the `ckpt_path` of the run's `config.yaml`: it is where the run was resumed from."""
     if not any(word.split("=")[0] == "--ckpt_path" for word in arguments):
         config.ckpt_path = None
 

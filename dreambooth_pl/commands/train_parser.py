@@ -1,4 +1,4 @@
-"""The command line's parser: LightningCLI's, with errors in the user's words."""
+"""Parser of `train.py`: LightningCLI's, with error messages for users."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from dreambooth_pl.errors import UserError
 
 
 class Parser(LightningArgumentParser):
-    """Raises UserError instead of printing the usage and exiting.
+    """LightningCLI's parser, which raises UserError instead of printing the usage and exiting.
 
     Args:
-        command: the subcommand that it parses; empty for the parser above them.
+        command: the subcommand to parse; empty for the main parser.
     """
 
     def __init__(self, *args: Any, command: str = "", **kwargs: Any) -> None:
@@ -26,7 +26,7 @@ class Parser(LightningArgumentParser):
         self.command = command
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise UserError with the parser's message, made readable."""
+        """Raise UserError with a readable form of the parser's message."""
         if not self.exit_on_error:  # jsonargparse's own inner parsers expect its exception
             super().error(message, ex)
         if isinstance(ex, UserError):
@@ -63,10 +63,13 @@ class Parser(LightningArgumentParser):
 
 
 def check_config_files(arguments: Sequence[str]) -> None:
-    """Raise UserError that names the first config file which is missing or no YAML.
+    """Check that the config files on the command line exist and contain YAML keys.
 
     Args:
-        arguments: of the command line; looked through for `--config FILE`, `--config=FILE`, `-c`.
+        arguments: command-line arguments, with `--config FILE`, `--config=FILE` or `-c FILE`.
+
+    Raises:
+        UserError: names the first config file that cannot be read or is not valid.
     """
     words = [word for argument in arguments for word in argument.split("=", maxsplit=1)]
     for option, value in zip(words, words[1:], strict=False):

@@ -1,1 +1,1 @@
-"""A run in the forms in which other tools read it: diffusers, kohya, PEFT, merged into its base."""
+"""Exports of a run for other tools: diffusers, kohya and PEFT layouts, and a merged model."""

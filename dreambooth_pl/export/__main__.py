@@ -1,4 +1,4 @@
-"""Take a run elsewhere: ``python -m dreambooth_pl.export RUN --format kohya --out FOLDER``."""
+"""Export a run: `python -m dreambooth_pl.export RUN --format kohya --out FOLDER`."""
 
 from dreambooth_pl.commands.common import run_command
 from dreambooth_pl.commands.export import main

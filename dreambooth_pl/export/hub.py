@@ -1,4 +1,4 @@
-"""Uploading an export to the Hugging Face Hub, when asked."""
+"""Upload of an export to the Hugging Face Hub (`--push-to-hub`)."""
 
 from __future__ import annotations
 
@@ -9,32 +9,44 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalToken
 
 from dreambooth_pl.errors import UserError
 
-_KINDS = (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError)
+_HUB_ERRORS = (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError)
 
 
 def check_hub(repository: str) -> None:
-    """Raise UserError unless someone is logged in and the hub answers. Uploads nothing."""
+    """Check that the user is logged in and that the hub answers. Uploads nothing.
+
+    Args:
+        repository: `OWNER/NAME`.
+
+    Raises:
+        UserError: the name has another form, nobody is logged in, or the hub does not answer.
+    """
     if repository.count("/") != 1:
         raise UserError(f"--push-to-hub: {repository!r} is not of the form OWNER/NAME.")
     try:
         HfApi().whoami()
-    except _KINDS as error:
+    except _HUB_ERRORS as error:
         raise UserError(f"--push-to-hub: {_reason(error)}") from error
 
 
 def push(folder: Path, repository: str) -> str:
-    """Upload a folder's files; make the repository, private, where there is none.
+    """Upload the files of a folder, and create a private repository if there is none.
 
-    Returns its address.
+    Args:
+        folder: what to upload. It stays as it is, also after an error.
+        repository: `OWNER/NAME`.
+
+    Returns:
+        The repository's address.
 
     Raises:
-        UserError: the hub is not to be reached or says no. The folder stays as it is.
+        UserError: the hub cannot be reached, or it refuses.
     """
     api = HfApi()
     try:
         address = api.create_repo(repository, private=True, exist_ok=True)
         api.upload_folder(repo_id=repository, folder_path=folder)
-    except _KINDS as error:
+    except _HUB_ERRORS as error:
         raise UserError(f"--push-to-hub: {_reason(error)} The export is in {folder}.") from error
     return str(address)
 

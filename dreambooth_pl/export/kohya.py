@@ -1,9 +1,10 @@
 """kohya's layout of LoRA files, which ComfyUI, AUTOMATIC1111 and Forge read.
 
-Per layer, named by `Family.kohya_names`, there are `.lora_down.weight` [rank, in, ...],
-`.lora_up.weight` [out, rank, ...] and the scalar `.alpha`; the update is alpha / rank * up down.
-DoRA adds `.dora_scale` [out, 1, ...]. LoKr and LoHa have the names of LyCORIS. The header says what
-user interfaces show: kohya's `ss_*` and `modelspec.*`, the metadata standard of Stability AI.
+`Family.kohya_names` gives the name of each layer. A layer has `.lora_down.weight` [rank, in, ...],
+`.lora_up.weight` [out, rank, ...] and the scalar `.alpha`; its update is alpha / rank * up @ down.
+DoRA adds `.dora_scale` [out, 1, ...]. LoKr and LoHa use the names of LyCORIS. User interfaces show
+the metadata in the header: kohya's `ss_*` keys, and the `modelspec.*` keys of Stability AI's
+metadata standard.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _BASE_VERSIONS = {  # modelspec.architecture: ss_base_model_version
 
 
 def kohya_weights(base: Base) -> dict[str, Tensor]:
-    """Return the adapters in the base under kohya's names, float32 on the CPU."""
+    """Return the base's adapter weights under kohya's names, in float32 on the CPU."""
     weights: dict[str, Tensor] = {}
     for component, name, layer in adapted_layers(base):
         for part, tensor in _layer(layer).items():
@@ -43,7 +44,16 @@ def kohya_weights(base: Base) -> dict[str, Tensor]:
 
 
 def kohya_header(base: Base, weights: dict[str, Tensor], origin: Origin) -> dict[str, str]:
-    """Return the header of a file with these weights: strings by `ss_…` and `modelspec.…`."""
+    """Return the metadata for a file's header.
+
+    Args:
+        base: the base with the adapters.
+        weights: the tensors of the file, for its hash.
+        origin: the run, for its settings.
+
+    Returns:
+        Strings under `ss_*` and `modelspec.*` keys; unknown values are left out.
+    """
     kind = adapter_kind(base)
     layers = [layer for _, _, layer in adapted_layers(base)]
     config, data, model = origin.config, origin.section("data"), origin.section("model")
@@ -108,7 +118,7 @@ def kohya_header(base: Base, weights: dict[str, Tensor], origin: Origin) -> dict
 
 
 def _layer(layer: BaseTunerLayer) -> dict[str, Tensor]:
-    """Return a layer's tensors by kohya's names of the parts."""
+    """Return the tensors of a layer under kohya's names of the parts."""
     kind = layer_kind(layer)
     if kind == "lora":
         a, b = layer.lora_A[ADAPTER_NAME].weight, layer.lora_B[ADAPTER_NAME].weight
@@ -122,19 +132,22 @@ def _layer(layer: BaseTunerLayer) -> dict[str, Tensor]:
             part: holder[ADAPTER_NAME] for part, holder in own.items() if ADAPTER_NAME in holder
         }
         if kind == "lokr" and not any(part.endswith("_b") for part in parts):
-            # LyCORIS leaves alpha out where both factors are whole
+            # LyCORIS ignores alpha if both factors are full matrices
             parts["lokr_w1"] = parts["lokr_w1"] * layer.scaling[ADAPTER_NAME]
     return parts | {"alpha": torch.tensor(_kohya_alpha(layer))}
 
 
 def _kohya_alpha(layer: BaseTunerLayer) -> float:
-    """Return the alpha of which alpha / rank is the layer's strength; rsLoRA's is alpha / sqrt."""
+    """Return the alpha for which alpha / rank is the scale of the layer.
+
+    rsLoRA scales by alpha / sqrt(rank), so its alpha is multiplied by sqrt(rank).
+    """
     alpha, rank = float(alphas(layer)[ADAPTER_NAME]), layer.r[ADAPTER_NAME]
     rescaled = getattr(layer, "use_rslora", {}).get(ADAPTER_NAME, False)
     return alpha * math.sqrt(rank) if rescaled else alpha
 
 
 def _data_hash(weights: dict[str, Tensor]) -> str:
-    """SHA-256 of the file's tensors without its header, as kohya's tools compute it."""
+    """Return the SHA-256 of the file's tensors without its header, as kohya's tools do."""
     data = safetensors.torch.save(weights)
     return hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()

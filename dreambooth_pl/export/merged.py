@@ -1,4 +1,4 @@
-"""The adapters added into the base's weights: a model of its own, at fixed scales."""
+"""Export of a merged model: adapters added to the base's weights at fixed scales."""
 
 from __future__ import annotations
 
@@ -19,9 +19,17 @@ from dreambooth_pl.export.original_layout import original_weights
 
 @contextmanager
 def merged(base: Base, denoiser_scale: float, text_encoder_scale: float) -> Iterator[Base]:
-    """Let the base's own weights be those it draws with at the given scales.
+    """Merge the adapters into the base's weights and remove the adapter layers.
 
-    Its adapters are gone afterwards, and with them how it was: load it again to go on.
+    This cannot be undone: load the base again to continue with the original weights.
+
+    Args:
+        base: the base with its adapters.
+        denoiser_scale: strength of the denoiser's adapters; 1 is as trained, 0 leaves them out.
+        text_encoder_scale: the same for the text encoders' adapters.
+
+    Yields:
+        The same base, merged.
     """
     with adapter_scale(base, denoiser_scale, text_encoder_scale), torch.no_grad():
         layers = list(adapted_layers(base))
@@ -34,7 +42,7 @@ def merged(base: Base, denoiser_scale: float, text_encoder_scale: float) -> Iter
 
 
 def write_folder(base: Base, folder: Path) -> None:
-    """Write a merged base as a diffusers pipeline's folder, with the base's own noise schedule."""
+    """Write a merged base as a diffusers pipeline folder, with the base's own noise scheduler."""
     name = base.scheduler_config.get("_class_name", "DDIMScheduler")
     scheduler = getattr(diffusers, name).from_config(base.scheduler_config)
     base.pipeline(scheduler).save_pretrained(folder)
@@ -54,6 +62,6 @@ def write_single_file(base: Base, path: Path, origin: Origin) -> None:
         "modelspec.license": origin.licence or "",
     }
     if base.scheduler_config.get("rescale_betas_zero_snr"):
-        weights["ztsnr"] = torch.zeros(0)  # how files say so
+        weights["ztsnr"] = torch.zeros(0)  # checkpoint files mark zero terminal SNR with this key
     header = {"format": "pt", **{key: value for key, value in facts.items() if value}}
     save_file(weights, path, header)

@@ -1,4 +1,4 @@
-"""README.md beside an export: what it is, how it was made, how good it is, whose licence holds."""
+"""The model card, README.md of an export: usage, settings, scores and licence."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _SETTINGS = (
 
 
 def model_card(origin: Origin, form: str, usage: str, note: str = "") -> str:
-    """Return the card's text.
+    """Return the text of the model card, in Markdown.
 
     Args:
         origin: the run.
-        form: which export, in words.
-        usage: how to load it, markdown.
-        note: what else to know, such as the scales of a merged model.
+        form: the format of the export, in words.
+        usage: how to load the export, in Markdown.
+        note: further information, such as the scales of a merged model.
     """
     subject = f"{origin.identifier} {origin.class_noun}".strip()
     front = {
@@ -58,7 +58,7 @@ def model_card(origin: Origin, form: str, usage: str, note: str = "") -> str:
         + (f" Its words are **{subject}**." if subject else ""),
     ]
     if origin.probe_sheet:
-        parts.append(f"![What it draws]({SHEET})")
+        parts.append(f"![Generated images]({SHEET})")
     parts += ["## Use", usage]
     parts += [note] if note else []
     if settings := _settings(origin):
@@ -88,7 +88,7 @@ def _settings(origin: Origin) -> str:
 
 
 def _scores(origin: Origin) -> str:
-    """Return the run's evaluations as tables; those that are there, by protocol."""
+    """Return the tables of the run's evaluations, one per protocol that has scores."""
     if origin.folder is None:
         return ""
     texts = []
@@ -104,7 +104,7 @@ def _scores(origin: Origin) -> str:
 
 
 def write_card(folder: Path, origin: Origin, text: str) -> None:
-    """Write README.md into a folder, and the probe sheet that it shows."""
+    """Write README.md into a folder, with the sheet of probe images that it shows."""
     (folder / "README.md").write_text(text, encoding="utf-8")
     if origin.probe_sheet:
         (folder / SHEET).write_bytes(origin.probe_sheet.read_bytes())

@@ -1,4 +1,4 @@
-"""Where an export comes from: the run's settings, for headers and model cards."""
+"""The run that an export comes from: its settings, for file headers and model cards."""
 
 from __future__ import annotations
 
@@ -16,27 +16,25 @@ from dreambooth_pl.runs.folder import CONFIG, PROBES
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of a run, or of a bare LoRA file: then little.
-
-    Attributes:
-        name: what the export is called.
-        base: name of the base model.
-        identifier, class_noun: the subject's words; empty where unknown.
-        config: the run's whole config; empty for a bare file.
-        folder: the run's; None for a bare file.
-        licence: of the base, where its own model card names one.
-    """
+    """The source of an export: a run, or a LoRA file without a run, of which less is known."""
 
     name: str
+    """Name of the export."""
     base: str
+    """Name of the base model."""
     identifier: str
+    """The subject's identifier; empty if unknown."""
     class_noun: str
+    """The subject's class noun; empty if unknown."""
     config: dict[str, Any] = field(default_factory=dict)
+    """The run's whole config; empty without a run."""
     folder: Path | None = None
+    """The run's folder; None without a run."""
     licence: str | None = None
+    """Licence of the base; None if the base's model card names none."""
 
     def section(self, key: str) -> dict[str, Any]:
-        """Return a part of the config by its dotted key; an empty one where there is none."""
+        """Return the section of the config under a dotted key; empty if it does not exist."""
         value: Any = self.config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
@@ -44,12 +42,12 @@ class Origin:
 
     @property
     def steps(self) -> int | None:
-        """How many optimiser steps the run was to have."""
+        """Number of optimiser steps that the config asks for; None if unknown."""
         return self.section("trainer").get("max_steps")
 
     @property
     def photo_count(self) -> int | None:
-        """How many photos lie where the run took them from, if they still do."""
+        """Number of photos in the run's photo folder; None if unknown or if the folder is gone."""
         folder = Path(self.section("data").get("instance_dir") or "")
         if not self.config or not folder.is_dir():
             return None
@@ -57,19 +55,25 @@ class Origin:
 
     @property
     def probe_sheet(self) -> Path | None:
-        """The contact sheet of the run's last probes."""
+        """Contact sheet of the run's last round of probes; None if there is none."""
         sheets = sorted((self.folder / PROBES).glob("step_*.png")) if self.folder else []
         return sheets[-1] if sheets else None
 
 
 def origin_of(source: AdapterSource, path: Path, base: str, name: str) -> Origin:
-    """Return the origin of what `read_source(path)` has read.
+    """Return the origin of an export.
 
     Args:
-        source: a run's adapter or a bare file.
-        path: where it is.
-        base: name of the base that it is exported with.
-        name: of the export.
+        source: what `read_source(path)` returned.
+        path: the run's folder or the LoRA file.
+        base: name of the base that the adapter is exported with.
+        name: name of the export.
+
+    Returns:
+        The origin, with the run's config if `source` belongs to a run.
+
+    Raises:
+        UserError: the run's config cannot be read.
     """
     folders = (path, *path.absolute().parents[:2])
     folder = next((f for f in folders if (f / CONFIG).is_file()), None)
@@ -91,7 +95,7 @@ def origin_of(source: AdapterSource, path: Path, base: str, name: str) -> Origin
 
 
 def _licence(base: Path) -> str | None:
-    """Return the licence that a base's own model card names in its first lines."""
+    """Return the licence in the front matter of the base's model card; None if it names none."""
     card = base / "README.md"
     if not card.is_file():
         return None

@@ -1,8 +1,9 @@
 """A base as one checkpoint file in the layout of Stable Diffusion's original code.
 
-It is what model sites offer and ComfyUI and AUTOMATIC1111 load. The UNet's table is in ldm_names;
-here are those of the VAE and of the text encoders: CLIP's own names for version 1 and the first of
-XL, OpenCLIP's for version 2 and the second of XL.
+Model sites offer such files, and ComfyUI and AUTOMATIC1111 load them. `bases.ldm_names` has the
+names of the UNet; this module has those of the VAE and of the text encoders. Version 1 and the
+first text encoder of XL use CLIP's own names. Version 2 and the second text encoder of XL use
+OpenCLIP's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dreambooth_pl.bases.ldm_names import UNetNames
 
 _UNET = "model.diffusion_model."
 _VAE = "first_stage_model."
-_TEXT = {  # start of the architecture: prefix and writer's name of each text encoder
+_TEXT = {  # start of the architecture: prefix and naming of each text encoder
     "stable-diffusion-v1": {"text_encoder": ("cond_stage_model.transformer.", "clip")},
     "stable-diffusion-v2": {"text_encoder": ("cond_stage_model.model.", "open_clip")},
     "stable-diffusion-xl": {
@@ -50,14 +51,18 @@ _OPEN_CLIP_LAYER = {
 
 
 def original_weights(base: Base) -> dict[str, Tensor]:
-    """Return all weights of a base without adapters under the original names, on the CPU."""
+    """Return all weights of a base under the original names, on the CPU.
+
+    Args:
+        base: a Stable Diffusion base without adapters.
+    """
     unet_name = UNetNames(base.denoiser.config)
     weights = {_UNET + unet_name(key): value for key, value in _state(base.denoiser).items()}
     levels = len(base.vae.config.block_out_channels)
     for key, value in _state(base.vae).items():
         name = vae_name(key, levels)
         if ".attn_1." in name and name.endswith(".weight") and value.ndim == 2:
-            value = value[:, :, None, None]  # there, attention is made of 1 x 1 convolutions
+            value = value[:, :, None, None]  # the original attention uses 1 x 1 convolutions
         weights[_VAE + name] = value
     (text_encoders,) = (own for start, own in _TEXT.items() if base.architecture.startswith(start))
     for component, (prefix, style) in text_encoders.items():
@@ -71,8 +76,8 @@ def vae_name(name: str, levels: int) -> str:
     """Return the original name of a VAE's parameter.
 
     Args:
-        name: diffusers' name.
-        levels: number of resolutions; the decoder counts them from the finest.
+        name: the parameter's name in diffusers.
+        levels: number of resolutions. The original decoder counts them from the finest one.
 
     >>> vae_name("decoder.up_blocks.0.resnets.1.conv_shortcut.bias", 4)
     'decoder.up.3.block.1.nin_shortcut.bias'
@@ -104,7 +109,11 @@ def _clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _open_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return OpenCLIP's names; there, q, k and v are one matrix, and x @ projection is meant."""
+    """Return the state under OpenCLIP's names.
+
+    OpenCLIP keeps q, k and v in one matrix, and computes x @ projection, so the projection is
+    transposed.
+    """
     weights: dict[str, Tensor] = {}
     state = {key.removeprefix(TEXT_MODEL): value for key, value in state.items()}
     for key, value in state.items():

@@ -1,4 +1,4 @@
-"""PEFT's own layout: a folder per network, which `PeftModel.from_pretrained` reads."""
+"""Export in PEFT's layout: one folder per network, which `PeftModel.from_pretrained` reads."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.clip_names import TEXT_MODEL, with_text_model
 from dreambooth_pl.bases.families import is_text_encoder
 
-_PREFIX = "base_model.model."  # of a network inside a PeftModel
+_PREFIX = "base_model.model."  # prefix of a network inside a PeftModel
 
 
 def write_peft(base: Base, folder: Path) -> None:
-    """Write `folder`/COMPONENT/adapter_config.json and adapter_model.safetensors.
+    """Write `adapter_config.json` and `adapter_model.safetensors` into `folder/COMPONENT`.
 
-    Text encoders' weights stand there under the names of transformers 4 and, once more, of
-    transformers 5: PEFT takes those that fit and passes over the others.
+    Text encoder weights are stored twice, under the names of transformers 4 and of transformers 5.
+    PEFT loads the names that fit and ignores the others.
+
+    Args:
+        base: the base with its adapters. Components without adapters get no folder.
+        folder: where the components' folders are created.
     """
     for component, module in base.adaptable.items():
         if not adapter_parameters(module):

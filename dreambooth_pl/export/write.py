@@ -1,4 +1,4 @@
-"""Writing an export: complete, to a new place, or not at all."""
+"""Writing an export in any format: the new folder appears complete, or not at all."""
 
 from __future__ import annotations
 
@@ -29,24 +29,26 @@ from dreambooth_pl.files.atomic import WriteError, atomic_folder, remove_leftove
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What is written.
-
-    Attributes:
-        form: one of `adapters.EXPORT_FORMATS`.
-        single_file: a merged model as one checkpoint file in place of a diffusers folder.
-        half: a merged model's weights in float16.
-        unet_scale, text_encoder_scale: at which a merged model is merged.
-    """
+    """The format of an export, and the options of a merged model."""
 
     form: str
+    """One of `adapters.EXPORT_FORMATS`."""
     single_file: bool = False
+    """Whether a merged model is one checkpoint file instead of a diffusers folder."""
     half: bool = False
+    """Whether a merged model's weights are float16."""
     unet_scale: float = 1.0
+    """Strength at which the denoiser's adapters are merged; 1 is as trained."""
     text_encoder_scale: float = 1.0
+    """Strength at which the text encoders' adapters are merged; 1 is as trained."""
 
 
 def check_format(base: Base, options: ExportOptions) -> None:
-    """Raise UserError if the base's adapters cannot be written in this format."""
+    """Check that the base's adapters can be exported in this format.
+
+    Raises:
+        UserError: the kind of adapter or the base's family does not allow it.
+    """
     kind, rules = adapter_kind(base), base.rules
     possible = export_formats(kind, rules)
     if options.form not in possible:
@@ -64,22 +66,22 @@ def check_format(base: Base, options: ExportOptions) -> None:
 def write_export(
     base: Base, settings: AdapterSettings, out: Path, origin: Origin, options: ExportOptions
 ) -> list[Path]:
-    """Write the base's adapters, or the base with them, into a new folder.
+    """Write the base's adapters, or a merged model, into a new folder.
 
-    The folder appears when all is in it. A merged base has lost its adapters afterwards.
+    The folder appears once it is complete. A merged base no longer has its adapters afterwards.
 
     Args:
-        base: with adapters of a run or file in it.
-        settings: that the adapters were loaded with.
+        base: the base with the adapters of a run or a LoRA file.
+        settings: the settings that the adapters were loaded with.
         out: the new folder.
-        origin: for header and model card.
+        origin: the run, for the file header and the model card.
         options: what to write.
 
     Returns:
-        The paths of what can be loaded: files, or the folder.
+        The paths that can be loaded: files, or the folder.
 
     Raises:
-        UserError: `out` is there already, or cannot be written; the format is not for these
+        UserError: `out` exists already or cannot be written, or the format does not support these
             adapters.
     """
     check_format(base, options)
@@ -119,7 +121,7 @@ def _write(
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
     if out.exists() or out.is_symlink():
-        raise UserError(f"--out: {out} is there already, and nothing is overwritten.")
+        raise UserError(f"--out: {out} exists already; nothing is overwritten.")
     remove_leftovers(out.parent)
     try:
         with atomic_folder(out) as folder:
@@ -129,7 +131,7 @@ def _new_folder(out: Path) -> Iterator[Path]:
 
 
 def _usage(base: Base, origin: Origin, options: ExportOptions) -> tuple[str, str]:
-    """Return how to load the export, and what else to know."""
+    """Return how to load the export, and a note for the model card; both in Markdown."""
     pipeline = base.rules.pipeline_class
     load = f'pipeline = {pipeline}.from_pretrained("{origin.base}")'
     start = f"```python\nfrom diffusers import {pipeline}\n\n"
@@ -148,9 +150,9 @@ def _usage(base: Base, origin: Origin, options: ExportOptions) -> tuple[str, str
             f'PeftModel.from_pretrained(pipeline.{base.rules.denoiser}, "{base.rules.denoiser}")  '
             "# adapts it in place\n```"
         )
-        return text, "Each folder holds the adapter of the network that it is called after."
+        return text, "Each folder holds the adapter of the network that it is named after."
     note = (
-        f"Merged at LoRA scale {options.unet_scale:g} in the UNet and "
+        f"Merged at LoRA scale {options.unet_scale:g} in the denoiser and "
         f"{options.text_encoder_scale:g} in the text encoder."
     )
     if options.single_file:
@@ -164,6 +166,6 @@ def _scale_note(origin: Origin) -> str:
     if not sampling:
         return ""
     return (
-        f"The run's own pictures were drawn at LoRA scale {sampling.get('lora_scale_unet')} in the "
-        f"UNet and {sampling.get('lora_scale_text_encoder')} in the text encoder."
+        f"The run's own images were generated at LoRA scale {sampling.get('lora_scale_unet')} in "
+        f"the denoiser and {sampling.get('lora_scale_text_encoder')} in the text encoder."
     )

@@ -1,1 +1,1 @@
-"""Runs on disk: their folder, reading them, what they are generated with."""
+"""Runs on disk: their folders, what a finished run contains, reproduction of their images."""

@@ -1,4 +1,4 @@
-"""What a user names to draw with, a run or a LoRA file: its base, words, settings and weights."""
+"""Where an adapter comes from, a run or a LoRA file: its base, subject, settings and weights."""
 
 from __future__ import annotations
 
@@ -17,34 +17,33 @@ from dreambooth_pl.runs.finished import final_weights, read_run
 from dreambooth_pl.runs.folder import CONFIG
 from dreambooth_pl.sampling.settings import SamplingSettings
 
-_BASE_KEYS = ("dreambooth_pl.base", "base_model", "ss_sd_model_name")  # in a file's metadata
+_BASE_KEYS = ("dreambooth_pl.base", "base_model", "ss_sd_model_name")  # of file metadata
 
 
 @dataclass(frozen=True)
 class AdapterSource:
-    """An adapter to draw with.
-
-    Attributes:
-        file: the weights.
-        base_spec: its base, as the run held it; None where the file does not say.
-        identifier, class_noun: the subject's words; empty where unknown.
-        sampling: the run's settings; the defaults for a bare file.
-    """
+    """An adapter to generate images with."""
 
     file: Path
+    """File with the weights."""
     base_spec: BaseSpec | None
+    """The adapter's base, as the run loaded it; None if the file does not name one."""
     identifier: str
+    """The subject's identifier; empty if unknown."""
     class_noun: str
+    """The subject's class noun; empty if unknown."""
     sampling: SamplingSettings
+    """The run's sampler settings; the defaults for a LoRA file without a run."""
 
 
 def read_source(path: Path) -> AdapterSource:
-    """Read a run's folder, a folder with LoRA weights in it, or a LoRA file.
+    """Read a run's folder, a folder with LoRA weights, or a LoRA file.
 
-    A file that still lies in its run's folder is taken as that run's.
+    Args:
+        path: the folder or the file. A file inside its run's folder counts as that run.
 
     Raises:
-        UserError: there is nothing at `path`, or nothing to draw with.
+        UserError: `path` does not exist or contains no adapter.
     """
     if not path.exists():
         raise UserError(
@@ -64,10 +63,15 @@ def read_source(path: Path) -> AdapterSource:
 
 
 def load_sources(base: Base, files: Sequence[tuple[Path, float]]) -> None:
-    """Put the adapters of LoRA files, each with its weight, into the base; none takes all out.
+    """Load the adapters of LoRA files into the base.
+
+    Args:
+        base: the base. Adapters that it already has are removed.
+        files: each LoRA file with the weight that multiplies its strength. An empty sequence
+            leaves the base without adapters.
 
     Raises:
-        UserError: weights that do not fit the base.
+        UserError: the weights do not fit the base.
     """
     load_weighted_adapters(base, files)
 

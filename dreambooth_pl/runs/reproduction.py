@@ -1,4 +1,4 @@
-"""Generating an image again from its own metadata, and telling whether it is the same."""
+"""Reproduction of an image from its metadata, and comparison with the original."""
 
 from __future__ import annotations
 
@@ -46,46 +46,48 @@ from dreambooth_pl.training.checkpoint import load_checkpoint
 
 @dataclass(frozen=True)
 class Recorded:
-    """What an image's metadata say, checked to be all that is needed."""
+    """An image with all the metadata that its reproduction needs."""
 
     path: Path
+    """The image's file."""
     metadata: dict[str, Any]
+    """The image's metadata."""
     image: Image.Image
+    """The image, RGB."""
     request: ImageRequest
+    """Its prompt and seed."""
     settings: SamplingSettings
+    """Its sampler settings."""
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """An image drawn again.
-
-    Attributes:
-        image: the new one.
-        adapter: where its adapter was found, in words.
-        max_difference: largest difference of any value from the given image, in steps of 255.
-        notes: what may explain a difference.
-    """
+    """A reproduced image and how it differs from the original."""
 
     image: Image.Image
+    """The reproduced image."""
     adapter: str
+    """Where the adapter was found, in words."""
     max_difference: int
+    """Largest difference of any channel value from the original, in [0, 255]."""
     notes: list[str] = field(default_factory=list)
+    """Possible reasons for a difference."""
 
 
 def read_recorded(path: Path) -> Recorded:
-    """Read an image with its settings.
+    """Read an image with its metadata.
 
     Raises:
-        UserError: no such image, or settings that do not suffice to draw it again.
+        UserError: the image does not exist, or its metadata are not enough to reproduce it.
     """
     if not path.is_file():
         raise UserError(f"There is no image {path}.")
-    metadata = {"autocast": None, **read_png_metadata(path)}  # older images do not say
+    metadata = {"autocast": None, **read_png_metadata(path)}  # missing in older images
     missing = sorted(NEEDED - metadata.keys())
     if missing:
         raise UserError(
-            f"{path} cannot be drawn again: its metadata lack {', '.join(missing)}. Images record "
-            "them that generate.py draws, and probes of training."
+            f"{path} cannot be reproduced: its metadata lack {', '.join(missing)}. Images from "
+            "generate.py and probe images from training record them."
         )
     with Image.open(path) as file:
         image = file.convert("RGB")
@@ -100,18 +102,18 @@ def reproduce(
     places: list[Path] | None = None,
     progress: Progress | None = None,
 ) -> Reproduction:
-    """Draw a recorded image again.
+    """Generate a recorded image again.
 
     Args:
         recorded: the image.
-        device: where to draw.
-        base_name: where the base is now, if not where the metadata say.
-        places: runs, LoRA files or checkpoints in which to look for the adapter; by default the run
-            in whose folder the image lies and the files that the metadata name.
-        progress: called when it is drawn.
+        device: where to generate.
+        base_name: where the base is now; None for the place that the metadata name.
+        places: runs, LoRA files or checkpoints in which to look for the adapter. By default, the
+            files that the metadata name and the run whose folder contains the image.
+        progress: called when the image is generated.
 
     Raises:
-        UserError: the base is another one; no adapter is left with the recorded weights.
+        UserError: the base is a different one, or no adapter with the recorded weights is found.
     """
     metadata = recorded.metadata
     spec = recorded_base(metadata)
@@ -120,7 +122,7 @@ def reproduce(
     base = load_base(spec).to(device)
     if base.fingerprint != metadata["base_fingerprint"]:
         raise UserError(
-            f"{recorded.path} was drawn with the base {metadata['base']!r} of fingerprint "
+            f"{recorded.path} was generated with the base {metadata['base']!r} of fingerprint "
             f"{metadata['base_fingerprint']}; {base.name!r} has {base.fingerprint}. Give the same "
             "base with --base."
         )
@@ -132,7 +134,11 @@ def reproduce(
 
 
 def _load_recorded_adapter(base: Base, recorded: Recorded, places: list[Path]) -> str:
-    """Load the adapter whose weights have the recorded hash; return where it was found."""
+    """Load the adapter whose weights have the recorded hash.
+
+    Returns:
+        Where it was found, in words.
+    """
     wanted = recorded.metadata[ADAPTER_WEIGHTS]
     tried = []
     for name in _candidates(base, recorded, places):
@@ -143,14 +149,18 @@ def _load_recorded_adapter(base: Base, recorded: Recorded, places: list[Path]) -
     which = f"the adapter of step {step}" if step is not None else "its adapter"
     where = f"looked at: {', '.join(tried)}" if tried else "no run was found around the image"
     raise UserError(
-        f"{recorded.path} cannot be drawn again: {which} is gone ({where}). A run keeps its last "
+        f"{recorded.path} cannot be reproduced: {which} is gone ({where}). A run keeps its last "
         "and its best step. Name a run, LoRA file or checkpoint that has it: generate.py PATH "
         f"--reproduce {recorded.path}; or train the run again from its {CONFIG}, to this step."
     )
 
 
 def _candidates(base: Base, recorded: Recorded, places: list[Path]) -> Iterator[str]:
-    """Load one adapter after the other into the base, and name it."""
+    """Load one candidate after the other into the base.
+
+    Yields:
+        Where the adapter that the base has now comes from, in words.
+    """
     metadata = recorded.metadata
     if metadata[ADAPTER_WEIGHTS] is None:
         remove_adapters(base)
@@ -204,7 +214,7 @@ def _checkpoint(base: Base, path: Path) -> Iterator[str]:
 
 
 def _fresh(base: Base, config: dict[str, Any]) -> None:
-    """Put the adapters into the base that a run with this config starts from."""
+    """Add the adapters that a run with this config starts with to the base."""
     remove_adapters(base)
     model = config["model"]
     settings = AdapterSettings(**model["lora"])
@@ -226,7 +236,7 @@ def _max_difference(image: Image.Image, other: Image.Image) -> int:
 
 
 def _notes(recorded: Recorded, base: Base) -> list[str]:
-    """Return what differs between then and now."""
+    """Return what has changed since the image was generated."""
     metadata, notes = recorded.metadata, []
     if PIXELS in metadata and metadata[PIXELS] != pixel_hash(recorded.image):
         notes.append("the given image was changed after it was drawn")

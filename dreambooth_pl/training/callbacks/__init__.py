@@ -1,1 +1,1 @@
-"""What happens around the training steps: class images, probes, fidelity, checkpoints, progress."""
+"""Callbacks of a run: class images, probes, validation, checkpoints, export and progress."""

@@ -1,4 +1,4 @@
-"""Class images for the prior-preservation loss, drawn by the untuned base before training."""
+"""Class images for the prior-preservation loss: the untuned base generates them first."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dreambooth_pl.sampling.settings import SamplingSettings
 
 
 class ClassImages(Callback):
-    """Sees to it that the data module has its class images before the first batch is asked for.
+    """Gives the data module its class images before training starts.
 
-    Drawn with the run's own sampler settings; kept in a cache folder and reused by later runs.
-    Without prior loss (weight 0, or no class images wanted) nothing is drawn.
+    The images are generated with the run's sampler settings. They stay in a cache folder, where
+    later runs find them. Without prior loss (weight 0, or no class images) nothing is generated.
 
     Args:
         sampling: the run's sampler settings.
-        reporter: shows how many are drawn.
+        reporter: shows how many images are generated.
     """
 
     def __init__(self, sampling: SamplingSettings, reporter: ProgressReporter) -> None:
@@ -30,7 +30,7 @@ class ClassImages(Callback):
         self.reporter = reporter
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw what is missing on the first rank; the others wait and read the same files."""
+        """Generate missing images on the first rank; the others wait and read the same files."""
         data = trainer.datamodule
         count = data.num_class_images if pl_module.settings.prior_loss_weight > 0 else 0
         if count == 0:

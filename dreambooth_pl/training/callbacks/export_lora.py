@@ -1,4 +1,4 @@
-"""What was trained as a file to draw with, written at the end of training."""
+"""The trained weights as a file for generating images, written at the end of training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from dreambooth_pl.runs.folder import LORA, TUNED
 
 
 class ExportLora(Callback):
-    """Writes `lora/pytorch_lora_weights.safetensors`, or the whole networks if those were trained.
+    """Writes `lora/pytorch_lora_weights.safetensors`, the adapters of the run.
+
+    Full fine-tuning (`model.adapter: full`) has no adapters; the whole networks go into `tuned/`.
 
     Args:
         folder: the run's folder.
@@ -21,7 +23,7 @@ class ExportLora(Callback):
         self.folder = folder
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the adapter with its rank and alpha."""
+        """Save the adapters with their rank and alpha, or the networks."""
         if trainer.is_global_zero:
             name = TUNED if pl_module.settings.adapter == "full" else LORA
             save_adapters(pl_module.base_model, pl_module.settings.lora, self.folder / name)

@@ -1,7 +1,7 @@
-"""How like the subject and how true to the prompt the probe images are, as curves in the log.
+"""Curves of subject fidelity and prompt fidelity of the probe images.
 
-Each score is logged beside its floor (the untuned base on the same prompts and seeds) and its
-ceiling (the real photos against each other): a number alone says nothing.
+A score alone says little. So each one is logged with its floor (the untuned base on the same
+prompts and seeds) and its ceiling (the real photos compared with each other).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Means = Mapping[str, float]
 class Fidelity(Callback):
     """Scores what `Probes` generates, and logs the curves of `metrics.scores` under `fidelity/`.
 
-    The encoders live here and never hang on the module: they are no part of its parameters or
-    checkpoints.
+    The encoders belong to this callback, not to the Lightning module, so that they are not part of
+    its parameters or checkpoints.
 
     Args:
         encoders: CLIP and DINO.
@@ -40,13 +40,13 @@ class Fidelity(Callback):
     def __init__(self, encoders: Encoders) -> None:
         self.encoders = encoders
         self.floor: Means | None = None
-        """Scores of the untuned base; set by the first images that `set_floor` is given."""
+        """Scores of the untuned base; None until `set_floor` is called."""
         self.ceiling: Means | None = None
         """Scores of the real photos against each other; None for a single photo."""
         self._photos: EncodedImages | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Encode the real photos, once."""
+        """Encode the real photos once, and score them."""
         self.encoders.to(pl_module.device)
         photos = [read_photo(path) for path in trainer.datamodule.instance_photos]
         self._photos = encode_images(self.encoders, photos)
@@ -56,7 +56,7 @@ class Fidelity(Callback):
     def set_floor(
         self, images: Sequence[Image.Image], class_texts: Sequence[str], prompts: Sequence[str]
     ) -> None:
-        """Take the untuned base's images as the floor."""
+        """Set the floor to the scores of the untuned base's images; see `record`."""
         self.floor = self.score(images, class_texts, prompts)
 
     def record(
@@ -66,10 +66,10 @@ class Fidelity(Callback):
         class_texts: Sequence[str],
         prompts: Sequence[str],
     ) -> None:
-        """Score images and log the means beside floor and ceiling, at the current step.
+        """Score images and log the means, floor and ceiling at the current step.
 
         Args:
-            trainer: its loggers take the numbers.
+            trainer: its loggers receive the scores.
             images: N generated images.
             class_texts: N texts without the identifier, for CLIP-T.
             prompts: N texts that the images were generated from.
@@ -97,7 +97,7 @@ class Fidelity(Callback):
 
 
 def curves(group: str, scores: Means, floor: Means, ceiling: Means | None) -> dict[str, float]:
-    """Return means, floor and ceiling under their names in the log.
+    """Return scores, floor and ceiling under their names in the log.
 
     >>> curves("fidelity", {"dino": 0.5}, {"dino": 0.4}, None)
     {'fidelity/dino': 0.5, 'fidelity/dino_floor': 0.4}
@@ -111,7 +111,7 @@ def curves(group: str, scores: Means, floor: Means, ceiling: Means | None) -> di
 
 
 def log(trainer: Trainer, values: dict[str, float]) -> None:
-    """Give values of the current step to all loggers."""
+    """Log values at the current step to all loggers."""
     for logger in trainer.loggers:
         logger.log_metrics(values, step=trainer.global_step)
 

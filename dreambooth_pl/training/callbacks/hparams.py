@@ -1,4 +1,4 @@
-"""The run's settings and its last scores in TensorBoard's HParams tab, where runs compare."""
+"""The run's settings and last scores in TensorBoard's HParams tab, for comparing runs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from torch.utils.tensorboard.summary import hparams
 
 
 class HParams(Callback):
-    """Names the run's settings at its start; the tab takes each curve's last value as the result.
+    """Writes the run's settings to TensorBoard when training starts.
 
-    So a run shows up while it trains, and one that was stopped is there with what it had reached.
+    The tab shows the last value of each curve as the result. So a run appears while it trains, and
+    an interrupted run appears with the scores that it reached.
 
     Args:
-        settings: the configuration's leaves under dotted keys.
-        curves: tags of the scalars that runs are compared by.
+        settings: the values of the config under dotted keys.
+        curves: tags of the scalars to compare runs by.
     """
 
     def __init__(self, settings: dict[str, Any], curves: Sequence[str]) -> None:
@@ -35,7 +36,7 @@ class HParams(Callback):
         self._write(trainer, end)
 
     def _summaries(self) -> tuple[Any, Any, Any]:
-        """Return the plugin's summaries: what there is to compare, settings, end."""
+        """Return the plugin's three summaries: the experiment, its settings, its end."""
         plain = {
             key: value if isinstance(value, bool | int | float | str) else str(value)
             for key, value in self.settings.items()

@@ -1,4 +1,4 @@
-"""What the model draws while it trains: the same prompts and seeds before, during and after."""
+"""Probe images: the same prompts and seeds before, during and after training."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from dreambooth_pl.training.callbacks.rounds import Rounds, show_sheet
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """Pictures drawn while training, to see what the adapter has learned."""
+    """Images generated during training, to see what the adapter has learned."""
 
     every_n_steps: int = 325
-    """Optimiser steps between two rounds of probe images, validation and checkpoints; the first
-    round is before step 1, the last after the last step. 0: no images and no scores at all, and a
+    """Optimiser steps between two rounds of probe images, validation and checkpoints. The first
+    round is before step 1, the last after the last step. 0: no images and no scores, and a
     checkpoint only at the end."""
 
     def __post_init__(self) -> None:
@@ -41,16 +41,17 @@ class ProbeSettings:
 
 
 class Probes(Rounds):
-    """Draws the probe prompts before step 1, at intervals and at the end.
+    """Generates the probe images before step 1, at intervals and at the end.
 
-    Each round goes to TensorBoard and, as single PNGs and a labelled contact sheet, to `folder`.
-    Generating changes nothing about the training: not weights, modes, precision or random state.
+    Each round goes to TensorBoard and to `folder`, as single PNGs and a labelled contact sheet.
+    Generating images does not affect the training: weights, modes, precision and random state
+    stay as they are.
 
     Args:
-        settings: when.
-        sampling: how; the run's own sampler settings.
-        folder: where the pictures go; made when the first are saved.
-        reporter: shows how many are drawn.
+        settings: the interval.
+        sampling: the run's sampler settings.
+        folder: where the images are saved; created when needed.
+        reporter: shows how many images are generated.
         fidelity: scores the images.
     """
 
@@ -69,21 +70,23 @@ class Probes(Rounds):
         self.fidelity = fidelity
 
     def resume(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the floor if the checkpoint did not bring it."""
+        """Generate and score the floor if the checkpoint does not contain it."""
         if self.fidelity.floor is None:
             untuned = replace(self.sampling, lora_scale_unet=0.0, lora_scale_text_encoder=0.0)
-            self.fidelity.set_floor(self._draw(trainer, pl_module, untuned), *self._texts(trainer))
+            images = self._generate(trainer, pl_module, untuned)
+            self.fidelity.set_floor(images, *self._texts(trainer))
 
     def round(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw, save and score."""
-        images = self._draw(trainer, pl_module, self.sampling)
+        """Generate, save and score the images."""
+        images = self._generate(trainer, pl_module, self.sampling)
         self._save(trainer, pl_module, images)
         texts = self._texts(trainer)
-        if trainer.global_step == 0:  # fresh adapters change nothing: this is the untuned base
+        # new adapters change nothing: these images are the untuned base's
+        if trainer.global_step == 0:
             self.fidelity.set_floor(images, *texts)
         self.fidelity.record(trainer, images, *texts)
 
-    def _draw(
+    def _generate(
         self, trainer: Trainer, pl_module: LightningModule, sampling: SamplingSettings
     ) -> list[Image.Image]:
         base = pl_module.base_model
@@ -115,7 +118,7 @@ class Probes(Rounds):
         return probe_requests(data.identifier, data.class_noun, data.seed)
 
     def _texts(self, trainer: Trainer) -> tuple[list[str], list[str]]:
-        """Return each probe's prompt, without and with the identifier."""
+        """Return the prompts of the probes: all without the identifier, and all with it."""
         data = trainer.datamodule
         without = probe_requests("", data.class_noun, data.seed)
         return (
@@ -125,7 +128,7 @@ class Probes(Rounds):
 
 
 def _slug(label: str) -> str:
-    """Make a label fit for a file name.
+    """Return a label as part of a file name.
 
     >>> _slug("Van Gogh, oil")
     'van-gogh-oil'

@@ -1,4 +1,4 @@
-"""The training's progress: steps, speed, loss."""
+"""Progress of the training on the terminal: steps, speed and loss."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from torch import Tensor
 
 from dreambooth_pl.progress import ProgressReporter, Task
 
-LOSS_SMOOTHING = 0.98  # single-sample losses jump with the timestep; this averages some 50 steps
+LOSS_SMOOTHING = 0.98  # averages about 50 steps; a single loss varies with its timestep
 
 
 class TrainingProgress(ProgressBar):
-    """Counts optimiser steps; takes Lightning's own progress bar's place."""
+    """Counts optimiser steps; replaces Lightning's own progress bar.
+
+    Args:
+        reporter: shows the progress.
+    """
 
     def __init__(self, reporter: ProgressReporter) -> None:
         super().__init__()
@@ -32,11 +36,11 @@ class TrainingProgress(ProgressBar):
         self._enabled = True
 
     def disable(self) -> None:
-        """Show nothing, as on all ranks but the first."""
+        """Show nothing; Lightning calls this on all ranks except the first."""
         self._enabled = False
 
     def print(self, *args: Any, **kwargs: Any) -> None:
-        """Write a line that does not break the bar."""
+        """Write a line without breaking the bar."""
         self._reporter.line(" ".join(str(arg) for arg in args))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -54,7 +58,7 @@ class TrainingProgress(ProgressBar):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Average the loss; touch the display only when it is due."""
+        """Average the loss, and update the bar when that is due."""
         if self._task is None:
             return
         loss = outputs["loss"].detach()
@@ -76,6 +80,6 @@ class TrainingProgress(ProgressBar):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Close the bar, so that the message stands alone."""
+        """Close the bar, so that the error message has its own line."""
         self._open.close()
         self._task = None

@@ -1,4 +1,4 @@
-"""Callbacks that look at the model now and then: before step 1, at intervals and at the end."""
+"""Base class of callbacks that run before step 1, at intervals and at the end of training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ COLUMNS = 4  # of the contact sheets
 
 
 class Rounds(Callback):
-    """Calls `round` on the first rank, once per step at which it is due; the others wait.
+    """Calls `round` on the first rank before step 1, at intervals and at the end.
+
+    `round` runs at most once per optimiser step. The other ranks wait for it.
 
     Args:
         every_n_steps: optimiser steps between two rounds, at least 1.
@@ -29,14 +31,14 @@ class Rounds(Callback):
         self._last_step: int | None = None
 
     def round(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the model as it is at `trainer.global_step`."""
+        """Inspect the model at `trainer.global_step`; subclasses implement this."""
         raise NotImplementedError
 
     def resume(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make up for what the rounds before an interruption have left out. Usually nothing."""
+        """Do what earlier rounds left undone when a run resumes. Does nothing by default."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the untouched model; a resumed run has done so already."""
+        """Run the first round, on the untuned model; a resumed run calls `resume` instead."""
         if trainer.global_step == 0:
             self._round(trainer, pl_module)
             return
@@ -53,12 +55,12 @@ class Rounds(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Look at the interval, once per optimiser step."""
+        """Run a round at each interval."""
         if trainer.global_step % self.every_n_steps == 0:
             self._round(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the end: an epoch is the whole run."""
+        """Run the last round: the whole run is one epoch."""
         self._round(trainer, pl_module)
 
     def _round(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -77,14 +79,14 @@ def show_sheet(
     labels: Sequence[str],
     folder: Path,
 ) -> None:
-    """Put a labelled contact sheet of the current step into `folder` and into TensorBoard.
+    """Save a labelled contact sheet of the current step to `folder` and to TensorBoard.
 
     Args:
-        trainer: has the step, the loggers and, for the title, the data module.
-        tag: TensorBoard's name for the picture.
-        images: RGB, at least one.
-        labels: one per image.
-        folder: gets `step_NNNNNN.png`; made when needed.
+        trainer: provides the step, the loggers and the data module (for the title).
+        tag: name of the sheet in TensorBoard.
+        images: at least one RGB image.
+        labels: one label per image.
+        folder: where `step_NNNNNN.png` is saved; created when needed.
     """
     step, data = trainer.global_step, trainer.datamodule
     title = f"{data.identifier} {data.class_noun}, step {step}"

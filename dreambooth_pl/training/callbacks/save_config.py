@@ -1,4 +1,4 @@
-"""The configuration of a run, whole, as `config.yaml` in its folder."""
+"""The whole config of a run, saved as `config.yaml` in the run's folder."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dreambooth_pl.runs.folder import CONFIG
 
 
 class SaveConfig(Callback):
-    """Writes the file that `train.py fit --config` takes again, every default spelled out.
+    """Writes a config file, defaults included, with which `train.py fit --config` repeats the run.
 
     Args:
-        parser: knows how to write `config`.
-        config: the parsed configuration of `fit`.
-        folder: the run's folder; made when needed.
+        parser: the parser of `fit`, which saves `config`.
+        config: the parsed config of `fit`.
+        folder: the run's folder; created when needed.
     """
 
     def __init__(self, parser: LightningArgumentParser, config: Any, folder: Path) -> None:
@@ -27,7 +27,7 @@ class SaveConfig(Callback):
         self.folder = folder
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the file once all checks are passed."""
+        """Write the file; all checks have passed by then."""
         if trainer.is_global_zero:
             with atomic_path(self.folder / CONFIG) as temporary:
                 self.parser.save(self.config, temporary, skip_none=False, overwrite=True)

@@ -1,8 +1,9 @@
-"""Fidelity, prompt fidelity and drift while training, on prompts that no evaluation uses.
+"""Curves of fidelity and drift during training, on prompts that no evaluation uses.
 
-A run is judged by the probes or by DreamBench's prompts; choosing its best step on these would be
-choosing by the answer. So the curves, and with them the best checkpoint, have prompts of their own.
-Over-training shows as DINO that goes on rising while CLIP-T falls and drift grows.
+An evaluation uses the probe prompts or DreamBench's. If these also chose the best checkpoint, the
+evaluation's scores would look better than they are. So the curves, and with them the best
+checkpoint, use a separate set of prompts. Overfitting shows when DINO keeps rising while CLIP-T
+falls and drift grows.
 """
 
 from __future__ import annotations
@@ -62,19 +63,20 @@ RULES: dict[BestBy, Callable[[Means, Means, Means | None, int], float]] = {
 
 @dataclass(frozen=True)
 class ValidationSettings:
-    """Curves of fidelity and drift while training, and which checkpoint is the best by them."""
+    """Curves of fidelity and drift during training, and how they choose the best checkpoint."""
 
     prompts: str | None = OWN_SET
-    """Prompts the curves are measured on: `validation` (six places that no evaluation names) or the
-    path of a YAML file of your own prompts, none of which an evaluation may use. null: no curves
-    and no best checkpoint."""
+    """Prompts of the curves: `validation` (six places that no evaluation names) or the path of a
+    YAML file of your own prompts, none of which an evaluation may use. null: no curves and no best
+    checkpoint."""
     class_images: int = 2
-    """Images of the class without identifier per round; their distance from the untuned base's on
-    the same seeds is the drift. With the six prompts they fill a batch of 8. 0: no drift."""
+    """Images of the class, without the identifier, per round. Drift is their distance from the
+    untuned base's images with the same seeds. With the six prompts, two class images fill a batch
+    of 8. 0: no drift."""
     best_by: BestBy = "balance"
-    """What makes a checkpoint the best. balance: the share of the way from the untuned base to the
-    real photos that DINO has gone, times the share of the base's CLIP-T that is left. dino, clip_i:
-    the likeness to the subject alone. last: the newest."""
+    """How the best checkpoint is chosen. balance: how far DINO has moved from the untuned base to
+    the real photos, times the share of the base's CLIP-T that is left. dino, clip_i: similarity to
+    the subject alone. last: the newest."""
 
     def __post_init__(self) -> None:
         if self.class_images < 0:
@@ -91,10 +93,10 @@ def curve_names() -> list[str]:
 
 
 def validation_prompts(settings: ValidationSettings) -> PromptSet | None:
-    """Return the set that the settings name; None where there is to be no validation.
+    """Return the set of prompts that the settings name; None for no validation.
 
     Raises:
-        UserError: no such set or file, or a prompt in it that an evaluation uses.
+        UserError: the set or file does not exist, or an evaluation uses one of its prompts.
     """
     if settings.prompts is None:
         return None
@@ -126,7 +128,7 @@ class Validation(Rounds):
     about the training.
 
     Args:
-        settings: which prompts, how many class images, what makes a checkpoint the best.
+        settings: how many class images, and the rule for the best checkpoint.
         prompts: the prompts.
         every_n_steps: optimiser steps between two rounds.
         sampling: how; the run's own sampler settings.
@@ -153,7 +155,7 @@ class Validation(Rounds):
         self.reporter = reporter
         self.fidelity = fidelity
         self.latest: tuple[int, float] | None = None
-        """Step and score, by the rule `best_by`, of the last round."""
+        """Step and score (by the rule `best_by`) of the last round."""
         self.floor: Means | None = None
         """Scores of the untuned base."""
         self._untuned: Tensor | None = None  # DINO features [C, d] of its class images
@@ -172,7 +174,7 @@ class Validation(Rounds):
         labels = [*self.prompts.labels, *(f"class {i + 1}" for i in range(count))]
         show_sheet(trainer, "validation", images, labels, self.folder)
         scores, features = self._measure(trainer, images)
-        if self.floor is None:  # fresh adapters change nothing: this is the untuned base
+        if self.floor is None:  # new adapters change nothing: these images are the untuned base's
             self.floor, self._untuned = scores, features
         ceiling, step = self.fidelity.ceiling, trainer.global_step
         score = RULES[self.settings.best_by](scores, self.floor, ceiling, step)
@@ -184,7 +186,7 @@ class Validation(Rounds):
         log(trainer, values)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the untuned base scored, and on what."""
+        """Return the floor and the class features, with the prompts and settings they belong to."""
         return {
             "of": self._basis(),
             "floor": dict(self.floor) if self.floor else None,
@@ -192,7 +194,7 @@ class Validation(Rounds):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it over, unless other prompts or another sampler are to be used from now on."""
+        """Restore the floor, unless the prompts, class images or sampler settings have changed."""
         if state_dict["floor"] and state_dict["of"] == self._basis():
             self.floor = state_dict["floor"]
             self._untuned = state_dict["untuned"]
@@ -205,7 +207,7 @@ class Validation(Rounds):
         }
 
     def _measure(self, trainer: Trainer, images: list[Image.Image]) -> tuple[Means, Tensor | None]:
-        """Return the scores of the prompts' images and the class images' DINO features [C, d]."""
+        """Return the prompt images' mean scores and the class images' DINO features [C, d]."""
         count = len(self.prompts.prompts)
         data = trainer.datamodule
         texts = [fill(prompt, None, data.class_noun) for prompt in self.prompts.prompts]
@@ -226,7 +228,7 @@ class Validation(Rounds):
             return list(generate(base, requests, sampling, progress=task.update))
 
     def _requests(self, trainer: Trainer) -> list[ImageRequest]:
-        """Return the prompts' images, then the class images, each with a seed of its own."""
+        """Return requests for the prompts, then for the class images, each with its own seed."""
         data = trainer.datamodule
         requests = [
             ImageRequest(
@@ -243,5 +245,5 @@ class Validation(Rounds):
 
 
 def _plain(prompt: str) -> str:
-    """Return a prompt without what does not change its meaning: case, spaces, full stop."""
+    """Return a prompt without differences of case, spaces and full stop."""
     return " ".join(prompt.lower().split()).rstrip(".")
