@@ -14,7 +14,12 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from dreambooth_pl.data.buckets import default_step
-from dreambooth_pl.data.captions import CaptionSource, read_captions, warnings_about
+from dreambooth_pl.data.captions import (
+    CaptionSource,
+    read_captions,
+    remarks_about,
+    warnings_about,
+)
 from dreambooth_pl.data.photo_views import MAX_CROPS, PhotoViews
 from dreambooth_pl.data.photos import VettingReport, vet_folder
 from dreambooth_pl.data.sample_order import BucketSampleOrder, SampleOrder
@@ -149,14 +154,20 @@ class DreamBoothDataModule(LightningDataModule):
         Raises UserError if nothing is usable, or a caption or mask is missing or broken.
         """
         if self._report is None:
-            report = vet_folder(self.instance_dir)
+            report = vet_folder(self.instance_dir, resolution=self.resolution)
             words = self.identifier, self.class_noun
             prompts = read_captions(self.captions, report.used, self._template, *words)
             self._views_of_photos = self._photo_views(report.used, prompts)
             self._report = replace(
                 report,
-                warned=warnings_about(self.captions, report, prompts, *words),
-                remarks=self._photo_views.remarks(self._views_of_photos, self.horizontal_flip),
+                warned=(
+                    *report.warned,
+                    *warnings_about(self.captions, report, prompts, *words),
+                ),
+                remarks=(
+                    *remarks_about(self.captions, report.used),
+                    *self._photo_views.remarks(self._views_of_photos, self.horizontal_flip),
+                ),
             )
         return self._report
 

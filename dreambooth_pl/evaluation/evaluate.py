@@ -17,7 +17,7 @@ import torch
 
 from dreambooth_pl.adapters import load_adapters
 from dreambooth_pl.bases.base import load_base
-from dreambooth_pl.data.photos import read_photo, vet_folder
+from dreambooth_pl.data.photos import Photos, vet_folder
 from dreambooth_pl.evaluation.group_scorer import (
     Failed,
     Group,
@@ -136,7 +136,7 @@ def score_runs(
         scorer = SubjectScorer(
             measure.encoders,
             measure.distance,
-            [read_photo(path) for path in photos],
+            Photos(photos),
             subjects[group.subject],
             is_live(members[0].class_noun),
         )

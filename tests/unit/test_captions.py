@@ -65,10 +65,10 @@ def test_metadata_comes_before_caption_files(photo_dir: Path) -> None:
 
 def test_what_looks_wrong_is_said(photo_dir: Path) -> None:
     write_captions(photo_dir, "a sks dog", "a dog", "sks", "asks dog", "Sks-like")
-    report = DreamBoothDataModule(str(photo_dir), captions="files").report
+    report = DreamBoothDataModule(str(photo_dir), captions="files", resolution=32).report
     assert [note.path.name for note in report.warned] == ["01.png", "03.png", "04.jpg"]
     assert "'a dog' does not say 'sks'" in "\n".join(report.lines())
-    unread = DreamBoothDataModule(str(photo_dir)).report
+    unread = DreamBoothDataModule(str(photo_dir), resolution=32).report
     assert [note.path.name for note in unread.warned] == [f"0{n}.txt" for n in range(5)]
     assert "set data.captions to auto" in unread.warned[0].text
     assert len(unread.used) == 5 and not unread.refused

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
-from dreambooth_pl.data.photos import read_photo
+from dreambooth_pl.data.photos import Photos
 from dreambooth_pl.evaluation.scoring import (
     ImageScores,
     RealPhotos,
@@ -47,7 +47,7 @@ class Fidelity(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Encode the real photos, once."""
         self.encoders.to(pl_module.device)
-        photos = [read_photo(path) for path in trainer.datamodule.instance_photos]
+        photos = Photos(trainer.datamodule.instance_photos)  # one in memory at a time
         self._real = encode_real_photos(self.encoders, photos)
         scores = score_real_photos(self._real)
         self.ceiling = _means(scores) if scores else None
