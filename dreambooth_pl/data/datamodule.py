@@ -22,6 +22,7 @@ from dreambooth_pl.data.captions import (
 )
 from dreambooth_pl.data.photo_views import MAX_CROPS, PhotoViews
 from dreambooth_pl.data.photos import VettingReport, vet_folder
+from dreambooth_pl.data.priors import remarks_on_own_images
 from dreambooth_pl.data.sample_order import BucketSampleOrder, SampleOrder
 from dreambooth_pl.data.samples import RunLoader, RunSampler, Samples
 from dreambooth_pl.data.views import View
@@ -154,6 +155,10 @@ class DreamBoothDataModule(LightningDataModule):
         Raises UserError if nothing is usable, or a caption or mask is missing or broken.
         """
         if self._report is None:
+            of_class: tuple[str, ...] = ()
+            if self.class_dir is not None and self.num_class_images:
+                folders = self.class_dir, self.instance_dir
+                of_class = remarks_on_own_images(*folders, self.num_class_images)
             report = vet_folder(self.instance_dir, resolution=self.resolution)
             words = self.identifier, self.class_noun
             prompts = read_captions(self.captions, report.used, self._template, *words)
@@ -167,6 +172,7 @@ class DreamBoothDataModule(LightningDataModule):
                 remarks=(
                     *remarks_about(self.captions, report.used),
                     *self._photo_views.remarks(self._views_of_photos, self.horizontal_flip),
+                    *of_class,
                 ),
             )
         return self._report

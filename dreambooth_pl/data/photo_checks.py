@@ -21,11 +21,13 @@ counts as blurred. Fourteen real photos of toys and dogs have 155 to 6500; the s
 by a Gaussian of 2 pixels at that size have 2 to 13, and of 1 pixel 11 to 160."""
 _FLAT = 8  # greys by which a picture of one colour may differ, for the noise of a camera
 _BLACK = 24
-_NEAR_BITS = 7
-"""Most of the 64 bits of a difference hash that differ between two copies of a photo. Scaled,
-brightened, compressed again or trimmed by 2 %, real photos differ by 0 to 7; any two different
-ones of nineteen differ by 15 or more."""
-_NEAR_GREYS = 25.0  # mean difference; flat pictures may have one hash and not look alike
+_NEAR_BITS = 9
+"""Most of the 64 bits of a difference hash that differ between two copies of a photo. Of nineteen
+photos, copies that are scaled, brightened or compressed again differ by 0 to 4, those trimmed by
+2 % by up to 9; any two different photos differ by 15 or more."""
+_NEAR_COLOURS = 12.0
+"""Largest mean difference of colours 0 to 255, at equal brightness: flat pictures may have much
+the same hash and not look alike. Copies as above differ by 0 to 9."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,10 @@ class Look:
     """About this photo alone."""
     pixels: bytes
     """A digest of size and pixels."""
-    greys: np.ndarray
-    """The photo at 8 x 9 pixels, greys as int16."""
-
-    @property
-    def difference_hash(self) -> np.ndarray:
-        """Whether each of 8 x 8 pixels is brighter than its left neighbour."""
-        return self.greys[:, 1:] > self.greys[:, :-1]
+    difference_hash: np.ndarray
+    """Whether each of 8 x 8 pixels is brighter than its left neighbour."""
+    colours: np.ndarray
+    """The photo at 8 x 9 pixels, float32."""
 
 
 def look_at(image: Image.Image, size: tuple[int, int], resolution: int) -> Look:
@@ -56,9 +55,10 @@ def look_at(image: Image.Image, size: tuple[int, int], resolution: int) -> Look:
     digest = hashlib.blake2b(repr((size, image.size)).encode())
     digest.update(np.asarray(image).data)
     grey = image.convert("L")
-    tiny = np.asarray(grey.resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
+    tiny = np.asarray(grey.resize((9, 8), Image.Resampling.BOX))
+    colours = np.asarray(image.resize((9, 8), Image.Resampling.BOX), dtype=np.float32)
     warnings = [*_of_size(size, resolution), *_of_content(image, grey)]
-    return Look(tuple(warnings), digest.digest(), tiny)
+    return Look(tuple(warnings), digest.digest(), tiny[:, 1:] > tiny[:, :-1], colours)
 
 
 def find_duplicates(looks: Sequence[Look]) -> list[tuple[int, int, str]]:
@@ -78,7 +78,10 @@ def find_duplicates(looks: Sequence[Look]) -> list[tuple[int, int, str]]:
 
 def _alike(one: Look, other: Look) -> bool:
     bits = int((one.difference_hash != other.difference_hash).sum())
-    return bits <= _NEAR_BITS and float(np.abs(one.greys - other.greys).mean()) <= _NEAR_GREYS
+    if bits > _NEAR_BITS:
+        return False
+    brighter = max(float(one.colours.mean()), 1.0) / max(float(other.colours.mean()), 1.0)
+    return float(np.abs(one.colours - brighter * other.colours).mean()) <= _NEAR_COLOURS
 
 
 def _of_size(size: tuple[int, int], resolution: int) -> list[str]:

@@ -53,8 +53,14 @@ class ImageScores:
 
 
 def encode_real_photos(encoders: Encoders, photos: Sequence[Image.Image]) -> RealPhotos:
-    """Encode a subject's photos (RGB, any size, at least one)."""
-    return RealPhotos(encoders.dino.encode_images(photos), encoders.clip.encode_images(photos))
+    """Encode a subject's photos (RGB, any size, at least one).
+
+    They are asked for one after another, once: photos of phones fill the memory.
+    """
+    dino, clip = encoders.dino.preprocessing, encoders.clip.preprocessing
+    scaled = [(dino.scale(photo), clip.scale(photo)) for photo in photos]
+    for_dino, for_clip = zip(*scaled, strict=True)
+    return RealPhotos(encoders.dino.encode_images(for_dino), encoders.clip.encode_images(for_clip))
 
 
 def score_images(
