@@ -29,7 +29,7 @@ from dreambooth_pl.files.pictures import (
     once_per_file,
     open_picture,
 )
-from dreambooth_pl.files.upright_rgb import to_upright_rgb, upright_size
+from dreambooth_pl.files.upright_rgb import UprightPicture, to_upright_rgb, upright_size
 from dreambooth_pl.progress import ProgressReporter
 
 MANY = 20
@@ -110,7 +110,7 @@ def read_photo(path: str | Path) -> Image.Image:
     Raises:
         UserError: no such file, or it cannot be read as a picture; says why and what to do.
     """
-    return _read(Path(path))[0]
+    return _read(Path(path)).image
 
 
 def vet_folder(
@@ -190,19 +190,11 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(image, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
 
 
-def _read(
-    path: Path, at_least: int | None = None
-) -> tuple[Image.Image, list[str], tuple[int, int]]:
-    """Return the photo as RGB, what was done to it, and its upright height and width.
-
-    Raises UnreadablePicture. `at_least`: see `to_upright_rgb`.
-    """
+def _read(path: Path, at_least: int | None = None) -> UprightPicture:
     with open_picture(path) as file:
         if file.format == "PNG":
             check_png(path)
-        size = upright_size(file)
-        image, fixes = to_upright_rgb(file, at_least)
-        return image, fixes, size
+        return to_upright_rgb(file, at_least)
 
 
 Vetted = tuple[list[str], Look | None]
@@ -222,7 +214,7 @@ def _vet_all(paths: Sequence[Path], resolution: int | None) -> Iterator[Vetted |
         with ProgressReporter().task("reading photos", len(paths)) as task:
             for done, result in enumerate(results, start=1):
                 yield result
-                if task.due() or done == len(paths):
+                if task.due():
                     task.update(done)
     finally:
         pool.shutdown(cancel_futures=True)

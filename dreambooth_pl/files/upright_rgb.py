@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
@@ -37,8 +38,19 @@ def upright(file: Image.Image) -> Image.Image:
     return file.transpose(_TURNS[orientation]) if orientation in _TURNS else file
 
 
-def to_upright_rgb(file: Image.Image, at_least: int | None = None) -> tuple[Image.Image, list[str]]:
-    """Decode an open picture; return it as RGB with what was done to it.
+class UprightPicture(NamedTuple):
+    """A decoded picture."""
+
+    image: Image.Image
+    """Upright, RGB."""
+    fixes: list[str]
+    """What was done to it."""
+    size: tuple[int, int]
+    """Height and width in pixels of the whole picture, of which `image` may be a smaller copy."""
+
+
+def to_upright_rgb(file: Image.Image, at_least: int | None = None) -> UprightPicture:
+    """Decode an open picture.
 
     Args:
         file: just opened.
@@ -55,11 +67,15 @@ def to_upright_rgb(file: Image.Image, at_least: int | None = None) -> tuple[Imag
     if frames > 1:
         fixes.append(f"took the first of {frames} pictures in the file")
         file.seek(0)
+    size = upright_size(file)
     if at_least is not None:
         file.draft(None, (at_least, at_least))
     if _orientation(file) in _TURNS:
         fixes.append("turned upright as its EXIF data says")
+    promised = file.size
     image = upright(file)
+    if sorted(image.size) != sorted(promised):
+        raise ValueError(f"it says {promised} pixels and holds {image.size}")
     if is_deep(image):
         image, remarks = to_eight_bits(image)
         fixes += ["reduced to 8 bits a channel", *remarks]
@@ -81,7 +97,7 @@ def to_upright_rgb(file: Image.Image, at_least: int | None = None) -> tuple[Imag
     # The file's own pixels are given free when it is closed; a copy of others is a waste.
     if image is file or image.mode != "RGB":
         image = image.convert("RGB")
-    return image, fixes
+    return UprightPicture(image, fixes, size)
 
 
 def is_deep(image: Image.Image) -> bool:
