@@ -214,7 +214,7 @@ def _name_in(folder: Path, file_name: str, where: str) -> str:
 
 def _parse_line(line: str, where: str) -> tuple[str, str]:
     try:
-        entry = json.loads(line)
+        entry = json.loads(line, strict=False)  # a tab in a text harms nobody
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: is not JSON ({error}).") from error
     if not isinstance(entry, dict):
