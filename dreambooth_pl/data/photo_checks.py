@@ -64,24 +64,25 @@ def look_at(image: Image.Image, size: tuple[int, int], resolution: int) -> Look:
 def find_duplicates(looks: Sequence[Look]) -> list[tuple[int, int, str]]:
     """Return (position of a photo, that of an earlier one like it, in what way they are alike)."""
     found = []
+    first: dict[bytes, int] = {}
+    hashes = np.array([look.difference_hash.ravel() for look in looks])
     for later, look in enumerate(looks):
-        for earlier in range(later):
-            if look.pixels == looks[earlier].pixels:
-                found.append((later, earlier, "shows the same pixels as"))
-                break
-        else:
-            near = next((n for n in range(later) if _alike(look, looks[n])), None)
-            if near is not None:
-                found.append((later, near, "is nearly the same picture as"))
+        if look.pixels in first:
+            found.append((later, first[look.pixels], "shows the same pixels as"))
+            continue
+        first[look.pixels] = later
+        near = np.flatnonzero((hashes[:later] != hashes[later]).sum(1) <= _NEAR_BITS)
+        alike = (n for n in near.tolist() if _colours_apart(look, looks[n]) <= _NEAR_COLOURS)
+        earlier = next(alike, None)
+        if earlier is not None:
+            found.append((later, earlier, "is nearly the same picture as"))
     return found
 
 
-def _alike(one: Look, other: Look) -> bool:
-    bits = int((one.difference_hash != other.difference_hash).sum())
-    if bits > _NEAR_BITS:
-        return False
+def _colours_apart(one: Look, other: Look) -> float:
+    """Return the mean difference of two photos' colours, made equally bright."""
     brighter = max(float(one.colours.mean()), 1.0) / max(float(other.colours.mean()), 1.0)
-    return float(np.abs(one.colours - brighter * other.colours).mean()) <= _NEAR_COLOURS
+    return float(np.abs(one.colours - brighter * other.colours).mean())
 
 
 def _of_size(size: tuple[int, int], resolution: int) -> list[str]:

@@ -167,8 +167,8 @@ def hint_about_folders(entries: Iterable[Path]) -> str:
     Kohya's tools keep them one folder deeper, in `10_sks dog`.
     """
     counts: dict[Path, int] = {}
-    for folder in (path for path in entries if path.is_dir()):
-        below = [path for path in _listing(folder) if path.is_dir()]
+    for folder in (path for path in entries if os.path.isdir(path)):
+        below = [path for path in _listing(folder) if os.path.isdir(path)]
         for place in (folder, *below):
             counts[place] = sum(is_picture(path) for path in _listing(place))
     best = max(counts, key=lambda f: (bool(_REPEATS.match(f.name)), counts[f]), default=None)
@@ -186,7 +186,7 @@ def _listing(folder: Path) -> list[Path]:
 
 def _files_beside(photos: Sequence[Path]) -> list[Path]:
     folders = dict.fromkeys(photo.parent for photo in photos)
-    return [path for folder in folders for path in _listing(folder) if path.is_file()]
+    return [path for folder in folders for path in _listing(folder) if os.path.isfile(path)]
 
 
 def _names(photo: Path) -> tuple[str, str]:
@@ -203,13 +203,13 @@ def _may_be_photo(path: Path) -> bool:
         or name in (METADATA, *_CAPTIONS_OF_FOLDERS)
         or mask_owner(path) is not None
         or _HELD_BACK.fullmatch(path.name)
-        or path.is_dir()
+        or os.path.isdir(path)
     )
 
 
 def _reason(path: Path, owners: set[str]) -> str | None:
     suffix, name = path.suffix.lower(), path.name.lower()
-    if path.is_dir():
+    if os.path.isdir(path):
         reason = "a folder; photos are read from the folder itself, not from folders in it"
         if "mask" in name:
             reason += f". If it holds masks, set data.mask_dir to {shown(str(path))}"
@@ -238,6 +238,6 @@ def _reason(path: Path, owners: set[str]) -> str | None:
         )
     if nfc(path.stem) in owners:
         return None
-    size = os.stat(path).st_size if path.is_file() else 0
+    size = os.path.getsize(path) if os.path.isfile(path) else 0
     kind = "a caption" if 0 < size < 4096 else "text"
     return f"not a picture; looks like {kind}, but there is no photo {shown(path.stem)} here"

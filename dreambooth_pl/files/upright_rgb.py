@@ -63,10 +63,11 @@ def to_upright_rgb(file: Image.Image, at_least: int | None = None) -> UprightPic
     fixes = []
     # Asked first: PNG files are decoded in looking for EXIF data, and forget it.
     deep_colour = any(";16" in str(part) for part in getattr(file, "tile", ()))
+    position = file.tell()  # the first picture, or the main one of a HEIC file
     frames = getattr(file, "n_frames", 1)
     if frames > 1:
         fixes.append(f"took the first of {frames} pictures in the file")
-        file.seek(0)
+        file.seek(position)
     size = upright_size(file)
     if at_least is not None:
         file.draft(None, (at_least, at_least))

@@ -278,7 +278,10 @@ TABLE: dict[str, tuple[Make, str, str]] = {
         changed(save("a.tif"), of_kind(259, 4242)), REFUSED, "",
     ),
     # what is no photo
-    "HEIC": (holds("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0"), REFUSED, "HEIC"),
+    "HEIC": (
+        holds("a.heic", b"\0\0\0\x18ftypheic\0\0\0\0"),
+        REFUSED, "damaged" if "HEIF" in formats() else 'pip install "dreambooth_pl[heif]"',
+    ),
     "text called JPEG": (holds("a.jpg", b"no picture"), REFUSED, "in spite of its name .jpg"),
     "web page": (holds("a.jpg", b"<!DOCTYPE html><p>404"), REFUSED, "a web page"),
     "pointer of Git LFS": (
