@@ -133,13 +133,8 @@ def vet_folder(
     folder = Path(folder)
     entries = visible_entries(folder, key)
     others = reasons_not_photos(entries)
-    found = dict(
-        zip(
-            candidates := [path for path in entries if path not in others],
-            _vet_all(candidates, resolution),
-            strict=True,
-        )
-    )
+    candidates = [path for path in entries if path not in others]
+    found = dict(zip(candidates, _vet_all(candidates, resolution), strict=True))
     read = {path: vetted for path, vetted in found.items() if not isinstance(vetted, str)}
     refused = {path: reason for path, reason in (others | found).items() if isinstance(reason, str)}
     report = VettingReport(

@@ -161,9 +161,12 @@ def remarks_on_own_images(folder: Path, photos: Path, count: int) -> tuple[str, 
             f"{_KEY}: {str(folder)!r} is the folder of the photos, data.instance_dir. Class images "
             "show others of the class; give another folder, or null to have them generated."
         )
-    if not _holds_own_images(folder):
-        return ()
-    own = sum(is_picture(path) for path in folder.iterdir())
+    try:
+        own = sum(map(is_picture, folder.iterdir())) if _holds_own_images(folder) else 0
+    except OSError as error:
+        raise UserError(
+            f"{_KEY}: {str(folder)!r} cannot be read ({error.strerror or error})."
+        ) from error
     if own <= count:
         return ()
     return (

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from PIL.PngImagePlugin import PngImageFile
 
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
@@ -255,6 +255,26 @@ def test_real_phone_photos() -> None:
     pixels = to_tensor(prepare(read_photo(report.used[0]), 128))
     assert pixels.shape == (3, 128, 128)
     assert pixels.std() > 0.2
+
+
+@pytest.mark.skipif(not WOLF.is_dir(), reason="DREAMBENCH_DIR is not set")
+def test_checks_on_real_photos(tmp_path: Path) -> None:
+    """Good photos raise no warnings; what is done to copies of them is found."""
+    for number, path in enumerate(vet_folder(WOLF, resolution=1024).used):
+        photo = read_photo(path).resize((512, 512))
+        photo.save(tmp_path / f"{number}.jpg")
+        photo.resize((350, 350)).save(tmp_path / f"{number}_again.jpg", quality=40)
+        photo.filter(ImageFilter.GaussianBlur(8)).save(tmp_path / f"{number}_blurred.jpg")
+    assert vet_folder(WOLF, resolution=1024).warned == ()
+    texts = {note.path.name: note.text for note in vet_folder(tmp_path, resolution=512).warned}
+    for number in range(5):
+        assert "nearly the same picture" in texts[f"{number}_again.jpg"]
+        assert f"{number}_blurred.jpg" in texts
+
+
+def test_the_miniatures_photos_raise_no_warnings() -> None:
+    folder = Path(__file__).parents[2] / "data" / "sks_dog"
+    assert vet_folder(folder, resolution=128).warned == ()
 
 
 def test_photos_one_folder_deeper_are_found(tmp_path: Path) -> None:
