@@ -37,7 +37,7 @@ class Look:
     warnings: tuple[str, ...]
     """About this photo alone."""
     pixels: bytes
-    """A digest of size and pixels."""
+    """A digest of the whole photo's size and of the pixels that were looked at."""
     difference_hash: np.ndarray
     """Whether each of 8 x 8 pixels is brighter than its left neighbour."""
     colours: np.ndarray
@@ -68,7 +68,7 @@ def find_duplicates(looks: Sequence[Look]) -> list[tuple[int, int, str]]:
     hashes = np.array([look.difference_hash.ravel() for look in looks])
     for later, look in enumerate(looks):
         if look.pixels in first:
-            found.append((later, first[look.pixels], "shows the same pixels as"))
+            found.append((later, first[look.pixels], "shows the same picture as"))
             continue
         first[look.pixels] = later
         near = np.flatnonzero((hashes[:later] != hashes[later]).sum(1) <= _NEAR_BITS)

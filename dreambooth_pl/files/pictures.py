@@ -20,6 +20,9 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
 RAW_SUFFIXES = {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"}
 """Of cameras' raw files. Many are TIFF files, of which Pillow would read the small preview."""
 
+MAX_SIDE = 65_535
+"""Of a picture in pixels, as JPEG has it. A few damaged bytes make a file say millions."""
+
 _VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".3gp", ".mts"}
 _UNFINISHED_SUFFIXES = {".crdownload", ".part", ".partial", ".download", ".tmp"}
 _SAVE_AGAIN = "save it as JPEG or PNG"
@@ -97,6 +100,9 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         reason = _reason_not_to_try(path)
         if reason is None:
             with Image.open(path, formats=formats()) as file:
+                if max(file.size) > MAX_SIDE:
+                    width, height = file.size
+                    raise Unsuitable(f"{width} x {height} pixels are no photo's; cut it down")
                 yield file
             return
     except UserError:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +22,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What undoes each EXIF orientation."""
+_LARGE = 64_000_000  # pixels; decoded, one takes half a gigabyte
+_ONE_AT_A_TIME = Lock()
 _SAVE_AGAIN = "save it with 8 bits a channel"
 
 
@@ -50,16 +54,23 @@ class UprightPicture(NamedTuple):
 
 
 def to_upright_rgb(file: Image.Image, at_least: int | None = None) -> UprightPicture:
-    """Decode an open picture.
+    """Decode an open picture; of large ones only one at a time, whatever threads there are.
 
     Args:
         file: just opened.
-        at_least: a JPEG file is decoded at a half, quarter or eighth of its size where both sides
-            keep this many pixels; None for the full size.
+        at_least: make a smaller copy where both sides keep this many pixels; a JPEG file is then
+            decoded at a half, quarter or eighth of its size. None for the full size.
 
     Raises:
         Unsuitable: its numbers cannot be understood as grey or colour values.
     """
+    scaled_in_decoding = at_least is not None and file.format in ("JPEG", "MPO")
+    large = not scaled_in_decoding and file.width * file.height > _LARGE
+    with _ONE_AT_A_TIME if large else nullcontext():
+        return _to_upright_rgb(file, at_least)
+
+
+def _to_upright_rgb(file: Image.Image, at_least: int | None) -> UprightPicture:
     fixes = []
     # Asked first: PNG files are decoded in looking for EXIF data, and forget it.
     deep_colour = any(";16" in str(part) for part in getattr(file, "tile", ()))
@@ -95,6 +106,8 @@ def to_upright_rgb(file: Image.Image, at_least: int | None = None) -> UprightPic
     image, name = _to_srgb(image, file)
     if name is not None:
         fixes.append(f"converted its colours from {name} to sRGB")
+    if at_least is not None and (factor := min(image.size) // at_least) > 1:
+        image = image.reduce(factor)
     # The file's own pixels are given free when it is closed; a copy of others is a waste.
     if image is file or image.mode != "RGB":
         image = image.convert("RGB")

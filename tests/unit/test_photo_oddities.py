@@ -271,6 +271,7 @@ TABLE: dict[str, tuple[Make, str, str]] = {
     "empty file": (holds("a.jpg", b""), REFUSED, "an empty file"),
     "zeros": (holds("a.jpg", bytes(5000)), REFUSED, "nothing but zeros"),
     "100,000 pixels square": (holds("a.png", BOMB), REFUSED, "too many pixels"),
+    "70,000 pixels wide": (save("a.png", Image.new("1", (70_000, 2))), REFUSED, "no photo's"),
     "TIFF of an unknown kind": (
         changed(save("a.tif"), of_kind(262, 999)), REFUSED, "of a kind that cannot be read here",
     ),
@@ -348,7 +349,7 @@ TABLE: dict[str, tuple[Make, str, str]] = {
     "black": (save("a.png", Image.new("RGB", (48, 36), (5, 9, 7))), WARNED, "black all over"),
     "one colour": (save("a.jpg", Image.new("RGB", (48, 36), "red")), WARNED, "one colour"),
     "blurred": (save("a.png", BLURRED), WARNED, "blurred so much"),
-    "the same pixels": (copies(textured(), textured()), WARNED, "same pixels as 1.png"),
+    "the same pixels": (copies(textured(), textured()), WARNED, "shows the same picture as 1.png"),
     "nearly the same": (
         copies(textured(), textured().resize((96, 72), Image.Resampling.BICUBIC)),
         WARNED, "nearly the same picture as 1.png",
