@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import zlib
@@ -188,7 +189,8 @@ def _reason_of(error: Exception, path: Path) -> str:
         return "too large for the memory that is free; scale it down"
     if isinstance(error, PermissionError):
         return "may not be read; change its permissions"
-    if isinstance(error, OSError) and error.errno is not None:
+    # "Invalid argument" comes of seeking where damaged numbers point.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         return f"cannot be read ({error.strerror}); copy it to this machine's disk"
     if isinstance(error, UnidentifiedImageError):
         try:

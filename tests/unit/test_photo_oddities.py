@@ -444,9 +444,20 @@ def test_what_may_not_be_read_is_not_called_damaged(
     assert note.text == "may not be read; change its permissions"
 
 
-@pytest.mark.parametrize("error", [KeyError("x"), RecursionError(), MemoryError(), OSError("odd")])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyError("x"), "damaged or cut off"),
+        (RecursionError(), "damaged or cut off"),
+        (OSError("odd"), "damaged or cut off"),
+        (OSError(22, "Invalid argument"), "damaged or cut off"),  # of seeking to nowhere
+        (OSError(5, "Input/output error"), "cannot be read (Input/output error)"),
+        (NotImplementedError("filter not implemented"), "of a kind that cannot be read here"),
+        (MemoryError(), "too large for the memory"),
+    ],
+)
 def test_whatever_pillow_raises_refuses_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
     textured().save(tmp_path / "a.png")
     textured().save(tmp_path / "b.gif")
@@ -457,6 +468,7 @@ def test_whatever_pillow_raises_refuses_the_file(
     monkeypatch.setattr("PIL.GifImagePlugin.GifImageFile.load_prepare", fail)
     (note,) = vet_folder(tmp_path).refused
     assert note.path.name == "b.gif"
+    assert note.text.startswith(reason)
 
 
 @pytest.mark.parametrize(
