@@ -227,7 +227,7 @@ def _prompts(options: argparse.Namespace, identifier: str, class_noun: str) -> l
     templates = list(options.prompt or ())
     if options.prompts:
         try:
-            lines = options.prompts.read_text(encoding="utf-8-sig").splitlines()
+            lines = options.prompts.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--prompts: {options.prompts} cannot be read: {error}") from error
         lines = [line.strip() for line in lines]

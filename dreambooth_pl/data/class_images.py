@@ -17,6 +17,7 @@ from typing import Any
 
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.data.photos import vet_folder
+from dreambooth_pl.data.sidecars import is_picture
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.atomic import WriteError, remove_leftovers, write_json
 from dreambooth_pl.files.folder_lock import taking_turns
@@ -145,6 +146,36 @@ def _holds_own_images(folder: Path) -> bool:
         raise UserError(f"{_KEY}: {str(folder)!r} is a file; give a folder.")
     visible = any(not path.name.startswith(".") for path in folder.iterdir())
     return visible and not (folder / MANIFEST).is_file()
+
+
+def remarks_on_own_images(folder: Path, photos: Path, count: int) -> tuple[str, ...]:
+    """Return a line on pictures of the user's own that are more than `count`, which stay unused.
+
+    Args:
+        folder: of class images.
+        photos: the folder of the subject's photos.
+        count: how many class images a run takes.
+
+    Raises:
+        UserError: both are the same folder.
+    """
+    if folder.resolve() == photos.resolve():
+        raise UserError(
+            f"{_KEY}: {str(folder)!r} is the folder of the photos, data.instance_dir. Class images "
+            "show others of the class; give another folder, or null to have them generated."
+        )
+    try:
+        own = sum(map(is_picture, folder.iterdir())) if _holds_own_images(folder) else 0
+    except OSError as error:
+        raise UserError(
+            f"{_KEY}: {str(folder)!r} cannot be read ({error.strerror or error})."
+        ) from error
+    if own <= count:
+        return ()
+    return (
+        f"class images: the first {count} by name of {own} pictures in {folder}; set "
+        f"data.num_class_images to {own} for all",
+    )
 
 
 def _own_images(folder: Path, count: int) -> list[Path]:

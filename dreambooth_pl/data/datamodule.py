@@ -15,7 +15,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from dreambooth_pl.data.buckets import default_step
-from dreambooth_pl.data.captions import read_captions, warnings_about
+from dreambooth_pl.data.captions import read_captions, remarks_about, warnings_about
+from dreambooth_pl.data.class_images import remarks_on_own_images
 from dreambooth_pl.data.photo_views import PhotoViews
 from dreambooth_pl.data.photos import VettingReport, vet_folder
 from dreambooth_pl.data.sample_order import BucketSampleOrder, SampleOrder
@@ -56,15 +57,23 @@ class DreamBoothDataModule(LightningDataModule):
     def _vetted(self) -> tuple[VettingReport, list[list[View]]]:
         """The report on the photos and, for each usable one, its unflipped views."""
         settings = self.settings
-        report = vet_folder(Path(settings.instance_dir))
+        folder = Path(settings.instance_dir)
+        of_class: tuple[str, ...] = ()
+        if self.class_dir is not None and self.num_class_images:
+            of_class = remarks_on_own_images(self.class_dir, folder, self.num_class_images)
+        report = vet_folder(folder, resolution=self.resolution)
         words = self.identifier, self.class_noun
         prompts = read_captions(settings.captions, report.used, settings.instance_prompt, *words)
         photo_views = _photo_views(settings)
         views = photo_views(report.used, prompts)
         report = replace(
             report,
-            warned=warnings_about(settings.captions, report, prompts, *words),
-            remarks=photo_views.remarks(views, settings.horizontal_flip),
+            warned=(*report.warned, *warnings_about(settings.captions, report, prompts, *words)),
+            remarks=(
+                *remarks_about(settings.captions, report.used),
+                *photo_views.remarks(views, settings.horizontal_flip),
+                *of_class,
+            ),
         )
         return report, views
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from dreambooth_pl.data.photos import MASK_SUFFIX, photo_size, to_eight_bits
+from dreambooth_pl.data.photos import photo_size
+from dreambooth_pl.data.sidecars import masks_beside, masks_in, shown
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.pictures import UnreadablePicture, check_png, open_picture
+from dreambooth_pl.files.upright_rgb import is_deep, to_eight_bits, upright
 
 
 def find_masks(photos: Sequence[Path], mask_dir: Path | None) -> list[Path | None]:
@@ -20,63 +23,69 @@ def find_masks(photos: Sequence[Path], mask_dir: Path | None) -> list[Path | Non
     Args:
         photos: the photos.
         mask_dir: folder with a mask NAME.png (or NAME.mask.png, or another picture format) for
-            each photo NAME; None looks for NAME.mask.png beside the photo.
+            each photo NAME; None looks beside the photo for a name as in `sidecars`.
 
     Raises:
-        UserError: some photos have a mask and others not, or `mask_dir` is no folder.
+        UserError: some photos have a mask and others not, one has two, or `mask_dir` is no folder.
     """
-    if mask_dir is None:
-        masks = [_in_folder(photo.parent, (photo.stem + MASK_SUFFIX,)) for photo in photos]
+    if mask_dir is not None and not mask_dir.is_dir():
+        raise UserError(f"data.mask_dir: there is no folder {str(mask_dir)!r}.")
+    if mask_dir is None or mask_dir.resolve() == photos[0].parent.resolve():
+        found = masks_beside(photos)
         where = "beside it"
     else:
-        if not mask_dir.is_dir():
-            raise UserError(f"data.mask_dir: there is no folder {str(mask_dir)!r}.")
-        endings = (MASK_SUFFIX, *sorted(Image.registered_extensions()))
-        masks = [_in_folder(mask_dir, [photo.stem + e for e in endings]) for photo in photos]
+        found = masks_in(mask_dir, photos)
         where = f"in {mask_dir}"
-        if not any(masks):
+    if mask_dir is not None and not any(found):
+        raise UserError(
+            f"data.mask_dir: {str(mask_dir)!r} holds no mask for {shown(photos[0].name)}; masks "
+            f"have the photos' names, such as {shown(photos[0].stem)}.png."
+        )
+    for photo, masks in zip(photos, found, strict=True):
+        if len(masks) > 1:
+            names = " and ".join(shown(mask.name) for mask in masks[:2])
+            raise UserError(f"{photo}: has two masks, {names}; remove one.")
+        if any(found) and not masks:
             raise UserError(
-                f"data.mask_dir: {str(mask_dir)!r} holds no mask for {photos[0].name}; masks have "
-                f"the photos' names, such as {photos[0].stem}.png."
+                f"{photo}: other photos have a mask, this one has none {where}. Add one (all "
+                "white if the whole photo counts), or remove the others."
             )
-    if any(masks):
-        for photo, mask in zip(photos, masks, strict=True):
-            if mask is None:
-                raise UserError(
-                    f"{photo}: other photos have a mask, this one has none {where}. Add one (all "
-                    "white if the whole photo counts), or remove the others."
-                )
-    return masks
+    return [masks[0] if masks else None for masks in found]
 
 
 def read_mask(path: Path, photo: Path) -> Image.Image:
     """Return a photo's mask as an upright 8-bit greyscale image; transparent counts as black.
 
-    It may be larger or smaller than the photo, of the same shape.
+    It may be larger or smaller than the photo, of the same shape. White is 255, or 1 where
+    nothing is brighter, as labels are.
 
     Raises:
         UserError: it cannot be read as a picture, or has another shape than the photo.
     """
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            image.load()
-        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            image = to_eight_bits(image)
-    except (OSError, SyntaxError, ValueError, EOFError, UnidentifiedImageError) as error:
-        raise UserError(f"{path}: cannot be read as a mask ({error}); save it as PNG.") from error
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "black"), layer)
+        with open_picture(path) as file:
+            if file.format == "PNG":
+                check_png(path)
+            image = upright(file)
+            if is_deep(image):
+                image, _ = to_eight_bits(image)
+            if image.has_transparency_data:
+                layer = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", layer.size, "black"), layer)
+            mask = image.convert("L")
+    except UnreadablePicture as error:
+        raise UserError(
+            f"{path}: cannot be read as a mask ({error.reason}); save it as PNG."
+        ) from error
     height, width = photo_size(photo)
     # Half a pixel of rounding on a side of the smaller one is no other shape.
-    slack = 0.5 * (1 / min(image.width, width) + 1 / min(image.height, height))
-    if abs(image.width * height / (image.height * width) - 1) > slack:
+    slack = 0.5 * (1 / min(mask.width, width) + 1 / min(mask.height, height))
+    if abs(mask.width * height / (mask.height * width) - 1) > slack:
         raise UserError(
-            f"{path}: the mask is {image.width} x {image.height} pixels, its photo {photo.name} "
-            f"{width} x {height} (upright); the shapes must agree."
+            f"{path}: the mask is {mask.width} x {mask.height} pixels, its photo "
+            f"{shown(photo.name)} {width} x {height} (upright); the shapes must agree."
         )
-    return image.convert("L")
+    return mask.point(lambda grey: 255 * grey) if mask.getextrema()[1] == 1 else mask
 
 
 def prepare_mask(
@@ -91,7 +100,3 @@ def prepare_mask(
     greys = mask.convert("F")
     fitted = ImageOps.fit(greys, (width, height), Image.Resampling.BOX, centering=centering)
     return torch.from_numpy(np.asarray(fitted, dtype=np.float32) / 255)[None]
-
-
-def _in_folder(folder: Path, names: Sequence[str]) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_file()), None)

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from dreambooth_pl.data.photo_checks import LOOK_SIZE, Look, find_duplicates, look_at
+from dreambooth_pl.data.sidecars import (
+    hint_about_folders,
+    reasons_not_photos,
+    shown,
+    visible_entries,
+)
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.pictures import (
+    UnreadablePicture,
+    check_png,
+    formats,
+    once_per_file,
+    open_picture,
+)
+from dreambooth_pl.files.upright_rgb import UprightPicture, to_upright_rgb, upright_size
+from dreambooth_pl.progress import ProgressReporter
 
-CAPTION_SUFFIX = ".txt"
-"""`NAME.txt` beside a photo NAME.jpg is its caption."""
-METADATA = "metadata.jsonl"
-"""The captions of a folder in one file."""
-MASK_SUFFIX = ".mask.png"
-"""`NAME.mask.png` beside a photo NAME.jpg is its mask."""
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
-"""Of drawn pictures, and of nearly all photos."""
-
-_SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
-_VIDEO_SUFFIXES = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"}
-_HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"mif1", b"msf1"}
-_DEEP_MODES = ("I", "F")  # and "I;16" with its byte orders: more than 8 bits a channel
-
-
-def is_picture(path: Path) -> bool:
-    """Tell by its name whether a file is a picture, and not the mask of one."""
-    return path.suffix.lower() in PICTURE_SUFFIXES and not _is_mask(path)
+MANY = 20
+"""From this many photos on, reading them shows its progress."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,38 @@ class VettingReport:
         """Return the report as lines of text."""
         photos = "photo" if len(self.used) == 1 else "photos"
         lines = [f"{self.folder}: {len(self.used)} {photos} used"]
-        lines += [f"  fixed    {note.path.name}: {note.text}" for note in self.fixed]
-        lines += [f"  left out {note.path.name}: {note.text}" for note in self.refused]
-        lines += [f"  warning  {note.path.name}: {note.text}" for note in self.warned]
-        return lines + [f"  {remark}" for remark in self.remarks]
+        for head, notes in (
+            ("fixed   ", self.fixed),
+            ("left out", self.refused),
+            ("warning ", self.warned),
+        ):
+            lines += [f"  {head} {note.path.name}: {note.text}" for note in notes]
+        return [shown(line) for line in (*lines, *(f"  {remark}" for remark in self.remarks))]
+
+
+class Photos(Sequence[Image.Image]):
+    """Photos that are read when they are asked for, and not kept: each may take 200 MB.
+
+    Args:
+        paths: the files.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = tuple(paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Photos: ...
+
+    def __getitem__(self, index: int | slice) -> Image.Image | Photos:
+        if isinstance(index, slice):
+            return Photos(self._paths[index])
+        return read_photo(self._paths[index])
 
 
 def read_photo(path: str | Path) -> Image.Image:
@@ -80,56 +110,55 @@ def read_photo(path: str | Path) -> Image.Image:
     Raises:
         UserError: no such file, or it cannot be read as a picture; says why and what to do.
     """
-    return _read(Path(path))[0]
+    return _read(Path(path)).image
 
 
-def vet_folder(folder: str | Path, key: str = "data.instance_dir") -> VettingReport:
+def vet_folder(
+    folder: str | Path, key: str = "data.instance_dir", resolution: int | None = None
+) -> VettingReport:
     """Read every file of a folder, not of its subfolders, and report what can be used.
 
-    Hidden files (and Thumbs.db, desktop.ini) are passed over in silence, and so are captions
-    (`NAME.txt` beside a photo NAME, `metadata.jsonl`) and masks (`NAME.mask.png`).
+    Hidden files (and Thumbs.db, desktop.ini) are passed over in silence, and so are the captions
+    and masks of photos; see `sidecars`.
 
     Args:
         folder: where the photos lie.
         key: the config key that the folder came from, for error messages.
+        resolution: side in pixels of the images to train on; warns of photos that are small,
+            blurred, empty, of extreme shape or there twice. None for no warnings.
 
     Raises:
         UserError: there is no such folder, or no photo in it can be used.
     """
     folder = Path(folder)
-    used: list[Path] = []
-    fixed: list[Note] = []
-    refused: list[Note] = []
-    companions: list[Path] = []
-    entries = _visible_entries(folder, key)
-    owners = {path.stem for path in entries if not _may_accompany(path)}
-    for path in entries:
-        if path.name == METADATA or (_may_accompany(path) and _owner(path) in owners):
-            companions.append(path)
-            continue
-        try:
-            fixes = _read(path)[1]
-        except UserError as error:
-            refused.append(Note(path, str(error).removeprefix(f"{path}: ")))
-            continue
-        used.append(path)
-        if fixes:
-            fixed.append(Note(path, ", ".join(fixes)))
-    report = VettingReport(folder, tuple(used), tuple(fixed), tuple(refused), tuple(companions))
-    if not used:
-        found = "".join(f"\n{line}" for line in report.lines()[1:]) or " It is empty."
+    entries = visible_entries(folder, key)
+    others = reasons_not_photos(entries)
+    candidates = [path for path in entries if path not in others]
+    found = dict(zip(candidates, _vet_all(candidates, resolution), strict=True))
+    read = {path: vetted for path, vetted in found.items() if not isinstance(vetted, str)}
+    refused = {path: reason for path, reason in (others | found).items() if isinstance(reason, str)}
+    report = VettingReport(
+        folder,
+        used=tuple(read),
+        fixed=tuple(Note(path, ", ".join(fixes)) for path, (fixes, _) in read.items() if fixes),
+        refused=tuple(Note(path, refused[path]) for path in entries if path in refused),
+        companions=tuple(path for path, reason in others.items() if reason is None),
+        warned=_warnings({path: look for path, (_, look) in read.items() if look is not None}),
+    )
+    if not read:
+        details = "".join(f"\n{line}" for line in report.lines()[1:]) or " It is empty."
         raise UserError(
             f"{key}: {str(folder)!r} holds no photo that can be used. Put JPEG or PNG photos of "
-            f"the subject there, three to five are usual.{found}"
+            f"the subject there, three to five are usual.{hint_about_folders(entries)}{details}"
         )
     return report
 
 
-def photo_size(path: str | Path) -> tuple[int, int]:
+@once_per_file(4096)
+def photo_size(path: Path) -> tuple[int, int]:
     """Return height and width in pixels of the upright photo; reads only the file's head."""
-    with Image.open(path) as file:
-        width, height = file.size
-        return (width, height) if _exif_orientation(file) in range(5, 9) else (height, width)
+    with open_picture(path) as file:
+        return upright_size(file)
 
 
 def prepare(
@@ -156,135 +185,51 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(image, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1
 
 
-def _may_accompany(path: Path) -> bool:
-    return path.suffix.lower() == CAPTION_SUFFIX or _is_mask(path)
+def _read(path: Path, at_least: int | None = None) -> UprightPicture:
+    with open_picture(path) as file:
+        if file.format == "PNG":
+            check_png(path)
+        return to_upright_rgb(file, at_least)
 
 
-def _is_mask(path: Path) -> bool:
-    return path.name.lower().endswith(MASK_SUFFIX)
+Vetted = tuple[list[str], Look | None]
+"""What was done to a photo in reading it, and what it looks like if that is asked for."""
 
 
-def _owner(path: Path) -> str:
-    """Return the stem of the photo that a caption or mask would belong to."""
-    if _is_mask(path):
-        return path.name[: -len(MASK_SUFFIX)]
-    return path.stem
-
-
-def _visible_entries(folder: Path, key: str) -> Sequence[Path]:
-    if folder.is_file():
-        raise UserError(f"{key}: {str(folder)!r} is a file; give the folder that holds the photos.")
-    if not folder.is_dir():
-        raise UserError(
-            f"{key}: there is no folder {str(folder)!r} (looked for {str(folder.absolute())!r})."
-        )
-    entries = (p for p in folder.iterdir() if not p.name.startswith("."))
-    return sorted(p for p in entries if p.name.lower() not in _SYSTEM_FILES)
-
-
-def _read(path: Path) -> tuple[Image.Image, list[str]]:
-    """Return the photo as RGB and what was done to it, or raise UserError `PATH: reason`."""
-    reason = _reason_not_to_try(path)
-    if reason is None:
-        try:
-            with Image.open(path) as file:
-                return _to_upright_rgb(file)
-        except UnidentifiedImageError:
-            reason = _reason_unidentified(path)
-        except Image.DecompressionBombError:
-            reason = "too many pixels; scale it down"
-        except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
-            reason = f"damaged or cut off ({error}); copy or export it again"
-    raise UserError(f"{path}: {reason}")
-
-
-def _reason_not_to_try(path: Path) -> str | None:
-    if path.is_dir():
-        return "a folder; photos are read from the folder itself, not from folders in it"
-    if not path.is_file():
-        return "there is no such file"
-    if path.suffix.lower() in _VIDEO_SUFFIXES:
-        return "a video; save some of its frames as JPEG or PNG"
-    return None
-
-
-def _reason_unidentified(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(12)
-    if not head:
-        return "an empty file; copy it again"
-    is_heic = head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS
-    if is_heic or path.suffix.lower() in (".heic", ".heif"):
-        return (
-            "a HEIC photo, which cannot be read here; convert it to JPEG or PNG (on an iPhone: "
-            "Settings, Camera, Formats, Most Compatible)"
-        )
-    if path.suffix.lower() in Image.registered_extensions():
-        return f"not a picture in spite of its name {path.suffix}; remove it or save it again"
-    return "not a picture"
-
-
-def _to_upright_rgb(file: Image.Image) -> tuple[Image.Image, list[str]]:
-    fixes = []
-    frames = getattr(file, "n_frames", 1)
-    if frames > 1:
-        fixes.append(f"took the first of {frames} pictures in the file")
-        file.seek(0)
-    image = file
-    if _exif_orientation(file) in range(2, 9):
-        image = ImageOps.exif_transpose(file)
-        fixes.append("turned upright as its EXIF data says")
-    if image.mode in _DEEP_MODES or image.mode.startswith("I;16"):
-        image = to_eight_bits(image)
-        fixes.append("reduced to 8 bits a channel")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        if layer.getextrema()[3][0] < 255:
-            fixes.append("put its transparent parts on white")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    elif image.mode not in ("RGB", "L", "P", "1"):
-        fixes.append(f"converted from {image.mode} to RGB")
-    image, name = _to_srgb(image if image.mode == "CMYK" else image.convert("RGB"), file)
-    if name is not None:
-        fixes.append(f"converted its colours from {name} to sRGB")
-    return image.convert("RGB"), fixes
-
-
-def _to_srgb(image: Image.Image, file: Image.Image) -> tuple[Image.Image, str | None]:
-    """Return the image in sRGB and the name of the file's colour profile if that was another.
-
-    Phones save in Display P3: the same numbers mean stronger colours there. A profile that cannot
-    be read, or is of another kind of picture, is passed over, as viewers do.
-    """
+def _vet_all(paths: Sequence[Path], resolution: int | None) -> Iterator[Vetted | str]:
+    """Yield what reading each file found, or the reason why it cannot be read."""
+    formats()  # prepares Pillow, which is not to be done by several threads at once
+    # Pillow decodes without Python's lock, so that threads share the cores.
+    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
     try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(file.info["icc_profile"]))
-        name = ImageCms.getProfileDescription(profile).strip() or "another profile"
-        if "sRGB" in name:
-            return image, None
-        srgb = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
-    except (KeyError, OSError, TypeError, ImageCms.PyCMSError):
-        return image, None
-    assert converted is not None, "only conversion in place returns nothing"
-    return converted, name
+        results = pool.map(lambda path: _vet(path, resolution), paths)
+        if len(paths) < MANY:
+            yield from results
+            return
+        with ProgressReporter().task("reading photos", len(paths)) as task:
+            for done, result in enumerate(results, start=1):
+                yield result
+                if task.due():
+                    task.update(done)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _exif_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 (upright) where there is none or it cannot be read."""
+def _vet(path: Path, resolution: int | None) -> Vetted | str:
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Pillow raises many kinds for broken EXIF data; the picture may be sound
-        return 1
+        # Scaled down while it is decoded: every byte is read all the same, in less time and memory.
+        image, fixes, size = _read(path, at_least=LOOK_SIZE)
+        return fixes, None if resolution is None else look_at(image, size, resolution)
+    except UnreadablePicture as error:
+        return error.reason
+    except MemoryError:
+        return "too large for the memory that is free; scale it down"
 
 
-def to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scale a greyscale image of 16 bits, or of floats in [0, 1], to 8 bits."""
-    values = np.asarray(image).astype(np.float64)
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError("its values are neither in [0, 1] nor 8 or 16 bits")
-    if image.mode == "F":
-        full = 1.0 if values.max() <= 1 else 255.0
-    else:
-        # Older Pillow reads 16-bit PNGs as "I", which TIFF uses for 32 bits: go by the values.
-        full = 255.0 if image.mode == "I" and values.max() <= 255 else 65535.0
-    return Image.fromarray(np.round(np.minimum(values / full, 1) * 255).astype(np.uint8))
+def _warnings(looks: dict[Path, Look]) -> tuple[Note, ...]:
+    paths = list(looks)
+    found = [(n, text) for n, path in enumerate(paths) for text in looks[path].warnings]
+    for later, earlier, how in find_duplicates(list(looks.values())):
+        text = f"{how} {paths[earlier].name}; remove one, unless it is to weigh twice"
+        found.append((later, text))
+    return tuple(Note(paths[number], text) for number, text in sorted(found))

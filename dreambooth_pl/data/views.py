@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dreambooth_pl.data.masks import prepare_mask, read_mask
 from dreambooth_pl.data.photos import photo_size, prepare, read_photo, to_tensor
+from dreambooth_pl.files.pictures import once_per_file
 from dreambooth_pl.randomness import generator
 
 
@@ -32,7 +33,7 @@ class View:
 
     def pixels(self, resolution: int) -> Tensor:
         """Return float32 [3, height, width] in [-1, 1]."""
-        image = prepare(read_photo(self.path), self.size or resolution, self.centering)
+        image = prepare(_last_photo(self.path), self.size or resolution, self.centering)
         pixels = to_tensor(image)
         return pixels.flip(-1) if self.flip else pixels
 
@@ -41,7 +42,7 @@ class View:
         if self.mask is None:
             return None
         size = self.size or (resolution, resolution)
-        mask = prepare_mask(read_mask(self.mask, self.path), size, self.centering)
+        mask = prepare_mask(_last_mask(self.mask, self.path), size, self.centering)
         weights = mask + (1 - mask) * self.mask_background_weight
         return weights.flip(-1) if self.flip else weights
 
@@ -82,9 +83,17 @@ def random_crops(
     """
     down, across = overhang(photo, size)
     positions = max(down, across) + 1
-    rng = generator(seed, "crops", name)
+    # A name that is no UTF-8 cannot be hashed as it is.
+    printable = name.encode("utf-8", "backslashreplace").decode("utf-8")
+    rng = generator(seed, "crops", printable)
     chosen = torch.randperm(positions, generator=rng)[:count].tolist()
     if positions == 1:
         return [(0.5, 0.5)]
     shares = [position / (positions - 1) for position in chosen]
     return [(share, 0.5) if across >= down else (0.5, share) for share in shares]
+
+
+# The views of a photo are looked at one after another, at full size: only the last photo and the
+# last mask are kept, so that each file is decoded once, and not once for each crop and flip.
+_last_photo = once_per_file(1)(read_photo)
+_last_mask = once_per_file(1)(read_mask)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from dreambooth_pl.data.photos import read_photo, vet_folder
+from dreambooth_pl.data.photos import Photos, vet_folder
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.image_folder import (
     UNKNOWN_SEED,
@@ -85,7 +85,7 @@ def score_folder(
     measure = load_measure(encoders, device)
     scorer = SubjectScorer(
         measure,
-        [read_photo(path) for path in used],
+        Photos(used),
         photos.absolute().name,
         is_live(words.class_noun or ""),
     )

@@ -19,7 +19,7 @@ from PIL import Image
 
 from dreambooth_pl.adapters import load_adapters
 from dreambooth_pl.bases.spec import BaseSpec
-from dreambooth_pl.data.photos import read_photo, vet_folder
+from dreambooth_pl.data.photos import Photos, vet_folder
 from dreambooth_pl.evaluation.image_folder import write_index
 from dreambooth_pl.evaluation.image_store import GenerationRecipe, copy_images
 from dreambooth_pl.evaluation.protocols import PROBES, ImagePlan, protocol_name
@@ -119,7 +119,7 @@ def score_runs(
         photos = with_photos[members[0]]
         scorer = SubjectScorer(
             measure,
-            [read_photo(path) for path in photos],
+            Photos(photos),
             subjects[group.subject],
             is_live(members[0].class_noun),
         )

@@ -23,7 +23,8 @@ from typing import Any
 
 from PIL import Image
 
-from dreambooth_pl.data.photos import PICTURE_SUFFIXES, read_photo
+from dreambooth_pl.data.photos import read_photo
+from dreambooth_pl.data.sidecars import PICTURE_SUFFIXES
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.image_store import is_black
 from dreambooth_pl.evaluation.protocols import ImagePlan, make_plan
@@ -188,7 +189,7 @@ def _read_index(
 
 def _index_entries(index: Path, words: Words) -> list[tuple[str, dict[str, Any]]]:
     found = []
-    for number, line in enumerate(index.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(index.read_text(encoding="utf-8").split("\n"), start=1):
         if line.strip():
             found.append(_entry(f"{index}, line {number}", line, words))
     listed = [name for name, _ in found]

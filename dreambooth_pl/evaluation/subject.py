@@ -114,9 +114,16 @@ class SubjectScorer:
 
 
 def encode_images(encoders: Encoders, images: Sequence[Image.Image]) -> EncodedImages:
-    """Encode at least one RGB image of any size."""
-    dino, clip = encoders.dino.encode_images(images), encoders.clip.encode_images(images)
-    return EncodedImages(images, dino, clip)
+    """Encode at least one RGB image of any size.
+
+    Each image is read once and scaled at once: photos of phones would fill the memory.
+    """
+    dino, clip = encoders.dino.preprocessing, encoders.clip.preprocessing
+    scaled = [(dino.scale(image), clip.scale(image)) for image in images]
+    for_dino, for_clip = zip(*scaled, strict=True)
+    return EncodedImages(
+        images, encoders.dino.encode_images(for_dino), encoders.clip.encode_images(for_clip)
+    )
 
 
 def encode_texts(

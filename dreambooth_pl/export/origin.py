@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from dreambooth_pl.data.photos import is_picture
+from dreambooth_pl.data.sidecars import is_picture
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.runs.adapter_source import AdapterSource
 from dreambooth_pl.runs.folder import CONFIG, PROBES

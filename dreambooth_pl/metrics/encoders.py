@@ -73,8 +73,8 @@ class Preprocessing:
     std: tuple[float, ...]
     """Per channel, of values in [0, 1]."""
 
-    def crop_image(self, image: Image.Image) -> Image.Image:
-        """Turn upright by EXIF, resize the short side, centre-crop: RGB, `crop` x `crop`."""
+    def scale(self, image: Image.Image) -> Image.Image:
+        """Turn upright by EXIF and resize the short side; what is scaled already stays as it is."""
         image = ImageOps.exif_transpose(image)
         if image.mode != "RGB":
             raise ValueError(f"an encoder takes RGB images, not mode {image.mode}")
@@ -83,9 +83,12 @@ class Preprocessing:
         # The long side is truncated and the crop's corner rounded, as torchvision does, on whose
         # transforms the published numbers rest.
         size = (self.resize * width // short, self.resize * height // short)
-        if size != image.size:
-            image = image.resize(size, Image.Resampling.BICUBIC)
-        left, top = (round((side - self.crop) / 2) for side in size)
+        return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+
+    def crop_image(self, image: Image.Image) -> Image.Image:
+        """Scale as `scale` does and centre-crop: RGB, ``crop`` x ``crop``."""
+        image = self.scale(image)
+        left, top = (round((side - self.crop) / 2) for side in image.size)
         return image.crop((left, top, left + self.crop, top + self.crop))
 
     def __call__(self, image: Image.Image) -> Tensor:

@@ -45,7 +45,22 @@ class EncodedImages:
     def part(self, rows: Sequence[int]) -> EncodedImages:
         """Return the images at the given places."""
         rows = list(rows)
-        return EncodedImages([self.images[row] for row in rows], self.dino[rows], self.clip[rows])
+        return EncodedImages(_Selected(self.images, rows), self.dino[rows], self.clip[rows])
+
+
+class _Selected(Sequence):
+    """Some of the images, read when they are asked for."""
+
+    def __init__(self, images: Sequence[Image.Image], rows: Sequence[int]) -> None:
+        self._images, self._rows = images, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int | slice) -> Image.Image | _Selected:
+        if isinstance(index, slice):
+            return _Selected(self._images, self._rows[index])
+        return self._images[self._rows[index]]
 
 
 @dataclass(frozen=True, eq=False)

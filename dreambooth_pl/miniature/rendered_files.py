@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dreambooth_pl.data.photos import is_picture
+from dreambooth_pl.data.sidecars import is_picture
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.atomic import atomic_path
 

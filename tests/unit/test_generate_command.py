@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.commands import generate as cli_generate
+from dreambooth_pl.commands.generate_options import _prompts
 from dreambooth_pl.files.png_metadata import read_png_metadata, save_png
 from dreambooth_pl.runs import reproduction
 from dreambooth_pl.runs.adapter_source import read_source
@@ -27,6 +29,12 @@ def load_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB"))
+
+
+def test_only_a_line_feed_ends_a_prompt(tmp_path) -> None:
+    (tmp_path / "prompts.txt").write_text("a dog\u2028asleep\r\n\na cat\x0cawake", encoding="utf-8")
+    options = argparse.Namespace(prompt=None, prompts=tmp_path / "prompts.txt")
+    assert _prompts(options, "sks", "dog") == ["a dog\u2028asleep", "a cat\x0cawake"]
 
 
 def test_images_settings_grid_and_reproduction(make_run, tmp_path, capsys) -> None:

@@ -68,6 +68,14 @@ def test_by_index(folder: Path) -> None:
     assert plan.class_texts[2] == "a dog at sea"
 
 
+def test_only_a_line_feed_ends_a_line(folder: Path) -> None:
+    names = ("0_0.png", "000_1.jpg", "1/0.png", "1/01.webp")
+    entries = [{"file_name": name, "prompt": "a sks dog\u2028at sea"} for name in names]
+    lines = "\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries)
+    (folder / INDEX).write_text(lines, encoding="utf-8")
+    assert read_image_folder(folder, Words(identifier="sks"))[0].prompts[0] == entries[0]["prompt"]
+
+
 def test_our_own_index_comes_back_as_it_was(tmp_path: Path) -> None:
     plan = make_plan("probes", "sks", "dog", 42, "it")
     names = [f"{number}.png" for number in range(8)]

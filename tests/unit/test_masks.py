@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -221,3 +222,65 @@ def weighted_error(
                 total += weight * error
                 weights += weight
     return total / weights
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [".mask.png", "-masklabel.png", "-mask.png", "_mask.png", ".MASK.PNG", "-mask.webp"],
+)
+def test_masks_of_other_tools(photo_dir: Path, suffix: str) -> None:
+    mask_all(photo_dir, photo_dir, suffix)
+    data = DreamBoothDataModule(instance_dir=str(photo_dir), resolution=32)
+    assert [path.name for path in data.report.used] == list(NAMES)
+    assert [view.mask.name for view in data.views] == [Path(n).stem + suffix for n in NAMES]
+    (photo_dir / "00.png").unlink()
+    report = DreamBoothDataModule(instance_dir=str(photo_dir), resolution=32).report
+    assert [path.name for path in report.used] == list(NAMES[1:])
+    (note,) = report.refused
+    assert note.path.name == f"00{suffix}"
+    assert "named like the mask of a photo 00, which is not here" in note.text
+
+
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_the_names_of_masks_are_compared_in_one_form(
+    photo_dir: Path, tmp_path: Path, in_folder: bool
+) -> None:
+    folder = tmp_path / "masks" if in_folder else photo_dir
+    mask_all(photo_dir, folder, ".png" if in_folder else "-masklabel.png")
+    composed, split = (unicodedata.normalize(form, "Hündin") for form in ("NFC", "NFD"))
+    (photo_dir / "00.png").rename(photo_dir / f"{composed}.png")
+    mask = next(path for path in folder.glob("00*"))
+    mask = mask.rename(folder / mask.name.replace("00", split))
+    data = DreamBoothDataModule(
+        instance_dir=str(photo_dir), resolution=32, mask_dir=str(folder) if in_folder else None
+    )
+    assert len(data.report.used) == 5
+    assert mask in {view.mask for view in data.views}
+
+
+def test_masks_in_a_folder_may_have_any_of_the_names(photo_dir: Path, tmp_path: Path) -> None:
+    photos = [photo_dir / name for name in NAMES]
+    for suffix in ("-masklabel.png", ".PNG", ".webp"):
+        folder = tmp_path / f"masks{suffix}"
+        mask_all(photo_dir, folder, suffix)
+        assert find_masks(photos, folder) == [folder / f"0{n}{suffix}" for n in range(5)]
+    mask_all(photo_dir, photo_dir, "_mask.png")  # the photos are not their own masks
+    assert find_masks(photos, photo_dir) == [photo_dir / f"0{n}_mask.png" for n in range(5)]
+    (photo_dir / "02_mask.png").rename(photo_dir / "00.mask.png")
+    with pytest.raises(UserError, match="00.png: has two masks, 00.mask.png and 00_mask.png"):
+        find_masks(photos, photo_dir)
+
+
+def test_odd_pictures_as_masks(photo_dir: Path, tmp_path: Path) -> None:
+    photo = photo_dir / "01.png"
+    mask = draw_mask(photo, (0.5, 0, 1, 1))
+    labels = np.asarray(mask) // 255
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+    Image.fromarray(labels.astype(np.float32)).save(tmp_path / "floats.tif")
+    for name in ("labels.png", "floats.tif"):
+        assert np.array_equal(np.asarray(read_mask(tmp_path / name, photo)), np.asarray(mask))
+    Image.fromarray(np.full((48, 64), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "labels.png").read_bytes()[:50])
+    for name in ("nan.tif", "cut.png", "gone.png"):
+        with pytest.raises(UserError, match=f"{name}: cannot be read as a mask"):
+            read_mask(tmp_path / name, photo)

@@ -10,10 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
+from PIL.PngImagePlugin import PngImageFile
 
-from dreambooth_pl.data.photos import prepare, read_photo, to_tensor, vet_folder
+from dreambooth_pl.data.datamodule import DreamBoothDataModule
+from dreambooth_pl.data.photos import MANY, Photos, prepare, read_photo, to_tensor, vet_folder
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.pictures import formats
+from dreambooth_pl.progress import ProgressReporter
 
 # The DreamBooth dataset's folder of subjects, where one is at hand: its photos are not in here.
 WOLF = Path(os.environ.get("DREAMBENCH_DIR", "no dataset")) / "wolf_plushie"
@@ -197,11 +201,12 @@ def test_a_folder_of_everything(tmp_path: Path) -> None:
         *("IMG_0001.HEIC", "renamed.jpg", "cut.jpg", "text.jpg", "notes.txt", "empty.png"),
         *("live.mov", "more"),
     }
-    assert "convert it to JPEG or PNG" in reasons["IMG_0001.HEIC"]
-    assert "convert it to JPEG or PNG" in reasons["renamed.jpg"]
+    heic = "damaged" if "HEIF" in formats() else "convert it to JPEG or PNG"
+    assert heic in reasons["IMG_0001.HEIC"]
+    assert heic in reasons["renamed.jpg"]
     assert "damaged or cut off" in reasons["cut.jpg"]
     assert "in spite of its name .jpg" in reasons["text.jpg"]
-    assert reasons["notes.txt"] == "not a picture"
+    assert reasons["notes.txt"].startswith("not a picture; looks like a caption, but there is no")
     assert "empty file" in reasons["empty.png"]
     assert "video" in reasons["live.mov"]
     assert "folder" in reasons["more"]
@@ -250,3 +255,128 @@ def test_real_phone_photos() -> None:
     pixels = to_tensor(prepare(read_photo(report.used[0]), 128))
     assert pixels.shape == (3, 128, 128)
     assert pixels.std() > 0.2
+
+
+@pytest.mark.skipif(not WOLF.is_dir(), reason="DREAMBENCH_DIR is not set")
+def test_checks_on_real_photos(tmp_path: Path) -> None:
+    """Good photos raise no warnings; what is done to copies of them is found."""
+    for number, path in enumerate(vet_folder(WOLF, resolution=1024).used):
+        photo = read_photo(path).resize((512, 512))
+        photo.save(tmp_path / f"{number}.jpg")
+        photo.resize((350, 350)).save(tmp_path / f"{number}_again.jpg", quality=40)
+        photo.filter(ImageFilter.GaussianBlur(8)).save(tmp_path / f"{number}_blurred.jpg")
+    assert vet_folder(WOLF, resolution=1024).warned == ()
+    texts = {note.path.name: note.text for note in vet_folder(tmp_path, resolution=512).warned}
+    for number in range(5):
+        assert "nearly the same picture" in texts[f"{number}_again.jpg"]
+        assert f"{number}_blurred.jpg" in texts
+
+
+def test_the_miniatures_photos_raise_no_warnings() -> None:
+    folder = Path(__file__).parents[2] / "data" / "sks_dog"
+    assert vet_folder(folder, resolution=128).warned == ()
+
+
+def test_photos_one_folder_deeper_are_found(tmp_path: Path) -> None:
+    for name in ("10_sks dog", "1_dog"):
+        (tmp_path / name).mkdir()
+        picture().save(tmp_path / name / "a.png")
+    picture().save(tmp_path / "10_sks dog" / "b.png")
+    with pytest.raises(UserError, match="photos in the folder '.*/10_sks dog': give that one"):
+        vet_folder(tmp_path)
+    (tmp_path / "outer").mkdir()
+    for folder in list(tmp_path.iterdir()):
+        if folder.name != "outer":
+            folder.rename(tmp_path / "outer" / folder.name)
+    with pytest.raises(UserError, match="'.*/outer/10_sks dog': give that one"):
+        vet_folder(tmp_path)
+
+
+def test_photos_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(32 + number).save(tmp_path / f"{number}.png")
+    paths = sorted(tmp_path.iterdir())
+    photos = Photos(paths)
+    paths[3].unlink()
+    assert len(photos) == 4
+    assert [image.width for image in photos[1:3]] == [33, 34]
+    with pytest.raises(UserError, match="no such file"):
+        photos[3]
+
+
+def test_each_photo_and_mask_is_decoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "b.png"):
+        picture(96, 32).save(tmp_path / name)
+        Image.new("L", (96, 32), 255).save(tmp_path / name.replace(".", ".mask."))
+    data = DreamBoothDataModule(
+        instance_dir=str(tmp_path),
+        resolution=32,
+        num_class_images=0,
+        crop="random",
+        horizontal_flip=True,
+    )
+    views = data.views
+    assert len(views) == 32
+    decoded = []
+    load = PngImageFile.load
+
+    def counted(file: PngImageFile) -> object:
+        if file.tile:
+            decoded.append(Path(file.filename).name)
+        return load(file)
+
+    monkeypatch.setattr(PngImageFile, "load", counted)
+    for view in views:
+        view.pixels(32)
+        assert view.original_size == (32, 96)
+    for view in views:
+        view.loss_weights(32)
+    assert sorted(decoded) == ["a.mask.png", "a.png", "b.mask.png", "b.png"]
+    picture(32, 32).save(tmp_path / "b.png")  # a changed file is read again
+    assert views[-1].original_size == (32, 32)
+
+
+def test_large_jpegs_are_scaled_down_only_to_be_vetted(tmp_path: Path) -> None:
+    large = picture(300, 200).resize((4200, 3100))
+    large.save(tmp_path / "a.jpg", quality=90)
+    assert read_photo(tmp_path / "a.jpg").size == (4200, 3100)
+    assert vet_folder(tmp_path, resolution=8000).warned[0].text.startswith("has 4200 x 3100 pixels")
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) * 9 // 10])
+    assert [note.path.name for note in vet_folder(tmp_path).refused] == ["cut.jpg"]
+
+
+def test_many_photos_show_their_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = []
+    monkeypatch.setattr("dreambooth_pl.progress.LINE_SECONDS", 0.0)
+    monkeypatch.setattr(ProgressReporter, "line", lambda self, text: said.append(text))
+    for number in range(MANY - 1):
+        picture(8, 8 + number).save(tmp_path / f"{number:02d}.png")
+    assert len(vet_folder(tmp_path).used) == MANY - 1
+    assert not said
+    picture(8, 8).save(tmp_path / "more.png")
+    assert len(vet_folder(tmp_path).used) == MANY
+    assert said[-1].startswith(f"reading photos {MANY}/{MANY}")
+
+
+def test_the_folder_of_the_photos_is_not_that_of_class_images(tmp_path: Path) -> None:
+    photos, others = tmp_path / "photos", tmp_path / "class"
+    for folder in (photos, others):
+        folder.mkdir()
+        for number in range(4):
+            picture(40 + 9 * number, 40).save(folder / f"{number}.png")
+    data = DreamBoothDataModule(instance_dir=str(photos), class_dir=f"{photos}/../photos")
+    with pytest.raises(UserError, match="data.class_dir: .* is the folder of the photos"):
+        data.setup("fit")
+
+    def remarks(count: int, folder: Path = others) -> tuple[str, ...]:
+        settings = {"class_dir": str(folder), "num_class_images": count}
+        return DreamBoothDataModule(instance_dir=str(photos), **settings).report.remarks
+
+    (line,) = remarks(3)
+    assert line.startswith("class images: the first 3 by name of 4 pictures in ")
+    assert line.endswith("set data.num_class_images to 4 for all")
+    assert remarks(4) == remarks(0) == remarks(3, tmp_path / "new") == ()
+    assert remarks(0, photos) == ()  # not read then

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 
-from dreambooth_pl.data.photos import read_photo
+from dreambooth_pl.data.photos import Photos
 from dreambooth_pl.evaluation.subject import (
     encode_images,
     encode_texts,
@@ -48,7 +48,7 @@ class Fidelity(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Encode the real photos once, and score them."""
         self.encoders.to(pl_module.device)
-        photos = [read_photo(path) for path in trainer.datamodule.instance_photos]
+        photos = Photos(trainer.datamodule.instance_photos)  # one in memory at a time
         self._photos = encode_images(self.encoders, photos)
         scores = photo_scores(self._photos, curve_scores())
         self.ceiling = _means(scores) if scores else None
