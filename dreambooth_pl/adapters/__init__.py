@@ -10,7 +10,6 @@ from dreambooth_pl.adapters.files import (
     weights_in,
 )
 from dreambooth_pl.adapters.injection import (
-    ADAPTER_NAME,
     adapted_layers,
     adapter_kind,
     adapter_parameters,
@@ -21,7 +20,7 @@ from dreambooth_pl.adapters.injection import (
     remove_adapters,
     trainable_parameters,
 )
-from dreambooth_pl.adapters.kinds import EXPORT_FORMATS, export_formats
+from dreambooth_pl.adapters.kinds import ADAPTER_NAME, EXPORT_FORMATS, export_formats
 from dreambooth_pl.adapters.merging import merged_while_generating
 from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings
 from dreambooth_pl.adapters.strength import adapter_scale

@@ -17,15 +17,19 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from dreambooth_pl.adapters import full
-from dreambooth_pl.adapters.kinds import KINDS, check_settings, layer_kind, peft_arguments
+from dreambooth_pl.adapters.kinds import (
+    ADAPTER_NAME,
+    KINDS,
+    check_settings,
+    layer_kind,
+    peft_arguments,
+)
 from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings, targets_key
 from dreambooth_pl.adapters.targets import target_names, targeted_layers
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.families import is_text_encoder
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.randomness import generator
-
-ADAPTER_NAME = "default"  # PEFT's name of the adapter that trains
 
 
 def add_adapters(
@@ -148,7 +152,9 @@ def check_trainable_set(
             expected |= {f"{component}.{name}" for name, _ in module.named_parameters()}
             continue
         for layer in targeted_layers(base, component, settings.targets(component)):
-            expected |= _expected_names(f"{component}.{layer}", kind, settings, set(trainable))
+            start = f"{component}.{layer}."
+            parts = KINDS[kind].parts(settings, lambda part, start=start: start + part in trainable)
+            expected |= {start + part for part in parts}
     missing, unexpected = sorted(expected - set(trainable)), sorted(set(trainable) - expected)
     wrong = sorted(name for name, p in trainable.items() if p.dtype != torch.float32)
     for names, what in (
@@ -206,8 +212,9 @@ def inject(
     """
     key, module = targets_key(component), base.adaptable[component]
     targets = target_names(base, component, settings.targets(component))
-    if kind == "oft":
-        _check_oft(base, component, settings, key)
+    if check := KINDS[kind].check_layer:
+        for layer in sorted(targeted_layers(base, component, settings.targets(component))):
+            check(key, layer, module.get_submodule(layer), settings)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # mixed on purpose
         try:
@@ -249,52 +256,3 @@ def _adapted_components(base: Base, train_text_encoder: bool) -> dict[str, nn.Mo
         for component, module in base.adaptable.items()
         if train_text_encoder or not is_text_encoder(component)
     }
-
-
-def _expected_names(
-    layer: str, kind: AdapterKind, settings: AdapterSettings, trainable: set[str]
-) -> set[str]:
-    """Return the names that the adapter parameters of a layer must have.
-
-    For lokr, the layer's size decides whether w1 and w2 are whole or decomposed. This is read from
-    `trainable`.
-    """
-    if kind == "lokr":
-        parts = []
-        for half in ("lokr_w1", "lokr_w2"):
-            whole = f"{layer}.{half}.{ADAPTER_NAME}" in trainable
-            parts += [half] if whole else [f"{half}_a", f"{half}_b"]
-    elif kind == "loha":
-        parts = ["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"]
-    elif kind == "oft":
-        parts = ["oft_R"]
-    else:
-        parts = ["lora_A", "lora_B", *(["lora_magnitude_vector"] if settings.use_dora else [])]
-    end = "" if kind in ("lokr", "loha") else ".weight"  # a parameter itself, or a module's weight
-    return {f"{layer}.{part}.{ADAPTER_NAME}{end}" for part in parts}
-
-
-def _check_oft(base: Base, component: str, settings: AdapterSettings, key: str) -> None:
-    """Refuse layers for which PEFT's OFT would silently deviate from the settings or be wrong.
-
-    PEFT chooses another block size if the given one does not divide a layer's width. For
-    convolutions larger than 1 x 1 it sums overlapping patches, so that even the identity changes
-    the output.
-
-    Raises:
-        UserError: there is such a layer.
-    """
-    for name in sorted(targeted_layers(base, component, settings.targets(component))):
-        layer = base.adaptable[component].get_submodule(name)
-        if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1):
-            raise UserError(
-                f"{key}: {name} is a convolution of {layer.kernel_size} pixels, which oft cannot "
-                "adapt; leave the convolutions out, or take another model.adapter"
-            )
-        width = layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
-        if width % settings.rank:
-            raise UserError(
-                f"model.lora.rank: with model.adapter oft it is the side of the rotated blocks and "
-                f"must divide the width of every adapted layer; {name} has {width}, which "
-                f"{settings.rank} does not divide"
-            )

@@ -13,6 +13,7 @@ Support by other software, tested with diffusers 0.42 and PEFT 0.21:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +23,62 @@ from peft.tuners.lokr.layer import LoKrLayer
 from peft.tuners.lora import LoraLayer
 from peft.tuners.oft.layer import OFTLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
 
 from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings
 from dreambooth_pl.bases.families import Family
 from dreambooth_pl.errors import UserError
 
+ADAPTER_NAME = "default"  # PEFT's name for the one adapter that trains
 EXPORT_FORMATS = ("diffusers", "kohya", "peft", "merged")
+
+
+Parts = Callable[[AdapterSettings, Callable[[str], bool]], list[str]]
+"""Takes the settings, and whether the layer has a part of a name; returns names such as
+`lora_A.default.weight`, where `default` is the adapter's."""
+
+
+def _lora_parts(settings: AdapterSettings, has: Callable[[str], bool]) -> list[str]:
+    names = ["lora_A", "lora_B", *(["lora_magnitude_vector"] if settings.use_dora else [])]
+    return [f"{name}.{ADAPTER_NAME}.weight" for name in names]
+
+
+def _lokr_parts(settings: AdapterSettings, has: Callable[[str], bool]) -> list[str]:
+    """Return the factors; the layer's size decides whether each is whole or decomposed."""
+    names = []
+    for half in ("lokr_w1", "lokr_w2"):
+        whole = f"{half}.{ADAPTER_NAME}"
+        names += [whole] if has(whole) else [f"{half}_{end}.{ADAPTER_NAME}" for end in "ab"]
+    return names
+
+
+def _loha_parts(settings: AdapterSettings, has: Callable[[str], bool]) -> list[str]:
+    return [f"hada_{half}_{end}.{ADAPTER_NAME}" for half in ("w1", "w2") for end in "ab"]
+
+
+def _oft_parts(settings: AdapterSettings, has: Callable[[str], bool]) -> list[str]:
+    return [f"oft_R.{ADAPTER_NAME}.weight"]
+
+
+def _check_oft_layer(key: str, name: str, layer: nn.Module, settings: AdapterSettings) -> None:
+    """Refuse layers for which PEFT's OFT would silently deviate from the settings or be wrong.
+
+    PEFT chooses another block size if the given one does not divide a layer's width. For
+    convolutions larger than 1 x 1 it sums overlapping patches, so that even the identity changes
+    the layer.
+    """
+    if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1):
+        raise UserError(
+            f"{key}: {name} is a convolution of {layer.kernel_size} pixels, which oft cannot "
+            "adapt; leave the convolutions out, or take another model.adapter"
+        )
+    width = layer.in_channels if isinstance(layer, nn.Conv2d) else layer.in_features
+    if width % settings.rank:
+        raise UserError(
+            f"model.lora.rank: with model.adapter oft it is the side of the rotated blocks and "
+            f"must divide the width of every adapted layer; {name} has {width}, which "
+            f"{settings.rank} does not divide"
+        )
 
 
 @dataclass(frozen=True)
@@ -46,6 +97,11 @@ class Kind:
     """Fields of `AdapterSettings` to PEFT's arguments, where the arguments differ between kinds."""
     defaults: dict[str, Any]
     """PEFT's arguments that do not depend on the settings."""
+    parts: Parts
+    """Names of an adapted layer's parts that train."""
+    check_layer: Callable[[str, str, nn.Module, AdapterSettings], None] | None = None
+    """Raises UserError for a layer that PEFT would adapt wrongly. Takes the key of the targets, the
+    layer's name, the layer and the settings."""
 
 
 KINDS: dict[AdapterKind, Kind] = {
@@ -56,6 +112,7 @@ KINDS: dict[AdapterKind, Kind] = {
         EXPORT_FORMATS,
         {"rank": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"},
         {},
+        _lora_parts,
     ),
     "lokr": Kind(
         LoKrConfig,
@@ -64,6 +121,7 @@ KINDS: dict[AdapterKind, Kind] = {
         ("kohya", "peft", "merged"),
         {"rank": "r", "alpha": "alpha", "dropout": "rank_dropout"},
         {"rank_dropout_scale": True},
+        _lokr_parts,
     ),
     "loha": Kind(
         LoHaConfig,
@@ -72,6 +130,7 @@ KINDS: dict[AdapterKind, Kind] = {
         ("kohya", "peft", "merged"),
         {"rank": "r", "alpha": "alpha", "dropout": "rank_dropout"},
         {},
+        _loha_parts,
     ),
     "oft": Kind(
         OFTConfig,
@@ -81,6 +140,8 @@ KINDS: dict[AdapterKind, Kind] = {
         {"rank": "oft_block_size", "dropout": "module_dropout"},
         # PEFT's default, a Neumann series, is no longer orthogonal when the weights grow.
         {"r": 0, "use_cayley_neumann": False},
+        _oft_parts,
+        _check_oft_layer,
     ),
 }
 

@@ -7,14 +7,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from dreambooth_pl.adapters import EXPORT_FORMATS, load_adapters
+from dreambooth_pl.adapters import load_adapters
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.commands.common import quiet_libraries, tells_mistakes
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.export.format import ExportOptions
+from dreambooth_pl.export.formats import FORMATS
 from dreambooth_pl.export.hub import check_hub, push
 from dreambooth_pl.export.origin import origin_of
-from dreambooth_pl.export.write import ExportOptions, write_export
+from dreambooth_pl.export.write import write_export
 from dreambooth_pl.files.writable import check_writable
 from dreambooth_pl.runs.adapter_source import read_source
 
@@ -29,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("run", type=Path, metavar="RUN|LORA", help="a run's folder, or a LoRA file from any tool")
     add(
         "--format",
-        choices=EXPORT_FORMATS,
+        choices=list(FORMATS),
         required=True,
         help="diffusers; kohya, for ComfyUI, AUTOMATIC1111 and Forge; peft; merged, a base with "
         "the adapters merged into its weights",

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -20,9 +21,10 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
-from dreambooth_pl.adapters import ADAPTER_NAME, adapted_layers, adapter_kind
+from dreambooth_pl.adapters import ADAPTER_NAME, AdapterSettings, adapted_layers, adapter_kind
 from dreambooth_pl.adapters.kinds import KINDS, alphas, layer_kind
 from dreambooth_pl.bases.base import Base
+from dreambooth_pl.export.format import ExportFormat, ExportOptions, python_example, scale_note
 from dreambooth_pl.export.origin import Origin
 
 _BASE_VERSIONS = {  # modelspec.architecture: ss_base_model_version
@@ -31,6 +33,37 @@ _BASE_VERSIONS = {  # modelspec.architecture: ss_base_model_version
     "stable-diffusion-v2-768-v": "sd_v2_v",
     "stable-diffusion-xl-v1-base": "sdxl_base_v1-0",
 }
+
+
+class KohyaFormat(ExportFormat):
+    """One file in kohya's layout."""
+
+    title = "as kohya reads it"
+
+    def write(
+        self,
+        base: Base,
+        settings: AdapterSettings,
+        folder: Path,
+        origin: Origin,
+        options: ExportOptions,
+    ) -> list[str]:
+        """Write `NAME.safetensors`, where NAME is the export's."""
+        weights = kohya_weights(base)
+        header = kohya_header(base, weights, origin)
+        name = f"{origin.name}.safetensors"
+        safetensors.torch.save_file(weights, folder / name, header)
+        return [name]
+
+    def usage(self, base: Base, origin: Origin, options: ExportOptions) -> tuple[str, str]:
+        """Return where to put the file, and how diffusers loads it."""
+        name = f"{origin.name}.safetensors"
+        load = f'pipeline.load_lora_weights(".", weight_name="{name}")'
+        text = (
+            f"Put `{name}` into `models/loras` (ComfyUI) or `models/Lora` (AUTOMATIC1111, Forge), "
+            f"or\n\n{python_example(base, origin, load)}"
+        )
+        return text, scale_note(origin)
 
 
 def kohya_weights(base: Base) -> dict[str, Tensor]:

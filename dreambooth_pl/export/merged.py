@@ -10,11 +10,49 @@ import diffusers
 import torch
 from safetensors.torch import save_file
 
-from dreambooth_pl.adapters import adapted_layers, adapter_scale
+from dreambooth_pl.adapters import AdapterSettings, adapted_layers, adapter_scale
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.families import is_text_encoder
+from dreambooth_pl.export.format import ExportFormat, ExportOptions
 from dreambooth_pl.export.origin import Origin
 from dreambooth_pl.export.original_layout import original_weights
+
+
+class MergedFormat(ExportFormat):
+    """A model of its own: a diffusers folder, or one checkpoint file."""
+
+    title = "merged into the base"
+
+    def write(
+        self,
+        base: Base,
+        settings: AdapterSettings,
+        folder: Path,
+        origin: Origin,
+        options: ExportOptions,
+    ) -> list[str]:
+        """Merge the adapters at the scales of the options, and write the model."""
+        with merged(base, options.unet_scale, options.text_encoder_scale):
+            if options.half:
+                for module in base.modules.values():
+                    module.to(torch.float16)
+            if options.single_file:
+                write_single_file(base, folder / f"{origin.name}.safetensors", origin)
+                return [f"{origin.name}.safetensors"]
+            write_folder(base, folder)
+            return ["."]
+
+    def usage(self, base: Base, origin: Origin, options: ExportOptions) -> tuple[str, str]:
+        """Return how diffusers loads the model, and the scales."""
+        pipeline = base.rules.pipeline_class
+        load = 'from_pretrained(".")'
+        if options.single_file:
+            load = f'from_single_file("{origin.name}.safetensors")'
+        text = f"```python\nfrom diffusers import {pipeline}\n\npipeline = {pipeline}.{load}\n```"
+        return text, (
+            f"Merged at LoRA scale {options.unet_scale:g} in the denoiser and "
+            f"{options.text_encoder_scale:g} in the text encoder."
+        )
 
 
 @contextmanager

@@ -8,12 +8,39 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dreambooth_pl.adapters import ADAPTER_NAME, adapter_parameters
+from dreambooth_pl.adapters import ADAPTER_NAME, AdapterSettings, adapter_parameters
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.clip_names import TEXT_MODEL, with_text_model
 from dreambooth_pl.bases.families import is_text_encoder
+from dreambooth_pl.export.format import ExportFormat, ExportOptions, python_example
+from dreambooth_pl.export.origin import Origin
 
 _PREFIX = "base_model.model."  # prefix of a network inside a PeftModel
+
+
+class PeftFormat(ExportFormat):
+    """A folder per network."""
+
+    title = "as peft reads it"
+
+    def write(
+        self,
+        base: Base,
+        settings: AdapterSettings,
+        folder: Path,
+        origin: Origin,
+        options: ExportOptions,
+    ) -> list[str]:
+        """Write the folders."""
+        write_peft(base, folder)
+        return sorted(path.name for path in folder.iterdir())
+
+    def usage(self, base: Base, origin: Origin, options: ExportOptions) -> tuple[str, str]:
+        """Return `PeftModel.from_pretrained` on the denoiser's folder."""
+        name = base.rules.denoiser
+        load = f'PeftModel.from_pretrained(pipeline.{name}, "{name}")  # adapts it in place'
+        text = python_example(base, origin, load, "from peft import PeftModel\n")
+        return text, "Each folder holds the adapter of the network that it is named after."
 
 
 def write_peft(base: Base, folder: Path) -> None:

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
+from peft import HRAConfig
+from peft.tuners.hra.layer import HRALayer
 from torch import Tensor, nn
 
-from dreambooth_pl.adapters import AdapterSettings, add_adapters, check_trainable_set
+from dreambooth_pl.adapters import (
+    ADAPTER_NAME,
+    AdapterSettings,
+    adapted_layers,
+    adapter_parameters,
+    adapter_state_dict,
+    add_adapters,
+    check_trainable_set,
+    load_adapters,
+    save_adapters,
+)
+from dreambooth_pl.adapters.kinds import KINDS, Kind
 from dreambooth_pl.bases.families import FAMILIES
 from dreambooth_pl.bases.families.stable_diffusion import StableDiffusion
 from dreambooth_pl.bases.load import load_base
@@ -22,6 +35,9 @@ from dreambooth_pl.benchmark.jobs import expand
 from dreambooth_pl.benchmark.spec import read_benchmark
 from dreambooth_pl.benchmark.training import train
 from dreambooth_pl.commands import train as cli
+from dreambooth_pl.commands.export import main as export
+from dreambooth_pl.export.format import ExportFormat
+from dreambooth_pl.export.formats import FORMATS
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.requests import ImageRequest
@@ -112,6 +128,65 @@ def test_option_of_training(monkeypatch, capsys) -> None:
         cli.main(["fit", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "--model.sharpness SHARPNESS how sharp the loss is; 0 for not at all." in shown
+
+
+class NamesOnly(ExportFormat):
+    """Writes the names of what is adapted, one per line."""
+
+    title = "as people read it"
+
+    def write(self, base, settings, folder, origin, options):
+        names = sorted(name for _, name, _ in adapted_layers(base))
+        (folder / "layers.txt").write_text("\n".join(names))
+        return ["layers.txt"]
+
+    def usage(self, base, origin, options):
+        return "Read layers.txt.", ""
+
+
+def test_export_format(tiny_base_dir: Path, tmp_path: Path, monkeypatch) -> None:
+    base = load_base(str(tiny_base_dir))
+    settings = AdapterSettings(rank=2)
+    add_adapters(base, settings, False, seed=0)
+    save_adapters(base, settings, tmp_path)
+    monkeypatch.setitem(FORMATS, "names", NamesOnly())
+    kind = KINDS["lora"]
+    monkeypatch.setitem(KINDS, "lora", replace(kind, formats=(*kind.formats, "names")))
+    formats = (*StableDiffusion.export_formats, "names")
+    monkeypatch.setattr(StableDiffusion, "export_formats", formats)
+    words = [str(tmp_path), "--format=names", f"--base={tiny_base_dir}"]
+    assert export([*words, f"--out={tmp_path / 'out'}"]) == 0
+    names = [name for _, name, _ in adapted_layers(base)]
+    assert (tmp_path / "out/layers.txt").read_text().split() == sorted(names)
+    card = (tmp_path / "out/README.md").read_text()
+    assert "as people read it" in card and "Read layers.txt." in card
+
+
+def test_adapter_kind(tiny_base_dir: Path, tmp_path: Path, monkeypatch) -> None:
+    """PEFT's Householder adapters (arXiv 2405.17484) become a kind that trains and is saved."""
+    kind = Kind(
+        HRAConfig,
+        HRALayer,
+        ("hra_u",),
+        ("peft",),
+        {"rank": "r"},
+        {},
+        lambda settings, has: [f"hra_u.{ADAPTER_NAME}"],
+    )
+    monkeypatch.setitem(KINDS, "hra", kind)
+    base, settings = load_base(str(tiny_base_dir)), AdapterSettings(rank=2)
+    add_adapters(base, settings, False, seed=0, kind="hra")
+    count = check_trainable_set(base, settings, False, "hra")
+    assert count == sum(
+        2 * layer.get_base_layer().in_features for *_, layer in adapted_layers(base)
+    )
+    for parameter in adapter_parameters(base.denoiser).values():
+        parameter.data.normal_(generator=torch.Generator().manual_seed(0))
+    path = save_adapters(base, settings, tmp_path)
+    again = load_base(str(tiny_base_dir))
+    load_adapters(again, path)
+    before, after = adapter_state_dict(base), adapter_state_dict(again)
+    assert all(torch.equal(before[name], after[name]) for name in before) and before
 
 
 class Backwards:

@@ -37,7 +37,7 @@ ALLOWED = {
     ("export/model_card.py", "write_text"): IN_ATOMIC_FOLDER,
     ("export/peft.py", "save_file"): IN_ATOMIC_FOLDER,
     ("export/peft.py", "save_pretrained"): IN_ATOMIC_FOLDER,
-    ("export/write.py", "save_file"): IN_ATOMIC_FOLDER,
+    ("export/kohya.py", "save_file"): IN_ATOMIC_FOLDER,
     ("files/folder_lock.py", "open"): "an empty file to lock",
     ("files/torch_file.py", "open"): "writes to a temporary path, as its name for it says",
     ("files/torch_file.py", "save"): "writes to a temporary path, as its name for it says",

@@ -13,14 +13,10 @@ from dreambooth_pl.errors import UserError
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.prompts import prompt_set
 from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.training.best_checkpoint import RULES, Means, balance
 from dreambooth_pl.training.callbacks.checkpoints import Checkpoints
-from dreambooth_pl.training.callbacks.fidelity import Fidelity, Means
-from dreambooth_pl.training.callbacks.validation import (
-    RULES,
-    Validation,
-    ValidationSettings,
-    balance,
-)
+from dreambooth_pl.training.callbacks.fidelity import Fidelity
+from dreambooth_pl.training.callbacks.validation import Validation, ValidationSettings
 from dreambooth_pl.training.checkpoint import CONFIG_KEY
 
 SCORES = {2: 0.3, 4: 0.6, 6: 0.5}

@@ -35,9 +35,10 @@ from dreambooth_pl.adapters import (
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.export.format import ExportOptions
 from dreambooth_pl.export.origin import Origin
 from dreambooth_pl.export.original_layout import original_weights
-from dreambooth_pl.export.write import ExportOptions, write_export
+from dreambooth_pl.export.write import write_export
 from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.requests import ImageRequest
 from dreambooth_pl.sampling.settings import SamplingSettings

@@ -18,8 +18,8 @@ class Checkpoints(Checkpoint):
     """Writes `last.ckpt` at intervals and at the end, and keeps the best as `best.ckpt`.
 
     The best is the checkpoint with the highest score by the rule `validation.best_by`, see
-    validation.py; without validation there is none. Lightning runs checkpoint callbacks after all
-    others, so the score of the same step is there. An interrupted write harms neither file.
+    `best_checkpoint`; without validation there is none. Lightning runs checkpoint callbacks after
+    all others, so the score of the same step is there. An interrupted write harms neither file.
 
     Args:
         folder: where the files go; made when the first is written.

@@ -22,9 +22,7 @@ from dreambooth_pl.evaluation.subject import (
 )
 from dreambooth_pl.metrics.encoders import Encoders
 from dreambooth_pl.metrics.scores import EncodedImages, curve_scores
-
-Means = Mapping[str, float]
-"""Scores averaged over images, by name. Real photos have no `clip_t`."""
+from dreambooth_pl.training.best_checkpoint import Means
 
 
 class Fidelity(Callback):

@@ -8,10 +8,9 @@ falls and drift grows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
@@ -26,39 +25,12 @@ from dreambooth_pl.sampling.batch_size import settle_batch_size
 from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.requests import ImageRequest, image_seed
 from dreambooth_pl.sampling.settings import SamplingSettings
-from dreambooth_pl.training.callbacks.fidelity import Fidelity, Means, curves, log
+from dreambooth_pl.training.best_checkpoint import RULES, BestBy, Means
+from dreambooth_pl.training.callbacks.fidelity import Fidelity, curves, log
 from dreambooth_pl.training.callbacks.rounds import Rounds, show_sheet
 
 OWN_SET = "validation"  # of prompts
 _CLASS_TEMPLATE = "a {class}"
-BestBy = Literal["balance", "dino", "clip_i", "last"]
-
-
-def balance(scores: Means, floor: Means, ceiling: Means | None) -> float:
-    """Weigh subject against prompt fidelity.
-
-    The share of the way from floor to ceiling that DINO has gone, in [0, 1], times the share of the
-    floor's CLIP-T that is left, in [0, 1]: a model that knows the subject but no longer listens to
-    prompts scores low, and so does the untuned base. A single photo has no ceiling; 1 then takes
-    its place.
-
-    >>> floor, ceiling = {"dino": 0.4, "clip_t": 0.30}, {"dino": 0.8}
-    >>> round(balance({"dino": 0.7, "clip_t": 0.27}, floor, ceiling), 3)
-    0.675
-    """
-    top = ceiling["dino"] if ceiling else 1.0
-    gain = (scores["dino"] - floor["dino"]) / max(top - floor["dino"], 1e-6)
-    kept = scores["clip_t"] / max(floor["clip_t"], 1e-6)
-    return min(max(gain, 0.0), 1.0) * min(max(kept, 0.0), 1.0)
-
-
-RULES: dict[BestBy, Callable[[Means, Means, Means | None, int], float]] = {
-    "balance": lambda scores, floor, ceiling, step: balance(scores, floor, ceiling),
-    "dino": lambda scores, floor, ceiling, step: scores["dino"],
-    "clip_i": lambda scores, floor, ceiling, step: scores["clip_i"],
-    "last": lambda scores, floor, ceiling, step: float(step),
-}
-"""By rule: a score, higher is better, of the means, the floor's, the ceiling's and the step."""
 
 
 @dataclass(frozen=True)
