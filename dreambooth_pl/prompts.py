@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from dreambooth_pl.bounds import Bounds
 from dreambooth_pl.errors import UserError
 
 
@@ -35,6 +36,7 @@ FIRST_IMAGE = "A {identifier} {class}"
 """Template of the plainest image of the subject."""
 IMAGES_PER_PROMPT = 4
 """Images per subject and prompt in the paper."""
+_IMAGES = Bounds(1, 1000, too_high="too many", remedy=f"The paper has {IMAGES_PER_PROMPT}.")
 PROMPT_SETS = ("probes", "dreambench_live", "dreambench_object", "validation")
 """Names that `prompt_set` knows. It takes any other name for the path of a YAML file."""
 
@@ -140,8 +142,7 @@ def _parse_prompt_set(content: Any, name: str, source: str) -> PromptSet:
     if isinstance(content, dict) and "prompts" in content:
         name, prompts = str(content.get("name", name)), content["prompts"]
         images = content.get("images_per_prompt", images)
-    if not isinstance(images, int) or isinstance(images, bool) or images < 1:
-        raise UserError(f"{source}: images_per_prompt is {images!r}; it must be a number from 1 on")
+    _IMAGES.check(f"{source}: images_per_prompt", images, whole=True)
     entries = _entries(prompts)
     if not entries:
         raise UserError(

@@ -17,6 +17,7 @@ from torch.nn import Parameter
 
 from dreambooth_pl.adapters import full
 from dreambooth_pl.adapters.kinds import KINDS, check_settings, layer_kind, peft_arguments
+from dreambooth_pl.adapters.ranks import check_rank
 from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings, targets_key
 from dreambooth_pl.adapters.targets import target_names, targeted_layers
 from dreambooth_pl.bases.base import Base
@@ -42,7 +43,8 @@ def add_adapters(
     the networks themselves become trainable.
 
     Raises:
-        UserError: a target module that matches no layer, or a layer that cannot be adapted.
+        UserError: a target module that matches no layer, a layer that cannot be adapted, or a rank
+            above the widths of all layers.
     """
     check_settings(kind, settings)
     for component, module in _adapted_components(base, train_text_encoder).items():
@@ -50,6 +52,7 @@ def add_adapters(
             full.begin(module)
             module.requires_grad_(True)
             continue
+        check_rank(base, component, settings, kind)
         inject(base, component, settings, kind)
         for name, parameter in adapter_parameters(module).items():
             parameter.requires_grad_(True)

@@ -10,13 +10,14 @@ from pathlib import Path
 from dreambooth_pl.adapters import EXPORT_FORMATS, load_adapters
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
-from dreambooth_pl.commands.common import quiet_libraries, tells_mistakes
+from dreambooth_pl.commands.common import quiet_libraries, real_number, tells_mistakes
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.export.hub import check_hub, push
 from dreambooth_pl.export.origin import origin_of
 from dreambooth_pl.export.write import ExportOptions, write_export
 from dreambooth_pl.files.writable import check_writable
 from dreambooth_pl.runs.adapter_source import read_source
+from dreambooth_pl.sampling.settings import LORA_SCALE
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -40,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, what in (("unet", "UNet"), ("text-encoder", "text encoder")):
         add(
             f"--lora-scale-{name}",
-            type=float,
+            type=real_number(LORA_SCALE),
             metavar="S",
             help=f"merged: strength in the {what} (default: as the run draws)",
         )

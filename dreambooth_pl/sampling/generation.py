@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from dreambooth_pl.adapters import adapter_scale, merged_while_generating
 from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.checks import check_resolution
 from dreambooth_pl.bases.conditioning import Conditioning
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.sampling.requests import ImageRequest
@@ -61,6 +62,7 @@ def generate(
             the base cannot draw.
     """
     assert settings.batch_size != "auto", "the batch size is settled before drawing"
+    check_resolution(base, settings.resolution, "sampling.resolution")
     if settings.resolution is not None and settings.resolution % base.pixel_multiple:
         raise UserError(
             f"sampling.resolution: {settings.resolution} px is not a multiple of "
