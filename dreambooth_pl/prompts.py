@@ -92,12 +92,27 @@ def fill(template: str, identifier: str | None, class_noun: str) -> str:
     return _PLACEHOLDER.sub(lambda found: values[found[0]], template)
 
 
+def says_word(text: str, word: str) -> bool:
+    """Return whether a text holds a word, as CLIP's tokenizer reads them: in any case.
+
+    >>> says_word("a photo of SKS dog", "sks"), says_word("a sksdog", "sks")
+    (True, False)
+    """
+    pattern = rf"(?<!\w){re.escape(word.strip().casefold())}(?!\w)"
+    return re.search(pattern, text.casefold()) is not None
+
+
 def check_template(template: str) -> None:
     """Check the placeholders of a template.
 
     Raises:
-        UserError: a placeholder is neither `{identifier}` nor `{class}`.
+        UserError: a placeholder is neither `{identifier}` nor `{class}`, or a brace is alone.
     """
+    if set("{}") & set(_PLACEHOLDER.sub("", template)):
+        raise UserError(
+            f"the prompt {template!r} holds a brace without its partner; write {{identifier}} and "
+            "{class}, each with both braces"
+        )
     unknown = set(_PLACEHOLDER.findall(template)) - {"{identifier}", "{class}"}
     if unknown:
         raise UserError(

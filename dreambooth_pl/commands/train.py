@@ -22,6 +22,7 @@ from dreambooth_pl.commands.tested_run import (
     without_saved_checkpoint,
 )
 from dreambooth_pl.commands.tested_run import USAGE as TEST_USAGE
+from dreambooth_pl.commands.train_notes import check_with_base, training_notes
 from dreambooth_pl.commands.train_numbers import (
     LIGHTNING_SEEDS,
     check_config_numbers,
@@ -221,8 +222,17 @@ class DreamBoothCLI(LightningCLI):
                 enable_progress_bar=False,
                 **kwargs,
             )
+        data, model = self.datamodule, self.model
+        check_with_base(model.base_model, data.settings, settings.sampling)
         if rank_zero_only.rank == 0:
-            for line in self.datamodule.report.lines():
+            notes = training_notes(
+                model.base_model,
+                data.instance_photos,
+                data.settings,
+                model.settings,
+                settings.sampling,
+            )
+            for line in [*data.report.lines(), *(f"note: {note}" for note in notes)]:
                 self.reporter.line(line)
         own = settings.trainer.callbacks or []
         config = SaveConfig(

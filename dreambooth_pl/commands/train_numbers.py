@@ -24,6 +24,8 @@ GROUPS: dict[str, type] = {
     "trainer": TrainerNumbers,
 }
 """The settings class that holds the numbers of each group of keys."""
+_PLAIN = ("sampling", "probe", "validation")
+"""Groups of plain values, whose settings can be made here and so are checked as a whole."""
 SEED = "seed_everything"
 SEED_BOUNDS = get_args(Seed)[1]
 LIGHTNING_SEEDS = 2**32
@@ -49,7 +51,11 @@ def check_config_numbers(config: Any) -> None:
         UserError: a number is out of its bounds; names its key.
     """
     for group, settings in GROUPS.items():
-        check_numbers(settings, _plain(config[group]), group)
+        values = _plain(config[group])
+        if group in _PLAIN:
+            settings(**values)
+        else:
+            check_numbers(settings, values, group)
 
 
 def explain_numbers(parser: ArgumentParser) -> None:

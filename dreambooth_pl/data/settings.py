@@ -9,7 +9,7 @@ from dreambooth_pl.bounds import Bounds, Seed, Share, check_numbers
 from dreambooth_pl.data.captions import CaptionSource
 from dreambooth_pl.data.photo_views import MAX_CROPS
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.prompts import check_template
+from dreambooth_pl.prompts import check_template, fill, says_word
 
 _FREE = {"shapes_training": False}
 """Metadata of a field that may differ when a checkpoint is continued."""
@@ -95,11 +95,37 @@ class DataSettings:
             )
         if not self.class_noun.strip():
             raise UserError("data.class_noun: is empty; say what the subject is, such as dog.")
+        if not self.identifier.strip():
+            raise UserError("data.identifier: is empty; give a rare word, such as sks.")
+        if self.identifier.strip().casefold() == self.class_noun.strip().casefold():
+            raise UserError(
+                f"data.identifier: {self.identifier!r} is data.class_noun as well; give a rare "
+                "word that means nothing yet, such as sks."
+            )
         for key in ("instance_prompt", "class_prompt"):
             try:
                 check_template(getattr(self, key))
             except UserError as error:
                 raise UserError(f"data.{key}: {error}") from error
+        self._check_prompts()
+
+    def _check_prompts(self) -> None:
+        """Check that the photos' prompt says the identifier, and the class images' does not."""
+        uses_template = self.captions in ("template", "auto")
+        prompt = fill(self.instance_prompt, self.identifier, self.class_noun)
+        if uses_template and not says_word(prompt, self.identifier):
+            raise UserError(
+                f"data.instance_prompt: {prompt!r} does not say the identifier, so that it would "
+                "learn nothing; write {identifier} where it stands, as in 'a {identifier} {class}'."
+            )
+        class_prompt = fill(self.class_prompt, None, self.class_noun)
+        if not class_prompt.strip():
+            raise UserError("data.class_prompt: is empty; write one, such as 'a {class}'.")
+        if says_word(class_prompt, self.identifier):
+            raise UserError(
+                f"data.class_prompt: {class_prompt!r} says the identifier, which is the subject's "
+                "alone; leave it out, as in 'a {class}'."
+            )
 
     @property
     def shaping(self) -> dict[str, Any]:

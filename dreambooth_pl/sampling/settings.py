@@ -72,6 +72,16 @@ class SamplingSettings:
             raise UserError(f"sampling.resolution: {self.resolution} px is not a multiple of 8.")
 
 
+def negative_note(settings: SamplingSettings) -> str | None:
+    """Return a line if there is a negative prompt but no guidance, which alone uses it."""
+    if not settings.negative_prompt or settings.guidance_scale > 1:
+        return None
+    return (
+        f"the negative prompt has no effect: the guidance scale is {settings.guidance_scale:g}; "
+        "set it above 1"
+    )
+
+
 def scheduler_name(text: str) -> str:
     """Return our name of a scheduler as people type it.
 
