@@ -9,7 +9,7 @@ from typing import Any
 
 from dreambooth_pl.adapters.ranks import rank_note
 from dreambooth_pl.bases.base import Base
-from dreambooth_pl.bases.checks import check_resolution
+from dreambooth_pl.bases.checks.resolution import check_resolution
 from dreambooth_pl.bases.families import is_text_encoder
 from dreambooth_pl.data.masks import find_masks
 from dreambooth_pl.data.settings import DataSettings

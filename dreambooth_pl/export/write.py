@@ -20,7 +20,7 @@ from dreambooth_pl.adapters import (
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.export.kohya import kohya_header, kohya_weights
-from dreambooth_pl.export.merged import merged, write_folder, write_single_file
+from dreambooth_pl.export.merged import has_released_shape, merged, write_folder, write_single_file
 from dreambooth_pl.export.model_card import model_card, write_card
 from dreambooth_pl.export.origin import Origin
 from dreambooth_pl.export.peft import write_peft
@@ -154,7 +154,14 @@ def _usage(base: Base, origin: Origin, options: ExportOptions) -> tuple[str, str
         f"{options.text_encoder_scale:g} in the text encoder."
     )
     if options.single_file:
-        text = f'pipeline = {pipeline}.from_single_file("{origin.name}.safetensors")'
+        config = ""
+        if not has_released_shape(base):
+            config = f', config="{origin.base}"'
+            note += (
+                " Its shape is none of the released versions': programs that read nothing but "
+                f"those cannot load it, and diffusers needs the configs of `{origin.base}`."
+            )
+        text = f'pipeline = {pipeline}.from_single_file("{origin.name}.safetensors"{config})'
         return f"{start}{text}\n```", note
     return f'{start}pipeline = {pipeline}.from_pretrained(".")\n```', note
 

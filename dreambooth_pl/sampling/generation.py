@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from dreambooth_pl.adapters import adapter_scale, merged_while_generating
 from dreambooth_pl.bases.base import Base
-from dreambooth_pl.bases.checks import check_resolution
+from dreambooth_pl.bases.checks.resolution import check_resolution
 from dreambooth_pl.bases.conditioning import Conditioning
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.sampling.requests import ImageRequest

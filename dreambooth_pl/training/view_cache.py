@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from dreambooth_pl.bases.base import Base
-from dreambooth_pl.bases.checks import check_resolution
+from dreambooth_pl.bases.checks.resolution import check_resolution
 from dreambooth_pl.bases.conditioning import Conditioning, MicroConditioning
 from dreambooth_pl.data.views import View
 from dreambooth_pl.errors import UserError

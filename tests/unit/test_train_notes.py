@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dreambooth_pl.adapters import AdapterSettings
+from dreambooth_pl.adapters import AdapterSettings, add_adapters
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.commands.train_notes import check_with_base, training_notes
@@ -143,6 +143,11 @@ def test_a_rank_above_the_width_of_some_layers_is_told(notes) -> None:
     assert notes({}, {"lora": AdapterSettings(rank=16)}) == []
     (line,) = notes({}, {"lora": AdapterSettings(rank=20)})
     assert line.startswith("model.lora.rank: 20 is more than the width of")
+
+
+def test_a_rank_above_the_width_of_all_layers_is_refused(tiny_base_dir) -> None:
+    with pytest.raises(UserError, match=r"model\.lora\.rank: 500 is more than the width of every"):
+        add_adapters(load_base(str(tiny_base_dir)), AdapterSettings(rank=500), False, 0)
 
 
 def test_images_far_larger_than_the_base_was_made_for_are_refused(base) -> None:

@@ -1,4 +1,4 @@
-"""Checks of a loaded base: is it whole, is it one that we can train, can it do what is asked?"""
+"""Whether images are of a size that a base can make."""
 
 from __future__ import annotations
 
