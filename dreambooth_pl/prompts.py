@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from dreambooth_pl.bounds import Bounds
 from dreambooth_pl.errors import UserError
 
 FACTS = files("dreambooth_pl").joinpath("facts")
@@ -38,6 +39,7 @@ FIRST_IMAGE = "A {identifier} {class}"
 """Template of the plainest image of the subject."""
 IMAGES_PER_PROMPT = 4
 """Images per subject and prompt in the paper."""
+_IMAGES = Bounds(1, 1000, too_high="too many", remedy=f"The paper has {IMAGES_PER_PROMPT}.")
 PROMPT_SETS = ("probes", "dreambench_live", "dreambench_object", "validation")
 """Names that `prompt_set` knows. It takes any other name for the path of a YAML file."""
 
@@ -93,12 +95,27 @@ def fill(template: str, identifier: str | None, class_noun: str) -> str:
     return _PLACEHOLDER.sub(lambda found: values[found[0]], template)
 
 
+def says_word(text: str, word: str) -> bool:
+    """Return whether a text holds a word, as CLIP's tokenizer reads them: in any case.
+
+    >>> says_word("a photo of SKS dog", "sks"), says_word("a sksdog", "sks")
+    (True, False)
+    """
+    pattern = rf"(?<!\w){re.escape(word.strip().casefold())}(?!\w)"
+    return re.search(pattern, text.casefold()) is not None
+
+
 def check_template(template: str) -> None:
     """Check the placeholders of a template.
 
     Raises:
-        UserError: a placeholder is neither `{identifier}` nor `{class}`.
+        UserError: a placeholder is neither `{identifier}` nor `{class}`, or a brace is alone.
     """
+    if set("{}") & set(_PLACEHOLDER.sub("", template)):
+        raise UserError(
+            f"the prompt {template!r} holds a brace without its partner; write {{identifier}} and "
+            "{class}, each with both braces"
+        )
     unknown = set(_PLACEHOLDER.findall(template)) - {"{identifier}", "{class}"}
     if unknown:
         raise UserError(
@@ -143,8 +160,7 @@ def _parse_prompt_set(content: Any, name: str, source: str) -> PromptSet:
     if isinstance(content, dict) and "prompts" in content:
         name, prompts = str(content.get("name", name)), content["prompts"]
         images = content.get("images_per_prompt", images)
-    if not isinstance(images, int) or isinstance(images, bool) or images < 1:
-        raise UserError(f"{source}: images_per_prompt is {images!r}; it must be a number from 1 on")
+    _IMAGES.check(f"{source}: images_per_prompt", images, whole=True)
     entries = _entries(prompts)
     if not entries:
         raise UserError(

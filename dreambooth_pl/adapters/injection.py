@@ -24,6 +24,7 @@ from dreambooth_pl.adapters.kinds import (
     layer_kind,
     peft_arguments,
 )
+from dreambooth_pl.adapters.ranks import check_rank
 from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings, targets_key
 from dreambooth_pl.adapters.targets import target_names, targeted_layers
 from dreambooth_pl.bases.base import Base
@@ -54,8 +55,8 @@ def add_adapters(
         kind: of the adapters.
 
     Raises:
-        UserError: a target matches no layer, a layer cannot be adapted, or a setting does not
-            belong to the kind.
+        UserError: a target matches no layer, a layer cannot be adapted, a setting does not belong
+            to the kind, or the rank is above the widths of all layers.
     """
     check_settings(kind, settings)
     for component, module in _adapted_components(base, train_text_encoder).items():
@@ -63,6 +64,7 @@ def add_adapters(
             full.begin(module)
             module.requires_grad_(True)
             continue
+        check_rank(base, component, settings, kind)
         inject(base, component, settings, kind)
         for name, parameter in adapter_parameters(module).items():
             parameter.requires_grad_(True)

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from dreambooth_pl.bases.families import is_text_encoder
-from dreambooth_pl.errors import UserError
+from dreambooth_pl.bounds import Bounds, check_numbers
 
 AdapterKind = Literal["lora", "lokr", "loha", "oft", "full"]
 """`lora`: arXiv 2106.09685, with `use_dora` 2402.09353; `lokr`, `loha`: 2309.14859; `oft`:
 2306.07280; `full`: no adapter, the networks themselves train, as in the paper (2208.12242)."""
 
 
+_Rank = Annotated[
+    int,
+    Bounds(1, 2048, remedy="4 to 64 are usual; to train all of it set model.adapter full."),
+]
+_Alpha = Annotated[float, Bounds(0, 10_000, open_low=True, remedy="The rank itself is usual.")]
+_Dropout = Annotated[float, Bounds(0, 1, open_high=True)]
+
+
 @dataclass(frozen=True)
 class AdapterSettings:
-    """Size and place of the adapters."""
+    """Size and place of the adapters.
 
-    rank: int = 8
+    Raises:
+        UserError: a number is out of its bounds.
+    """
+
+    rank: _Rank = 8
     """Rank of each update: the width between A and B. For oft the side of the rotated blocks."""
-    alpha: float = 8.0
+    alpha: _Alpha = 8.0
     """Strength of the update; it is scaled by alpha / rank. Not for oft."""
-    dropout: float = 0.0
+    dropout: _Dropout = 0.0
     """Probability in [0, 1) of dropping, while training, an adapter's input (lora), a row of its
     update (lokr, loha) or the rotation of a block (oft)."""
     target_modules: list[str] | str = field(
@@ -41,12 +53,7 @@ class AdapterSettings:
     """Also train the length of each row of the adapted weights (DoRA); only lora."""
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise UserError(f"model.lora.rank must be at least 1, not {self.rank}")
-        if self.alpha <= 0:
-            raise UserError(f"model.lora.alpha must be positive, not {self.alpha}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"model.lora.dropout must lie in [0, 1), not {self.dropout}")
+        check_numbers(type(self), self, "model.lora")
 
     def targets(self, component: str) -> list[str] | str:
         """Return the target modules of a component of `Base.adaptable`, as they were given."""

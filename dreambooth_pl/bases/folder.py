@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,19 +72,31 @@ def read_folder(name: str, revision: str | None, variant: str | None, as_stored:
                 "with a suffix such as fp16 in their name need model.variant."
             ) from error
 
-    weights = {"variant": variant, "use_safetensors": True}
+    def load_whole(read: Callable[..., Any], subfolder: str, **options: Any) -> Any:
+        with without_warnings():  # of missing weights: an error tells of them
+            module, report = load(
+                read,
+                subfolder,
+                variant=variant,
+                use_safetensors=True,
+                output_loading_info=True,
+                **options,
+            )
+        _check_whole(report, name, subfolder)
+        return module
+
     with without_progress_bars():
         text_encoders = [
-            load(getattr(transformers, class_).from_pretrained, subfolder, **weights)
+            load_whole(getattr(transformers, class_).from_pretrained, subfolder)
             for subfolder, class_ in family.text_encoders.items()
         ]
         if not as_stored:
             text_encoders = [text_encoder.float() for text_encoder in text_encoders]
-        vae = load(AutoencoderKL.from_pretrained, "vae", torch_dtype=torch.float32, **weights)
+        vae = load_whole(AutoencoderKL.from_pretrained, "vae", torch_dtype=torch.float32)
         folder = Path(name) / family.denoiser
         dtype = _stored_dtype(folder, variant) if as_stored else torch.float32
         read = getattr(diffusers, family.denoiser_class).from_pretrained
-        denoiser = load(read, family.denoiser, torch_dtype=dtype, **weights)
+        denoiser = load_whole(read, family.denoiser, torch_dtype=dtype)
     tokenizers = [
         load(getattr(transformers, class_).from_pretrained, subfolder)
         for subfolder, class_ in family.tokenizers.items()
@@ -100,6 +112,40 @@ def read_folder(name: str, revision: str | None, variant: str | None, as_stored:
         scheduler_config=scheduler_config,
         zeros_for_empty_prompt=bool(zeros),
     )
+
+
+def _check_whole(report: Mapping[str, Any], name: str, component: str) -> None:
+    """Check that a network found all its weights: those it lacks would be random ones.
+
+    Args:
+        report: what diffusers and transformers alike tell of the loading.
+        name: of the base.
+        component: the network's folder.
+
+    Raises:
+        UserError: weights are missing.
+    """
+    # Older files lack the positions, or have them: a count from 0, no weight.
+    missing = sorted(key for key in report["missing_keys"] if not key.endswith("position_ids"))
+    if missing:
+        raise UserError(
+            f"model.base: {component!r} of {name!r} lacks {len(missing)} of its weights, such as "
+            f"{missing[0]}. Is the download complete? Copy the folder again from where it is whole."
+        )
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Silence the libraries' warnings, where we say the same in the user's words."""
+    libraries = [transformers.utils.logging, diffusers.utils.logging]
+    levels = [logging.get_verbosity() for logging in libraries]
+    for logging in libraries:
+        logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for logging, level in zip(libraries, levels, strict=True):
+            logging.set_verbosity(level)
 
 
 @contextmanager

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.checks.schedule import check_schedule
+from dreambooth_pl.bases.checks.tokenizer import check_tokenizer
 from dreambooth_pl.bases.fingerprint import fingerprint
 from dreambooth_pl.bases.folder import Parts, read_folder
 from dreambooth_pl.bases.objectives import Objective, read_objective
@@ -24,8 +26,8 @@ def load_base(spec: BaseSpec | str) -> Base:
             never looked up on the hub.
 
     Raises:
-        UserError: the folder, file or hub id does not exist, its family is unknown, or weights are
-            missing.
+        UserError: the folder, file or hub id does not exist, its family or noise schedule is not
+            known, weights are missing, or a tokenizer does not belong to the base.
     """
     spec = BaseSpec(spec) if isinstance(spec, str) else spec
     name = spec.base
@@ -36,6 +38,7 @@ def load_base(spec: BaseSpec | str) -> Base:
         parts = read_checkpoint(path, as_stored)
     else:
         parts = read_folder(name, spec.revision, spec.variant, as_stored)
+    check_schedule(parts.scheduler_config, name)
     objective = read_objective(parts.scheduler_config, parts.family.objectives, name)
     channels = parts.denoiser.config.in_channels
     if channels != parts.vae.config.latent_channels:
@@ -43,6 +46,14 @@ def load_base(spec: BaseSpec | str) -> Base:
             f"model.base: {name!r} is for inpainting or editing: its {parts.family.denoiser_class} "
             f"reads {channels} channels. Take the text-to-image version."
         )
+    if getattr(parts.denoiser.config, "time_cond_proj_dim", None):
+        raise UserError(
+            f"model.base: {name!r} is distilled: its {parts.family.denoiser_class} is told the "
+            "guidance (time_cond_proj_dim). Take the model that it was distilled from."
+        )
+    pairs = zip(parts.family.tokenizers, parts.tokenizers, parts.text_encoders, strict=True)
+    for component, tokenizer, text_encoder in pairs:
+        check_tokenizer(tokenizer, text_encoder, component, name)
     base = _assemble(name, parts, objective)
     for module in (base.denoiser, *base.text_encoders):
         nn.Module.to(module, dtype)  # diffusers' own `to` warns about an empty list of exceptions

@@ -6,7 +6,10 @@ are worked out from the file (`single_file_config`) and handed to it.
 
 from __future__ import annotations
 
+import json
+import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +22,7 @@ from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 
 from dreambooth_pl.bases.families import FAMILIES
-from dreambooth_pl.bases.folder import HALF, Parts, without_progress_bars
+from dreambooth_pl.bases.folder import HALF, Parts, without_progress_bars, without_warnings
 from dreambooth_pl.bases.single_file_config import (
     SD2,
     UNET,
@@ -31,6 +34,11 @@ from dreambooth_pl.bases.single_file_config import (
 )
 from dreambooth_pl.errors import UserError
 
+log = logging.getLogger(__name__)
+
+CONFIGS = "dreambooth_pl.configs"
+"""Key of the header under which our exports keep the configs of their parts, as JSON."""
+SUFFIX = ".safetensors"
 _REMEDY = "Give a Stable Diffusion 1.x, 2.x or XL checkpoint, or a diffusers folder."
 
 
@@ -43,6 +51,17 @@ class _Header:
     """Of most of the UNet's tensors, if half precision; float32 otherwise."""
     metadata: dict[str, str]
 
+    @property
+    def configs(self) -> Mapping[str, dict[str, Any]]:
+        """The configs of the parts, by component, in a file that we have exported; else none."""
+        try:
+            configs = json.loads(self.metadata.get(CONFIGS, "{}"))
+        except json.JSONDecodeError:
+            return {}
+        if not isinstance(configs, dict):
+            return {}
+        return {name: config for name, config in configs.items() if isinstance(config, dict)}
+
 
 def read_checkpoint(path: Path, as_stored: bool) -> Parts:
     """Read a base from one checkpoint file in the layout of the original code.
@@ -54,7 +73,7 @@ def read_checkpoint(path: Path, as_stored: bool) -> Parts:
     Raises:
         UserError: it is not readable, not a checkpoint of a known version, or lacks weights.
     """
-    if path.suffix != ".safetensors":
+    if path.suffix.lower() != SUFFIX:
         raise UserError(
             f"model.base: {str(path)!r} is no .safetensors file. Pickled checkpoints (.ckpt) can "
             "run any code when they are opened; take or make the .safetensors version."
@@ -63,14 +82,19 @@ def read_checkpoint(path: Path, as_stored: bool) -> Parts:
     kind = checkpoint_kind(header.shapes)
     if isinstance(kind, str):
         raise UserError(f"model.base: {str(path)!r} {kind}. {_REMEDY}")
-    told = _told_schedule(path, header)
+    if any(name.startswith("model_ema.") for name in header.shapes):
+        log.warning(
+            "%s holds averaged (EMA) weights as well; those that training goes on from are used.",
+            path,
+        )
+    told = header.configs.get("scheduler") or _told_schedule(path, header)
     schedule = told or {"prediction_type": "epsilon"}
     dtype = header.dtype if as_stored else torch.float32
-    pipeline = _load(path, kind, header.shapes, schedule, dtype)
+    pipeline = _load(path, kind, header, schedule, dtype)
     if told is None and kind is SD2 and not predicts_noise(pipeline.unet):
         del pipeline  # not the prediction alone: the UNet's native resolution is another one, too
         schedule = {"prediction_type": "v_prediction"}
-        pipeline = _load(path, kind, header.shapes, schedule, dtype)
+        pipeline = _load(path, kind, header, schedule, dtype)
     family = FAMILIES[kind.pipeline_class]
     return Parts(
         family=family,
@@ -147,7 +171,7 @@ def predicts_noise(unet: UNet2DConditionModel) -> bool:
 def _load(
     path: Path,
     kind: CheckpointKind,
-    shapes: Shapes,
+    header: _Header,
     schedule: dict[str, Any],
     dtype: torch.dtype,
 ) -> diffusers.DiffusionPipeline:
@@ -157,11 +181,15 @@ def _load(
         UserError: it cannot, or weights are missing.
     """
     pipeline_class = getattr(diffusers, kind.pipeline_class)
-    with TemporaryDirectory() as name, without_progress_bars():
+    with TemporaryDirectory() as name, without_progress_bars(), without_warnings():
         try:
-            write_configs(Path(name), kind, shapes, schedule)
+            write_configs(Path(name), kind, header.shapes, schedule, header.configs)
+            file = path
+            if path.suffix != SUFFIX:  # diffusers takes a file with a name in capitals for a pickle
+                file = Path(name) / f"checkpoint{SUFFIX}"
+                file.symlink_to(path.absolute())
             pipeline = pipeline_class.from_single_file(
-                str(path), config=name, local_files_only=True, torch_dtype=dtype
+                str(file), config=name, local_files_only=True, torch_dtype=dtype
             )
         except Exception as error:  # other layouts fail in many ways
             reason = str(error).strip().split("\n")[0] or type(error).__name__

@@ -80,6 +80,13 @@ def checkpoint_kind(shapes: Shapes) -> CheckpointKind | str:
     """
     if any(".lora_" in name or name.startswith("lora_") for name in shapes):
         return "is a LoRA, which changes a base; give the base that it was trained on"
+    if any(name.startswith("edm_") for name in shapes):
+        return "was trained with EDM's noise (edm_...), which cannot be trained here"
+    if f"{UNET}time_embed.cond_proj.weight" in shapes:
+        return (
+            "is distilled: its UNet is told the guidance (cond_proj); take the model that it was "
+            "distilled from"
+        )
     first = shapes.get(f"{UNET}input_blocks.0.0.weight")
     if first is None:
         return "holds no Stable Diffusion UNet in the original layout"
@@ -112,7 +119,11 @@ def scheduler_config(kind: CheckpointKind, schedule: Mapping[str, Any]) -> dict[
 
 
 def write_configs(
-    folder: Path, kind: CheckpointKind, shapes: Shapes, schedule: Mapping[str, Any]
+    folder: Path,
+    kind: CheckpointKind,
+    shapes: Shapes,
+    schedule: Mapping[str, Any],
+    told: Mapping[str, dict[str, Any]] | None = None,
 ) -> None:
     """Write the configs and tokenizers of a diffusers pipeline with these shapes, without weights.
 
@@ -121,13 +132,15 @@ def write_configs(
         kind: kind of the checkpoint.
         shapes: shapes of its tensors.
         schedule: as for `scheduler_config`.
+        told: configs by component that the file brings itself, in place of those worked out.
     """
+    told = told or {}
     resolution = 1024 if kind is SDXL else 512
     if kind is SD2 and schedule["prediction_type"] == "v_prediction":
         resolution = 768
-    vae = _vae(kind, shapes, resolution)
-    unet = _unet(kind, shapes)
-    unet["sample_size"] = resolution // 2 ** (len(vae["block_out_channels"]) - 1)
+    vae = told.get("vae") or _vae(kind, shapes, resolution)
+    unet = told.get("unet") or _unet(kind, shapes)
+    unet.setdefault("sample_size", resolution // 2 ** (len(vae["block_out_channels"]) - 1))
     index: dict[str, Any] = {
         "_class_name": kind.pipeline_class,
         "vae": ["diffusers", "AutoencoderKL"],
@@ -143,11 +156,7 @@ def write_configs(
         "scheduler/scheduler_config.json": scheduler_config(kind, schedule),
     }
     for name, prefix in kind.text_encoders.items():
-        config = (
-            _clip(shapes, prefix) if prefix.endswith("text_model.") else _open_clip(shapes, prefix)
-        )
-        if kind is SD2:
-            config["num_hidden_layers"] -= 1  # the penultimate layer's states encode prompts
+        config = told.get(name) or _text_encoder(kind, shapes, prefix)
         architecture = (
             "CLIPTextModelWithProjection" if name == "text_encoder_2" else "CLIPTextModel"
         )
@@ -221,6 +230,14 @@ def _vae(kind: CheckpointKind, shapes: Shapes, resolution: int) -> dict[str, Any
         "sample_size": resolution,
         "scaling_factor": kind.scaling_factor,
     }
+
+
+def _text_encoder(kind: CheckpointKind, shapes: Shapes, prefix: str) -> dict[str, Any]:
+    openai = prefix.endswith("text_model.")
+    config = _clip(shapes, prefix) if openai else _open_clip(shapes, prefix)
+    if kind is SD2:
+        config["num_hidden_layers"] -= 1  # prompts are the last layer but one's states
+    return config
 
 
 def _clip(shapes: Shapes, prefix: str) -> dict[str, Any]:

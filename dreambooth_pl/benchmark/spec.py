@@ -21,16 +21,18 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
+from dreambooth_pl.bounds import Seed
 from dreambooth_pl.data.dreambench import subjects_folder
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.protocols import PROBES, protocol_name
 from dreambooth_pl.prompts import SUBJECTS
 
 DEFAULT_SEED = 42
+_SEED = get_args(Seed)[1]
 _KEYS = ("protocol", "configs", "set", "seeds", "subjects", "variants")
 _SUBJECT_KEYS = ("name", "photos", "class_noun")
 _DATASET_KEYS = ("dataset", "names")
@@ -118,8 +120,7 @@ def _benchmark(name: str, content: Any) -> Benchmark:
     _check_names([v.name for v in variants], "variants")
     seeds = _list(content.get("seeds", [DEFAULT_SEED]), "seeds")
     for seed in seeds:
-        if type(seed) is not int or seed < 0:
-            raise UserError(f"seeds: {seed!r} is no whole number from 0 on.")
+        _SEED.check("seeds", seed, whole=True)
     _check_distinct(seeds, "seeds")
     protocol = content.get("protocol", PROBES)
     if not isinstance(protocol, str):

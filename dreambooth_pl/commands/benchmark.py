@@ -20,12 +20,13 @@ from dreambooth_pl.benchmark.jobs import Job, check_photos, expand
 from dreambooth_pl.benchmark.results import write_results
 from dreambooth_pl.benchmark.spec import Benchmark, read_benchmark
 from dreambooth_pl.benchmark.training import train
+from dreambooth_pl.bounds import Bounds
 from dreambooth_pl.commands.common import (
     find_device,
-    positive,
     quiet_libraries,
     table_width,
     tells_mistakes,
+    whole_number,
 )
 from dreambooth_pl.commands.train import DreamBoothCLI
 from dreambooth_pl.errors import UserError
@@ -93,7 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--at-once",
-        type=positive,
+        type=whole_number(Bounds(1, 1024)),
         default=1,
         metavar="N",
         help="number of runs to train in parallel, then of subjects to generate images of, each "

@@ -9,11 +9,12 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import NoReturn, ParamSpec
+from typing import Any, NoReturn, ParamSpec
 
 import torch
 from rich.console import Console
 
+from dreambooth_pl.bounds import Bounds
 from dreambooth_pl.errors import UserError
 
 INTERRUPTED = 130  # exit status of a process that Ctrl-C has ended
@@ -78,11 +79,24 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def positive(text: str) -> int:
-    """Read an option that counts from 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is below 1")
+def whole_number(bounds: Bounds) -> Callable[[str], int]:
+    """Return the reader of an option that is a whole number."""
+    return lambda text: _bounded(text, int, bounds)
+
+
+def real_number(bounds: Bounds) -> Callable[[str], float]:
+    """Return the reader of an option that is a number."""
+    return lambda text: _bounded(text, float, bounds)
+
+
+def _bounded(text: str, kind: type, bounds: Bounds) -> Any:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = text  # no number, which the bounds tell as well
+    mistake = bounds.mistake(value, whole=kind is int)
+    if mistake:
+        raise argparse.ArgumentTypeError(mistake)
     return value
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
+from dreambooth_pl.bounds import Bounds
+from dreambooth_pl.commands.common import real_number, whole_number
 from dreambooth_pl.evaluation.protocols import PROBES
 from dreambooth_pl.evaluation.run_images import CLASS_IMAGES
 from dreambooth_pl.reporting.tables import TABLE_FORMATS
 from dreambooth_pl.runs.folder import LOGS
-from dreambooth_pl.sampling.settings import AUTOCAST
+from dreambooth_pl.sampling.settings import AUTOCAST, LORA_SCALE
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--lora-scale",
         nargs="+",
-        type=_scale,
+        type=real_number(LORA_SCALE),
         metavar="SCALE",
         help="evaluate at these LoRA scales; each has a row in the table and a point in the plot",
     )
@@ -55,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add(
         "--class-images",
-        type=_count,
+        type=whole_number(Bounds(0, 10_000, too_high="too many")),
         default=CLASS_IMAGES,
         metavar="N",
         help=f'number of images of "a CLASS" for PRES and drift; 0 for neither{default}',
@@ -120,17 +121,3 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--device", default="auto", help=f"device: auto, cpu, cuda, cuda:1, ...{default}")
     return parser
-
-
-def _scale(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text} is no scale")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value

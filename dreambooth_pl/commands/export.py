@@ -10,7 +10,7 @@ from pathlib import Path
 from dreambooth_pl.adapters import load_adapters
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
-from dreambooth_pl.commands.common import quiet_libraries, tells_mistakes
+from dreambooth_pl.commands.common import quiet_libraries, real_number, tells_mistakes
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.export.format import ExportOptions
 from dreambooth_pl.export.formats import FORMATS
@@ -19,6 +19,7 @@ from dreambooth_pl.export.origin import origin_of
 from dreambooth_pl.export.write import write_export
 from dreambooth_pl.files.writable import check_writable
 from dreambooth_pl.runs.adapter_source import read_source
+from dreambooth_pl.sampling.settings import LORA_SCALE
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, part in (("unet", "denoiser"), ("text-encoder", "text encoder")):
         add(
             f"--lora-scale-{name}",
-            type=float,
+            type=real_number(LORA_SCALE),
             metavar="S",
             help=f"merged: adapter strength in the {part} (default: the run's own)",
         )

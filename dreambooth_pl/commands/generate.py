@@ -27,7 +27,7 @@ from dreambooth_pl.sampling.numbered_images import (
     free_path,
     save_image,
 )
-from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.sampling.settings import SamplingSettings, negative_note
 
 
 @tells_mistakes
@@ -91,7 +91,9 @@ def _description(plan: GenerationPlan, settings: SamplingSettings) -> list[str]:
         str(file) if weight == 1 else f"{file} (weight {weight:g})"
         for file, weight in plan.adapters
     ]
+    note = negative_note(settings)
     return [
+        *([f"--negative: {note}"] if note else []),
         f"adapter: {' + '.join(adapters)}, on {plan.base_spec.base}",
         f"{settings.num_inference_steps} steps of {settings.scheduler}, guidance "
         f"{settings.guidance_scale:g}, LoRA scale {settings.lora_scale_unet:g} (UNet) and "

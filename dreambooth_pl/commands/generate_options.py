@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from dreambooth_pl.bases.spec import BaseSpec
+from dreambooth_pl.bounds import MAX_SEED, Bounds, check_numbers
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.prompts import fill
 from dreambooth_pl.runs.adapter_source import AdapterSource, read_source
@@ -17,7 +17,15 @@ from dreambooth_pl.sampling.settings import AUTOCAST, SamplingSettings, schedule
 
 DEFAULT_OUT = Path("generated")
 DEFAULT_PROMPT = "a {identifier} {class}"
-_MAX_SEED = 2**63
+_NUM_IMAGES = Bounds(1, 10_000, too_high="too many")
+_WEIGHT = Bounds(-10, 10)
+_MAX_IMAGES = 100_000
+_OPTIONS = {
+    "guidance_scale": "guidance",
+    "num_inference_steps": "steps",
+    "negative_prompt": "negative",
+}
+"""Options that are called otherwise than their settings."""
 _WITH_REPRODUCE = {"adapters", "reproduce", "out", "base", "device"}
 
 
@@ -146,16 +154,20 @@ def read_plan(options: argparse.Namespace) -> GenerationPlan:
     """
     if not options.adapters:
         raise UserError("Name a run's folder or a LoRA file, or an image with --reproduce.")
-    if options.num_images < 1:
-        raise UserError(f"--num-images: {options.num_images} is below 1.")
-    if not 0 <= options.seed <= _MAX_SEED - options.num_images:
-        raise UserError(f"--seed: {options.seed} is not in [0, 2**63).")
+    _NUM_IMAGES.check("--num-images", options.num_images, whole=True)
+    last = Bounds(0, MAX_SEED - options.num_images + 1, remedy="Each image has the next seed.")
+    last.check("--seed", options.seed, whole=True)
     sources = [read_source(path) for path in options.adapters]
     weights = _weights(options, len(sources))
     base_spec = _base_spec(options, sources)
     identifier = _first(options.identifier, *(source.identifier for source in sources))
     class_noun = _first(options.class_noun, *(source.class_noun for source in sources))
     prompts = _prompts(options, identifier, class_noun)
+    if len(prompts) * options.num_images > _MAX_IMAGES:
+        raise UserError(
+            f"--num-images: {options.num_images} images of each of {len(prompts)} prompts are more "
+            f"than {_MAX_IMAGES} in all. Ask for fewer, or for a part of the prompts at a time."
+        )
     requests = [
         ImageRequest(prompt, options.seed + k)
         for prompt in prompts
@@ -193,8 +205,7 @@ def _weights(options: argparse.Namespace, count: int) -> list[float]:
     if len(weights) != count:
         raise UserError(f"--weights: {len(weights)} given for {count} adapters; give one each.")
     for weight in weights:
-        if not math.isfinite(weight):
-            raise UserError(f"--weights: {weight} is not a number.")
+        _WEIGHT.check("--weights", weight, whole=False)
     return weights
 
 
@@ -252,9 +263,11 @@ def _settings(options: argparse.Namespace, own: SamplingSettings, count: int) ->
     given = {name: value for name, value in vars(options).items() if name in names}
     given = {name: value for name, value in given.items() if value is not None}
     for name, value in given.items():
-        if isinstance(value, float) and not (math.isfinite(value) and value >= 0):
-            option = "guidance" if name == "guidance_scale" else name.replace("_", "-")
-            raise UserError(f"--{option}: {value} is not a number of at least 0.")
+        try:
+            check_numbers(SamplingSettings, {name: value}, "sampling")
+        except UserError as error:
+            option = _OPTIONS.get(name, name).replace("_", "-")
+            raise UserError(f"--{option}: {error}") from error
     if "scheduler" in given:
         given["scheduler"] = scheduler_name(given["scheduler"])
     settings = replace(own, **given)

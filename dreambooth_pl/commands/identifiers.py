@@ -13,6 +13,7 @@ import torch
 
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
+from dreambooth_pl.bounds import MAX_SEED, Bounds
 from dreambooth_pl.commands.common import find_device, quiet_libraries, table_width
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.identifiers.rare_tokens import Word, load_tokenizer, look_up, rare_words
@@ -27,6 +28,13 @@ from dreambooth_pl.sampling.settings import SamplingSettings
 PAPERS_ENCODERS = EncoderSettings(
     clip="ViT-B-32-quickgelu", clip_pretrained="openai", dino="vit_small_patch16_224.dino"
 )
+_BOUNDS = {
+    "count": Bounds(0, 10_000, too_high="too many"),
+    "images": Bounds(1, 1000, too_high="too many"),
+    "batch-size": Bounds(1, 512),
+    "seed": Bounds(0, MAX_SEED),
+}
+"""Of the options that are numbers."""
 _KEYS = {
     "model.base": "--base",
     "fidelity.clip": "--clip",
@@ -125,6 +133,8 @@ def _run(options: argparse.Namespace) -> None:
         least = 0 if name == "count" else 1
         if getattr(options, name) < least:
             raise UserError(f"--{name}: {getattr(options, name)} is below {least}.")
+    for option, bounds in _BOUNDS.items():
+        bounds.check(f"--{option}", getattr(options, option.replace("-", "_")), whole=True)
     if not options.class_noun.strip():
         raise UserError("--class: is empty. Give the noun of the subject, such as dog.")
     device = find_device(options.device)

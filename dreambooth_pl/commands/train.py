@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 from jsonargparse import set_parsing_settings
-from lightning.pytorch import Trainer
+from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -22,6 +22,13 @@ from dreambooth_pl.commands.tested_run import (
     without_saved_checkpoint,
 )
 from dreambooth_pl.commands.tested_run import USAGE as TEST_USAGE
+from dreambooth_pl.commands.train_notes import check_with_base, training_notes
+from dreambooth_pl.commands.train_numbers import (
+    LIGHTNING_SEEDS,
+    check_config_numbers,
+    check_seed,
+    explain_numbers,
+)
 from dreambooth_pl.commands.train_parser import Parser, check_config_files
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
 from dreambooth_pl.errors import UserError
@@ -144,6 +151,7 @@ class DreamBoothCLI(LightningCLI):
         for action in parser._actions:
             name = action.dest.removeprefix("trainer.")
             action.help = TRAINER_HELP.get(name, action.help)
+        explain_numbers(parser)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Give every part the one seed."""
@@ -157,6 +165,12 @@ class DreamBoothCLI(LightningCLI):
         super().parse_arguments(parser, args)
         if self.config.subcommand == "test":
             without_saved_checkpoint(self.config.test, words)
+
+    def _set_seed(self) -> None:
+        """Seed the libraries' own randomness. Ours is keyed by the whole seed, which stays."""
+        seed = self.config[self.subcommand].seed_everything
+        check_seed(seed)
+        seed_everything(seed % LIGHTNING_SEEDS, workers=True)
 
     def _parse_ckpt_path(self) -> None:
         """Do not let a checkpoint overwrite the config; see resume.py."""
@@ -174,6 +188,7 @@ class DreamBoothCLI(LightningCLI):
                 f"trainer.max_steps is {config.trainer.max_steps}; a run is counted in optimiser "
                 "steps, so it must be at least 1."
             )
+        check_config_numbers(config)
         if config.trainer.precision not in PRECISION_ALIASES:
             raise UserError(
                 f"trainer.precision: {config.trainer.precision!r} is not one of "
@@ -207,8 +222,17 @@ class DreamBoothCLI(LightningCLI):
                 enable_progress_bar=False,
                 **kwargs,
             )
+        data, model = self.datamodule, self.model
+        check_with_base(model.base_model, data.settings, settings.sampling)
         if rank_zero_only.rank == 0:
-            for line in self.datamodule.report.lines():
+            notes = training_notes(
+                model.base_model,
+                data.instance_photos,
+                data.settings,
+                model.settings,
+                settings.sampling,
+            )
+            for line in [*data.report.lines(), *(f"note: {note}" for note in notes)]:
                 self.reporter.line(line)
         own = settings.trainer.callbacks or []
         config = SaveConfig(

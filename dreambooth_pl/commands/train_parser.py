@@ -13,6 +13,9 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from dreambooth_pl.errors import UserError
 
+_KINDS = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text"}
+"""Python's types in words."""
+
 
 class Parser(LightningArgumentParser):
     """LightningCLI's parser, which raises UserError instead of printing the usage and exiting.
@@ -44,6 +47,9 @@ class Parser(LightningArgumentParser):
         absent = re.search(r"module '([^']+)' has no attribute '([^']+)'", message)
         if key and absent:
             return f"{key[1]}: {absent[1]} has no {absent[2]}. Is the class's name spelt right?"
+        simple = re.search(r"Expected a <class '(\w+)'>\. Got value: (.*)\Z", message, re.DOTALL)
+        if key and simple and simple[1] in _KINDS:
+            return f"{key[1]}: {simple[2].strip()!r} is no {_KINDS[simple[1]]}."
         unknown = self._unknown_key(message)
         if unknown is None:
             return message.strip()

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from dreambooth_pl.bounds import Bounds, Seed, Share, check_numbers
 from dreambooth_pl.data.captions import CaptionSource
 from dreambooth_pl.data.photo_views import MAX_CROPS
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.prompts import check_template
+from dreambooth_pl.prompts import check_template, fill, says_word
 
 _FREE = {"shapes_training": False}
 """Metadata of a field that may differ when a checkpoint is continued."""
+
+_ClassImages = Annotated[int, Bounds(0, 10_000, too_high="too many")]
+_Pixels = Annotated[int, Bounds(8, 4096)]
+_BatchSize = Annotated[
+    int, Bounds(1, 512, remedy="For larger steps raise trainer.accumulate_grad_batches.")
+]
+_Workers = Annotated[int, Bounds(0, 256, too_high="too many")]
+_Crops = Annotated[int, Bounds(1, MAX_CROPS, too_high="too many")]
 
 
 @dataclass(frozen=True)
@@ -34,82 +43,89 @@ class DataSettings:
     """caption of the photos; {identifier} and {class} are filled in."""
     class_prompt: str = "a {class}"
     """caption of the class images, and the prompt that draws them."""
-    num_class_images: int = 100
+    num_class_images: _ClassImages = 100
     """how many class images the prior-preservation loss learns from; 0 for none."""
     class_dir: str | None = None
     """folder with class images of your own, or where drawn ones go (default: a folder in
     data/class_images per base, prompt and sampler, shared by all runs)."""
-    resolution: int = 128
+    resolution: _Pixels = 128
     """side of the square training images in pixels; photos are scaled and cropped."""
-    batch_size: int = 1
+    batch_size: _BatchSize = 1
     """photos per batch; as many class images come with them."""
     horizontal_flip: bool = False
     """also show every picture with left and right swapped."""
-    num_workers: int = field(default=0, metadata=_FREE)
+    num_workers: _Workers = field(default=0, metadata=_FREE)
     """processes that prepare batches; batches are a few indices, so 0 is fastest."""
-    seed: int = 42
+    seed: Seed = 42
     """keys the order of the pictures; follows seed_everything."""
     captions: CaptionSource = "template"
     """where the photos' captions are: template (instance_prompt for all), files (NAME.txt beside
     each photo), metadata (metadata.jsonl with file_name and text), or auto (the first of metadata,
     files, template that is there). {identifier} and {class} are filled into all of them."""
-    caption_dropout: float = 0.0
+    caption_dropout: Share = 0.0
     """probability that a photo is shown with an empty prompt instead of its own; class images
     always keep theirs."""
     crop: Literal["center", "random"] = "center"
     """which part of a photo is used where its shape does not fit: its center, or num_crops random
     ones. Class images are always cropped to the centre."""
-    num_crops: int = 8
+    num_crops: _Crops = 8
     """distinct random crops of each photo, all encoded before the first step; fewer where a photo
     has no more. For crop random."""
     aspect_ratio_buckets: bool = False
     """train on photos in sizes near their own shape, of about resolution x resolution pixels,
     instead of squares; photos of a batch share a size."""
-    bucket_step: int | None = None
+    bucket_step: _Pixels | None = None
     """what the sides of buckets are multiples of, in pixels; null for an eighth of the resolution,
     at most 64."""
     mask_dir: str | None = None
     """folder with a mask of the same name for each photo, white where the subject is; the loss
     looks there. null: NAME.mask.png beside the photo NAME, if there."""
-    mask_background_weight: float = 0.0
+    mask_background_weight: Share = 0.0
     """weight of the loss where a mask is black, against 1 where it is white."""
 
     def __post_init__(self) -> None:
-        for key, minimum in (
-            ("resolution", 8),
-            ("batch_size", 1),
-            ("num_class_images", 0),
-            ("num_workers", 0),
-            ("num_crops", 1),
-        ):
-            self._check_minimum(key, minimum)
+        check_numbers(type(self), self, "data")
         if self.resolution % 8:
             raise UserError(f"data.resolution: {self.resolution} px is not a multiple of 8.")
-        if self.num_crops > MAX_CROPS:
-            raise UserError(f"data.num_crops: {self.num_crops} is too many; at most {MAX_CROPS}.")
-        for key in ("caption_dropout", "mask_background_weight"):
-            share = getattr(self, key)
-            if not 0 <= share <= 1:
-                raise UserError(f"data.{key}: {share} is not between 0 and 1.")
-        if self.bucket_step is not None:
-            self._check_minimum("bucket_step", 8)
-            if self.bucket_step % 8 or self.resolution % self.bucket_step:
-                raise UserError(
-                    f"data.bucket_step: {self.bucket_step} px must be a multiple of 8 that divides "
-                    f"data.resolution, {self.resolution}."
-                )
+        step = self.bucket_step
+        if step is not None and (step % 8 or self.resolution % step):
+            raise UserError(
+                f"data.bucket_step: {step} px must be a multiple of 8 that divides "
+                f"data.resolution, {self.resolution}."
+            )
         if not self.class_noun.strip():
             raise UserError("data.class_noun: is empty; say what the subject is, such as dog.")
+        if not self.identifier.strip():
+            raise UserError("data.identifier: is empty; give a rare word, such as sks.")
+        if self.identifier.strip().casefold() == self.class_noun.strip().casefold():
+            raise UserError(
+                f"data.identifier: {self.identifier!r} is data.class_noun as well; give a rare "
+                "word that means nothing yet, such as sks."
+            )
         for key in ("instance_prompt", "class_prompt"):
             try:
                 check_template(getattr(self, key))
             except UserError as error:
                 raise UserError(f"data.{key}: {error}") from error
+        self._check_prompts()
 
-    def _check_minimum(self, key: str, minimum: int) -> None:
-        value = getattr(self, key)
-        if value < minimum:
-            raise UserError(f"data.{key}: {value} is too small; it must be at least {minimum}.")
+    def _check_prompts(self) -> None:
+        """Check that the photos' prompt says the identifier, and the class images' does not."""
+        uses_template = self.captions in ("template", "auto")
+        prompt = fill(self.instance_prompt, self.identifier, self.class_noun)
+        if uses_template and not says_word(prompt, self.identifier):
+            raise UserError(
+                f"data.instance_prompt: {prompt!r} does not say the identifier, so that it would "
+                "learn nothing; write {identifier} where it stands, as in 'a {identifier} {class}'."
+            )
+        class_prompt = fill(self.class_prompt, None, self.class_noun)
+        if not class_prompt.strip():
+            raise UserError("data.class_prompt: is empty; write one, such as 'a {class}'.")
+        if says_word(class_prompt, self.identifier):
+            raise UserError(
+                f"data.class_prompt: {class_prompt!r} says the identifier, which is the subject's "
+                "alone; leave it out, as in 'a {class}'."
+            )
 
     @property
     def shaping(self) -> dict[str, Any]:

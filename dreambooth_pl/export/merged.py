@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
@@ -13,9 +15,12 @@ from safetensors.torch import save_file
 from dreambooth_pl.adapters import AdapterSettings, adapted_layers, adapter_scale
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.families import is_text_encoder
+from dreambooth_pl.bases.single_file import CONFIGS
 from dreambooth_pl.export.format import ExportFormat, ExportOptions
 from dreambooth_pl.export.origin import Origin
 from dreambooth_pl.export.original_layout import original_weights
+
+_RELEASED_WIDTH = 320
 
 
 class MergedFormat(ExportFormat):
@@ -45,14 +50,22 @@ class MergedFormat(ExportFormat):
     def usage(self, base: Base, origin: Origin, options: ExportOptions) -> tuple[str, str]:
         """Return how diffusers loads the model, and the scales."""
         pipeline = base.rules.pipeline_class
-        load = 'from_pretrained(".")'
-        if options.single_file:
-            load = f'from_single_file("{origin.name}.safetensors")'
-        text = f"```python\nfrom diffusers import {pipeline}\n\npipeline = {pipeline}.{load}\n```"
-        return text, (
+        note = (
             f"Merged at LoRA scale {options.unet_scale:g} in the denoiser and "
             f"{options.text_encoder_scale:g} in the text encoder."
         )
+        load = 'from_pretrained(".")'
+        if options.single_file:
+            config = ""
+            if not has_released_shape(base):
+                config = f', config="{origin.base}"'
+                note += (
+                    " Its shape is none of the released versions': programs that read only those "
+                    f"cannot load it, and diffusers needs the configs of `{origin.base}`."
+                )
+            load = f'from_single_file("{origin.name}.safetensors"{config})'
+        text = f"```python\nfrom diffusers import {pipeline}\n\npipeline = {pipeline}.{load}\n```"
+        return text, note
 
 
 @contextmanager
@@ -89,6 +102,8 @@ def write_folder(base: Base, folder: Path) -> None:
 def write_single_file(base: Base, path: Path, origin: Origin) -> None:
     """Write a merged base as one checkpoint file in the original layout."""
     weights = original_weights(base)
+    configs = {name: _plain_config(module.config) for name, module in base.modules.items()}
+    configs["scheduler"] = dict(base.scheduler_config)
     facts = {
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": base.architecture,
@@ -98,8 +113,24 @@ def write_single_file(base: Base, path: Path, origin: Origin) -> None:
         "modelspec.prediction_type": base.objective.prediction,
         "modelspec.trigger_phrase": f"{origin.identifier} {origin.class_noun}".strip(),
         "modelspec.license": origin.licence or "",
+        CONFIGS: json.dumps(configs, default=str),  # for shapes that no released version has
     }
     if base.scheduler_config.get("rescale_betas_zero_snr"):
         weights["ztsnr"] = torch.zeros(0)  # checkpoint files mark zero terminal SNR with this key
     header = {"format": "pt", **{key: value for key, value in facts.items() if value}}
     save_file(weights, path, header)
+
+
+def has_released_shape(base: Base) -> bool:
+    """Return whether a UNet is as wide as those of the released versions.
+
+    Other programs know no further ones: they tell the version from a few tensors and take the rest
+    for granted.
+    """
+    return base.denoiser.config.block_out_channels[0] == _RELEASED_WIDTH
+
+
+def _plain_config(config: Any) -> dict[str, Any]:
+    """Return a network's config without what says where it was loaded from."""
+    values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    return {key: value for key, value in values.items() if key != "_name_or_path"}

@@ -17,6 +17,7 @@ import transformers
 from dreambooth_pl.bases.folder import read_model_index
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.prompts import IDENTIFIERS
 
 MAX_LETTERS = 3
 """Length limit of the words that `rare_words` yields."""
@@ -78,6 +79,18 @@ def look_up(tokenizer: Any, text: str) -> Word:
     ids = _encode(tokenizer, text)
     rarer = _last_id(tokenizer) - ids[0] if len(ids) == 1 else None
     return Word(text, ids, rarer)
+
+
+def is_everyday(tokenizer: Any, word: Word) -> bool:
+    """Return whether a single token is a common word, which means something to any base.
+
+    Vocabularies are sorted from frequent to rare. The first third is common in any case; a word of
+    four letters or more is common unless it is among the last twentieth.
+    """
+    if word.rarer is None or word.text in IDENTIFIERS:
+        return False
+    share = word.rarer / max(_last_id(tokenizer), 1)
+    return share > 2 / 3 or (len(word.text) > MAX_LETTERS and share > 1 / 20)
 
 
 def rare_words(tokenizer: Any) -> Iterator[Word]:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from dreambooth_pl.adapters import adapter_scale, merged_while_generating
 from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.checks.resolution import check_resolution
 from dreambooth_pl.bases.conditioning import Conditioning
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.sampling.requests import ImageRequest
@@ -64,6 +65,7 @@ def generate(
             resolution.
     """
     assert settings.batch_size != "auto", "the batch size is settled before generating"
+    check_resolution(base, settings.resolution, "sampling.resolution")
     if settings.resolution is not None and settings.resolution % base.pixel_multiple:
         raise UserError(
             f"sampling.resolution: {settings.resolution} px is not a multiple of "

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any
 
 from dreambooth_pl.adapters import AdapterKind, AdapterSettings
 from dreambooth_pl.bases.spec import BaseSpec, FrozenDtype
+from dreambooth_pl.bounds import Bounds, Seed, check_numbers
 from dreambooth_pl.files.dotted_keys import flatten
 from dreambooth_pl.training.optimizers import OptimizerFactory, describe_optimizer
 
 _FREE = {"shapes_training": False}
 """Metadata of a field that may differ when a checkpoint is continued."""
+
+
+_Rate = Annotated[
+    float,
+    Bounds(0, 10, open_low=True, remedy="It is a step size, such as 1e-4; at 0 nothing trains."),
+]
+_Weight = Annotated[float, Bounds(0, 1000)]
+_Decay = Annotated[float, Bounds(0, 10)]
+_Beta = Annotated[float, Bounds(0, 1, open_high=True)]
+_Gamma = Annotated[
+    float, Bounds(0, 1000, open_low=True, remedy="5 is usual; null weights all timesteps alike.")
+]
+_Offset = Annotated[float, Bounds(0, 1)]
 
 
 def _free(default: Any) -> Any:
@@ -20,7 +34,11 @@ def _free(default: Any) -> Any:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What is trained, on which base, and how."""
+    """What is trained, on which base, and how.
+
+    Raises:
+        UserError: a number is out of its bounds.
+    """
 
     base: str = _free("data/miniature")
     """the model to start from (Stable Diffusion 1.x, 2.x, XL or 3, recognised by itself): a
@@ -29,25 +47,25 @@ class ModelSettings:
     """size and place of the adapters."""
     train_text_encoder: bool = False
     """also adapt the text encoder, not only the UNet."""
-    prior_loss_weight: float = 1.0
+    prior_loss_weight: _Weight = 1.0
     """weight of the prior-preservation loss on class images; 0 turns it off."""
-    learning_rate: float = 3e-4
+    learning_rate: _Rate = 3e-4
     """step size for the UNet's adapters."""
-    text_encoder_learning_rate: float = 1e-4
+    text_encoder_learning_rate: _Rate = 1e-4
     """step size for the text encoders' adapters."""
-    weight_decay: float = 1e-2
+    weight_decay: _Decay = 1e-2
     """AdamW's decoupled weight decay on all adapters."""
-    adam_betas: tuple[float, float] = (0.9, 0.999)
+    adam_betas: tuple[_Beta, _Beta] = (0.9, 0.999)
     """AdamW's decay rates of the gradient's first and second moment."""
-    min_snr_gamma: float | None = None
+    min_snr_gamma: _Gamma | None = None
     """weight the loss of each timestep by min-SNR with this gamma (5 is usual); null weights all
     timesteps alike."""
-    noise_offset: float = 0.0
+    noise_offset: _Offset = 0.0
     """shift each channel of a sample's noise, all over, by this many standard deviations times a
     random number (0.05 to 0.1 is usual; Guttenberg, Diffusion with Offset Noise, 2023): what colour
     the subject has is then learnt with its words and not read off the noise. 0 keeps the published
     noise."""
-    seed: int = 42
+    seed: Seed = 42
     """keys adapters' start, noise and timesteps; follows seed_everything."""
     revision: str | None = _free(None)
     """branch, tag or commit of a base on the hub."""
@@ -80,6 +98,9 @@ class ModelSettings:
     for small batches, whose operations Python cannot launch as fast as the GPU computes them.
     Results are the same. Has no effect with gradient_checkpointing, lora.dropout,
     trainer.accumulate_grad_batches or adapter oft."""
+
+    def __post_init__(self) -> None:
+        check_numbers(type(self), self, "model")
 
     @property
     def base_spec(self) -> BaseSpec:

@@ -1,5 +1,14 @@
 """Which of the trainer's settings are the user's, their defaults, and what holds for every run."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from dreambooth_pl.bounds import Bounds
+
+MAX_STEPS = 10_000_000
+
 TRAINER_DEFAULTS = {
     "accelerator": "auto",
     "devices": 1,
@@ -51,3 +60,18 @@ COMPARED_TRAINER = {
 # Adapters and optimiser are float32 in all of these; Lightning's "true" half precisions cast them.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 PRECISION_ALIASES = {None, 32, 16, "32", "16", "bf16", *PRECISIONS}
+
+
+@dataclass(frozen=True)
+class TrainerNumbers:
+    """The numbers among the trainer's settings, as Lightning names them."""
+
+    max_steps: Annotated[int, Bounds(1, MAX_STEPS)]
+    accumulate_grad_batches: Annotated[
+        int, Bounds(1, 10_000, remedy="1 makes a step of every batch.")
+    ]
+    log_every_n_steps: Annotated[int, Bounds(1, MAX_STEPS)] | None
+    gradient_clip_val: (
+        Annotated[float, Bounds(0, 1e6, open_low=True, remedy="null is no limit.")] | None
+    )
+    num_nodes: Annotated[int, Bounds(1, 10_000)]

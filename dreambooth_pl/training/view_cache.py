@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from dreambooth_pl.bases.base import Base
+from dreambooth_pl.bases.checks.resolution import check_resolution
 from dreambooth_pl.bases.conditioning import Conditioning, MicroConditioning
 from dreambooth_pl.bases.transfer import upload
 from dreambooth_pl.data.views import View
@@ -36,6 +37,7 @@ class ViewCache:
     ) -> None:
         if not views:
             raise ValueError("there are no views to train on")
+        check_resolution(base, resolution, "data.resolution")
         if resolution % base.pixel_multiple:
             raise UserError(
                 f"data.resolution: {resolution} px is no multiple of {base.pixel_multiple}, the "

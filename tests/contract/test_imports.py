@@ -10,6 +10,7 @@ import dreambooth_pl
 PACKAGE = Path(dreambooth_pl.__file__).parent
 ROOMS = [
     "errors",
+    "bounds",
     "randomness",
     "progress",
     "prompts",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
+from dreambooth_pl.bounds import Bounds, check_numbers
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.png_metadata import save_png
 from dreambooth_pl.progress import ProgressReporter
@@ -24,13 +26,14 @@ from dreambooth_pl.sampling.requests import ImageRequest, probe_requests
 from dreambooth_pl.sampling.settings import SamplingSettings
 from dreambooth_pl.training.callbacks.fidelity import Fidelity
 from dreambooth_pl.training.callbacks.rounds import Rounds, show_sheet
+from dreambooth_pl.training.trainer_settings import MAX_STEPS
 
 
 @dataclass(frozen=True)
 class ProbeSettings:
     """Images generated during training, to see what the adapter has learned."""
 
-    every_n_steps: int = 325
+    every_n_steps: Annotated[int, Bounds(0, MAX_STEPS)] = 325
     """Optimiser steps between two rounds of probe images, validation and checkpoints. The first
     round is before step 1, the last after the last step. 0: no images and no scores, and a
     checkpoint only at the end."""
@@ -38,6 +41,7 @@ class ProbeSettings:
     def __post_init__(self) -> None:
         if self.every_n_steps < 0:
             raise UserError(f"probe.every_n_steps is {self.every_n_steps}; it must be 0 or more")
+        check_numbers(type(self), self, "probe")
 
 
 class Probes(Rounds):

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 
+from dreambooth_pl.bounds import Bounds, check_numbers
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.metrics.functional import drift_scores
 from dreambooth_pl.metrics.scores import curve_scores
@@ -41,7 +42,7 @@ class ValidationSettings:
     """Prompts of the curves: `validation` (six places that no evaluation names) or the path of a
     YAML file of your own prompts, none of which an evaluation may use. null: no curves and no best
     checkpoint."""
-    class_images: int = 2
+    class_images: Annotated[int, Bounds(0, 1000, too_high="too many")] = 2
     """Images of the class, without the identifier, per round. Drift is their distance from the
     untuned base's images with the same seeds. With the six prompts, two class images fill a batch
     of 8. 0: no drift."""
@@ -51,8 +52,7 @@ class ValidationSettings:
     the subject alone. last: the newest."""
 
     def __post_init__(self) -> None:
-        if self.class_images < 0:
-            raise UserError(f"validation.class_images is {self.class_images}; it must be 0 or more")
+        check_numbers(type(self), self, "validation")
         if self.best_by not in RULES:
             raise UserError(
                 f"validation.best_by: {self.best_by!r} is not one of {', '.join(RULES)}"
