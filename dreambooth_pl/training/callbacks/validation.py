@@ -15,7 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 
-from dreambooth_pl.bounds import Bounds, check_numbers
+from dreambooth_pl.bounds import Bounds, Filled, check_values
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.metrics.functional import drift_scores
 from dreambooth_pl.progress import ProgressReporter
@@ -32,13 +32,16 @@ OWN_SET = "validation"  # of prompts
 CURVES = ("score", "dino", "clip_i", "clip_t", "drift")
 """What is logged under `validation/` at each round, beside floors and ceilings."""
 _CLASS_TEMPLATE = "a {class}"
+_Prompts = Annotated[
+    str, Filled("the name of a set of prompts or the path of a YAML file, or null")
+]
 
 
 @dataclass(frozen=True)
 class ValidationSettings:
     """Curves of fidelity and drift while training, and which checkpoint is the best by them."""
 
-    prompts: str | None = OWN_SET
+    prompts: _Prompts | None = OWN_SET
     """Prompts the curves are measured on: `validation` (six places that no evaluation names) or the
     path of a YAML file of your own prompts, none of which an evaluation may use. null: no curves
     and no best checkpoint."""
@@ -51,11 +54,7 @@ class ValidationSettings:
     the likeness to the subject alone. last: the newest."""
 
     def __post_init__(self) -> None:
-        check_numbers(type(self), self, "validation")
-        if self.best_by not in RULES:
-            raise UserError(
-                f"validation.best_by: {self.best_by!r} is not one of {', '.join(RULES)}"
-            )
+        check_values(type(self), self, "validation")
 
 
 def validation_prompts(settings: ValidationSettings) -> PromptSet | None:
