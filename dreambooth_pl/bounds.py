@@ -1,12 +1,12 @@
-"""Bounds of numbers: written once, in a setting's type, for its check and its help.
+"""What a setting's value may be: written once, in its type, for its check and its help.
 
-A setting says `rank: Annotated[int, Bounds(1, 2048)] = 8`. `check_numbers` holds the values of a
-settings class against all its bounds, and `explained` tells them to the command line's help.
+A setting says `rank: Annotated[int, Bounds(1, 2048)] = 8`. `check_values` holds the values of a
+settings class against all its types, and `explained` tells the bounds to the command line's help.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -89,32 +89,21 @@ Share = Annotated[float, Bounds(0, 1)]
 
 
 @dataclass(frozen=True)
-class _Number:
-    """A type with bounds: what `Annotated` says, and what may stand in the number's place."""
+class Filled:
+    """Text that must not be blank."""
 
-    whole: bool
-    bounds: Bounds
-    instead: tuple[Any, ...] = ()
-    """Other values that are fine, such as None or `auto`."""
-    length: int | None = None
-    """Of a tuple of such numbers; None for one number."""
+    remedy: str
+    """What to give, such as `a rare word, such as sks`."""
 
-    def check(self, key: str, value: Any) -> None:
-        if any(value is one or (isinstance(value, str) and value == one) for one in self.instead):
-            return
-        if self.length is None:
-            return self.bounds.check(key, value, self.whole)
-        if not isinstance(value, (list, tuple)) or len(value) != self.length:
-            raise UserError(
-                f"{key}: {_short(value)} is not a list of {self.length} numbers {self.bounds}."
-            )
-        for one in value:
-            self.bounds.check(key, one, self.whole)
-        return None
+    def mistake(self, value: Any) -> str | None:
+        """Return what is wrong with a value and what to do, as a sentence; None if it is fine."""
+        if not isinstance(value, str):
+            return f"{_short(value)} is no text; give {self.remedy}."
+        return None if value.strip() else f"is empty; give {self.remedy}."
 
 
-def check_numbers(settings: type, values: Any, group: str) -> None:
-    """Check all numbers of a settings class.
+def check_values(settings: type, values: Any, group: str) -> None:
+    """Check all values of a settings class against the types of its fields.
 
     Args:
         settings: a dataclass.
@@ -123,7 +112,7 @@ def check_numbers(settings: type, values: Any, group: str) -> None:
         group: what messages put before a field's name, such as `data`.
 
     Raises:
-        UserError: a value is outside its bounds; names its key.
+        UserError: a number is outside its bounds, or a value is of another type; names its key.
     """
     values = values if isinstance(values, Mapping) else vars(values)
     for name, hint in _hints(settings).items():
@@ -132,21 +121,21 @@ def check_numbers(settings: type, values: Any, group: str) -> None:
         key, value = f"{group}.{name}", values[name]
         if is_dataclass(hint):
             if not is_dataclass(value):  # else it was checked when it was made
-                check_numbers(hint, value, key)
+                check_values(hint, value, key)
             continue
-        number = _number(hint)
-        if number is not None:
-            number.check(key, value)
+        mistake = _mistake(hint, value)
+        if mistake:
+            raise UserError(f"{key}: {mistake}")
 
 
 def explained(settings: type, group: str) -> Iterator[tuple[str, str]]:
     """Yield the dotted key of each number in a settings class, with its interval in words."""
     for name, hint in _hints(settings).items():
-        key, number = f"{group}.{name}", _number(hint)
+        key, bounds = f"{group}.{name}", _bounds(hint)
         if is_dataclass(hint):
             yield from explained(hint, key)
-        elif number is not None:
-            yield key, str(number.bounds)
+        elif bounds is not None:
+            yield key, str(bounds)
 
 
 @cache
@@ -155,23 +144,54 @@ def _hints(settings: type) -> dict[str, Any]:
     return get_type_hints(settings, include_extras=True)
 
 
-def _number(hint: Any) -> _Number | None:
-    """Return the number that a type stands for; None for a type without bounds."""
-    origin = get_origin(hint)
+def _bounds(hint: Any) -> Bounds | None:
+    """Return the bounds in a type, the first if there are several."""
+    if get_origin(hint) is Annotated:
+        return next((note for note in get_args(hint) if isinstance(note, Bounds)), None)
+    return next(filter(None, map(_bounds, get_args(hint))), None)
+
+
+def _mistake(hint: Any, value: Any) -> str | None:
+    """Return what is wrong with a value of a type; None if nothing, or if the type is another's."""
+    origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        kind, *notes = get_args(hint)
-        bounds = next((note for note in notes if isinstance(note, Bounds)), None)
-        return None if bounds is None else _Number(kind is int, bounds)
-    if origin is tuple:
-        first = _number(get_args(hint)[0])
-        return first and _Number(first.whole, first.bounds, length=len(get_args(hint)))
+        return _annotated_mistake(parts[0], parts[1:], value)
     if origin in (Union, UnionType):
-        parts = get_args(hint)
-        number = next(filter(None, map(_number, parts)), None)
-        words = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
-        nothing = [None] if NoneType in parts else []
-        return number and _Number(number.whole, number.bounds, (*words, *nothing), number.length)
+        mistakes = [_mistake(part, value) for part in parts]
+        # What a number or a text with a rule says is more than that null is something else.
+        return None if None in mistakes else mistakes[0]
+    if origin is Literal:
+        known = any(value == word and type(value) is type(word) for word in parts)
+        return None if known else f"{_short(value)} is not one of {', '.join(map(str, parts))}."
+    if origin in (list, tuple):
+        return _sequence_mistake(origin, parts, value)
+    if hint is NoneType:
+        return None if value is None else f"{_short(value)} is not null."
+    if hint is bool:
+        return None if isinstance(value, bool) else f"{_short(value)} is neither true nor false."
+    if hint is str:
+        return None if isinstance(value, str) else f"{_short(value)} is no text."
     return None
+
+
+def _annotated_mistake(kind: type, notes: Sequence[Any], value: Any) -> str | None:
+    for note in notes:
+        if isinstance(note, Bounds):
+            return note.mistake(value, whole=kind is int)
+        if isinstance(note, Filled):
+            return note.mistake(value)
+    return _mistake(kind, value)
+
+
+def _sequence_mistake(origin: type, parts: Sequence[Any], value: Any) -> str | None:
+    if not isinstance(value, (list, tuple)):
+        return f"{_short(value)} is no list."
+    if not value:
+        return "is an empty list."
+    if origin is tuple and len(value) != len(parts):
+        return f"{_short(value)} is not a list of {len(parts)} values."
+    hints = parts if origin is tuple else parts * len(value)
+    return next(filter(None, map(_mistake, hints, value)), None)
 
 
 def _plain(number: float) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from dreambooth_pl.bases.families import is_text_encoder
-from dreambooth_pl.bounds import Bounds, check_numbers
+from dreambooth_pl.bounds import Bounds, Filled, check_values
 
 AdapterKind = Literal["lora", "lokr", "loha", "oft", "full"]
 """`lora`: arXiv 2106.09685, with `use_dora` 2402.09353; `lokr`, `loha`: 2309.14859; `oft`:
@@ -19,6 +19,7 @@ _Rank = Annotated[
 ]
 _Alpha = Annotated[float, Bounds(0, 10_000, open_low=True, remedy="The rank itself is usual.")]
 _Dropout = Annotated[float, Bounds(0, 1, open_high=True)]
+_Layer = Annotated[str, Filled("the end of a layer's name, such as to_q")]
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,13 @@ class AdapterSettings:
     dropout: _Dropout = 0.0
     """Probability in [0, 1) of dropping, while training, an adapter's input (lora), a row of its
     update (lokr, loha) or the rotation of a block (oft)."""
-    target_modules: list[str] | str = field(
+    target_modules: list[_Layer] | _Layer = field(
         default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"]
     )
     """Layers of the UNet or transformer to adapt: a list of the ends of their names; or attention,
     attention_ff (and feed-forward), attention_ff_conv (and convolutions); or a regular expression
     that matches whole names. By default all attention projections."""
-    text_encoder_target_modules: list[str] | str = field(
+    text_encoder_target_modules: list[_Layer] | _Layer = field(
         default_factory=lambda: ["q_proj", "k_proj", "v_proj", "out_proj"]
     )
     """Text encoder layers to adapt when it is trained: a list of the ends of their names, or
@@ -53,7 +54,7 @@ class AdapterSettings:
     """Also train the length of each row of the adapted weights (DoRA); only lora."""
 
     def __post_init__(self) -> None:
-        check_numbers(type(self), self, "model.lora")
+        check_values(type(self), self, "model.lora")
 
     def targets(self, component: str) -> list[str] | str:
         """Return the target modules of a component of `Base.adaptable`, as they were given."""

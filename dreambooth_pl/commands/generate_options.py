@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from dreambooth_pl.bases.spec import BaseSpec
-from dreambooth_pl.bounds import MAX_SEED, Bounds, check_numbers
+from dreambooth_pl.bounds import MAX_SEED, Bounds, check_values
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.prompts import fill
 from dreambooth_pl.runs.adapter_source import AdapterSource, read_source
@@ -264,7 +264,7 @@ def _settings(options: argparse.Namespace, own: SamplingSettings, count: int) ->
     given = {name: value for name, value in given.items() if value is not None}
     for name, value in given.items():
         try:
-            check_numbers(SamplingSettings, {name: value}, "sampling")
+            check_values(SamplingSettings, {name: value}, "sampling")
         except UserError as error:
             option = _OPTIONS.get(name, name).replace("_", "-")
             raise UserError(f"--{option}: {error}") from error

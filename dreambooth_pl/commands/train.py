@@ -25,7 +25,7 @@ from dreambooth_pl.commands.tested_run import USAGE as TEST_USAGE
 from dreambooth_pl.commands.train_notes import check_with_base, training_notes
 from dreambooth_pl.commands.train_numbers import (
     LIGHTNING_SEEDS,
-    check_config_numbers,
+    check_config_values,
     check_seed,
     explain_numbers,
 )
@@ -188,7 +188,7 @@ class DreamBoothCLI(LightningCLI):
                 f"trainer.max_steps is {config.trainer.max_steps}; a run is counted in optimiser "
                 "steps, so it must be at least 1."
             )
-        check_config_numbers(config)
+        check_config_values(config)
         if config.trainer.precision not in PRECISION_ALIASES:
             raise UserError(
                 f"trainer.precision: {config.trainer.precision!r} is not one of "
@@ -250,7 +250,7 @@ class DreamBoothCLI(LightningCLI):
     def _trainer(self, **settings: Any) -> Trainer:
         try:
             return super().instantiate_trainer(**TRAINER_FIXED, **settings)
-        except (ValueError, ImportError, MisconfigurationException) as error:
+        except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise UserError(f"trainer: {error}") from error
 
     # --------------------------------------------------------------------- run

@@ -13,7 +13,13 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from dreambooth_pl.errors import UserError
 
-_KINDS = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text"}
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "NoneType": "null",
+}
 """Python's types in words."""
 
 
@@ -47,9 +53,8 @@ class Parser(LightningArgumentParser):
         absent = re.search(r"module '([^']+)' has no attribute '([^']+)'", message)
         if key and absent:
             return f"{key[1]}: {absent[1]} has no {absent[2]}. Is the class's name spelt right?"
-        simple = re.search(r"Expected a <class '(\w+)'>\. Got value: (.*)\Z", message, re.DOTALL)
-        if key and simple and simple[1] in _KINDS:
-            return f"{key[1]}: {simple[2].strip()!r} is no {_KINDS[simple[1]]}."
+        if key and (mistake := _type_mistake(message)):
+            return f"{key[1]}: {mistake}"
         unknown = self._unknown_key(message)
         if unknown is None:
             return message.strip()
@@ -66,6 +71,26 @@ class Parser(LightningArgumentParser):
             if found:
                 return found[1]
         return None
+
+
+def _type_mistake(message: str) -> str | None:
+    """Return in our words that a value is of another type, if that is what the parser says."""
+    expected = re.search(r"Expected a (<class .+?>|typing\.Literal\[.+?\])\. Got", message)
+    expected = expected or re.search(r"Subtypes: \[(.+?)\]\n", message)
+    value = re.search(r".*(?:Got|Given) value: (.*)\Z", message, re.DOTALL)
+    if not expected or not value:
+        return None
+    types = re.findall(r"<class '(\w+)'>", expected[1])
+    if any(kind not in _KINDS for kind in types):
+        return None
+    words = [word for part in re.findall(r"Literal\[(.+?)\]", expected[1]) for word in _words(part)]
+    lists = ["a list"] if "list[" in expected[1] else []
+    wanted = ", ".join([*(_KINDS[kind] for kind in types), *lists, *words])
+    return f"{value[1].strip()!r} is not allowed; it must be {'one of ' * bool(words)}{wanted}."
+
+
+def _words(literal: str) -> list[str]:
+    return re.findall(r"'(.*?)'", literal) or literal.split(", ")
 
 
 def check_config_files(arguments: Sequence[str]) -> None:

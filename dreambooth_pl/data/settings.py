@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
-from dreambooth_pl.bounds import Bounds, Seed, Share, check_numbers
+from dreambooth_pl.bounds import Bounds, Filled, Seed, Share, check_values
 from dreambooth_pl.data.captions import CaptionSource
 from dreambooth_pl.data.photo_views import MAX_CROPS
 from dreambooth_pl.errors import UserError
@@ -21,6 +21,12 @@ _BatchSize = Annotated[
 ]
 _Workers = Annotated[int, Bounds(0, 256, too_high="too many")]
 _Crops = Annotated[int, Bounds(1, MAX_CROPS, too_high="too many")]
+_Photos = Annotated[str, Filled("the folder with the photos of the subject")]
+_Identifier = Annotated[str, Filled("a rare word, such as sks")]
+_Noun = Annotated[str, Filled("the noun of the subject, such as dog")]
+_Prompt = Annotated[str, Filled("a prompt, such as 'a {identifier} {class}'")]
+_ClassPrompt = Annotated[str, Filled("a prompt, such as 'a {class}'")]
+_Folder = Annotated[str, Filled("the path of a folder, or null")]
 
 
 @dataclass(frozen=True)
@@ -33,19 +39,19 @@ class DataSettings:
         UserError: a value is out of its range, or a prompt has an unknown placeholder.
     """
 
-    instance_dir: str = "data/sks_dog"
+    instance_dir: _Photos = "data/sks_dog"
     """folder with the photos of the subject (JPEG, PNG, WebP, ...; three to five are usual)."""
-    identifier: str = "sks"
+    identifier: _Identifier = "sks"
     """rare word that stands for the subject in prompts, such as sks."""
-    class_noun: str = "dog"
+    class_noun: _Noun = "dog"
     """what the subject is, such as dog or stuffed animal."""
-    instance_prompt: str = "a {identifier} {class}"
+    instance_prompt: _Prompt = "a {identifier} {class}"
     """caption of the photos; {identifier} and {class} are filled in."""
-    class_prompt: str = "a {class}"
+    class_prompt: _ClassPrompt = "a {class}"
     """caption of the class images, and the prompt that draws them."""
     num_class_images: _ClassImages = 100
     """how many class images the prior-preservation loss learns from; 0 for none."""
-    class_dir: str | None = None
+    class_dir: _Folder | None = None
     """folder with class images of your own, or where drawn ones go (default: a folder in
     data/class_images per base, prompt and sampler, shared by all runs)."""
     resolution: _Pixels = 128
@@ -77,14 +83,14 @@ class DataSettings:
     bucket_step: _Pixels | None = None
     """what the sides of buckets are multiples of, in pixels; null for an eighth of the resolution,
     at most 64."""
-    mask_dir: str | None = None
+    mask_dir: _Folder | None = None
     """folder with a mask of the same name for each photo, white where the subject is; the loss
     looks there. null: NAME.mask.png beside the photo NAME, if there."""
     mask_background_weight: Share = 0.0
     """weight of the loss where a mask is black, against 1 where it is white."""
 
     def __post_init__(self) -> None:
-        check_numbers(type(self), self, "data")
+        check_values(type(self), self, "data")
         if self.resolution % 8:
             raise UserError(f"data.resolution: {self.resolution} px is not a multiple of 8.")
         step = self.bucket_step
@@ -93,10 +99,6 @@ class DataSettings:
                 f"data.bucket_step: {step} px must be a multiple of 8 that divides "
                 f"data.resolution, {self.resolution}."
             )
-        if not self.class_noun.strip():
-            raise UserError("data.class_noun: is empty; say what the subject is, such as dog.")
-        if not self.identifier.strip():
-            raise UserError("data.identifier: is empty; give a rare word, such as sks.")
         if self.identifier.strip().casefold() == self.class_noun.strip().casefold():
             raise UserError(
                 f"data.identifier: {self.identifier!r} is data.class_noun as well; give a rare "
@@ -119,8 +121,6 @@ class DataSettings:
                 "learn nothing; write {identifier} where it stands, as in 'a {identifier} {class}'."
             )
         class_prompt = fill(self.class_prompt, None, self.class_noun)
-        if not class_prompt.strip():
-            raise UserError("data.class_prompt: is empty; write one, such as 'a {class}'.")
         if says_word(class_prompt, self.identifier):
             raise UserError(
                 f"data.class_prompt: {class_prompt!r} says the identifier, which is the subject's "

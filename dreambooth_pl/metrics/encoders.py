@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import open_clip
@@ -25,6 +26,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from dreambooth_pl.bounds import Filled, check_values
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.metrics.encoder_checks import (
     check_clip_weights,
@@ -37,27 +39,32 @@ from dreambooth_pl.metrics.encoder_checks import (
 log = logging.getLogger(__name__)
 
 BATCH_SIZE = 32  # images or texts per forward pass; bounds the memory, changes no result
+_Model = Annotated[str, Filled("a model's name, local-dir:FOLDER or hf-hub:ORGANISATION/NAME")]
+_File = Annotated[str, Filled("a file or tag, or null")]
 
 
 @dataclass(frozen=True)
 class EncoderSettings:
     """Which encoders the metrics use. Scores under different encoders do not compare."""
 
-    clip: str = "local-dir:data/miniature/clip"
+    clip: _Model = "local-dir:data/miniature/clip"
     """CLIP for CLIP-I and CLIP-T: an open_clip model name, `local-dir:FOLDER` or
     `hf-hub:ORGANISATION/NAME`."""
-    clip_pretrained: str | None = None
+    clip_pretrained: _File | None = None
     """CLIP's weights when `clip` is a model name: an open_clip tag such as `openai`, or a
     file. null for `local-dir:` and `hf-hub:`, which bring their own."""
-    dino: str = "local-dir:data/miniature/dino"
+    dino: _Model = "local-dir:data/miniature/dino"
     """Vision transformer for the DINO score: a timm model name, `local-dir:FOLDER` or
     `hf-hub:ORGANISATION/NAME`."""
-    dino_pretrained: str | None = None
+    dino_pretrained: _File | None = None
     """A file of weights for `dino`, when that is a model name; null for timm's own, which it
     downloads the first time. null for `local-dir:` and `hf-hub:`."""
-    lpips: str | None = None
+    lpips: _File | None = None
     """AlexNet's weights for LPIPS, the distance of diversity: torchvision's file, or `download`.
     null takes them from torch's cache; where that has none, DINO's patches stand in."""
+
+    def __post_init__(self) -> None:
+        check_values(type(self), self, "fidelity")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
-from dreambooth_pl.bounds import Bounds, check_numbers
+from dreambooth_pl.bounds import Bounds, check_values
 from dreambooth_pl.errors import UserError
 
 Scheduler = Literal["dpm++", "dpm++_karras", "unipc", "ddim", "euler", "euler_a", "pndm", "ddpm"]
@@ -59,15 +59,7 @@ class SamplingSettings:
     bfloat16 for less exact and, where the processor has instructions for it, faster drawing."""
 
     def __post_init__(self) -> None:
-        check_numbers(type(self), self, "sampling")
-        if self.scheduler not in SCHEDULERS:
-            raise UserError(
-                f"sampling.scheduler: {self.scheduler!r} is not one of {', '.join(SCHEDULERS)}."
-            )
-        if self.autocast is not None and self.autocast not in AUTOCAST:
-            raise UserError(
-                f"sampling.autocast: {self.autocast!r} is not one of {', '.join(AUTOCAST)}."
-            )
+        check_values(type(self), self, "sampling")
         if self.resolution is not None and self.resolution % 8:
             raise UserError(f"sampling.resolution: {self.resolution} px is not a multiple of 8.")
 

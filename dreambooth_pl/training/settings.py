@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from dreambooth_pl.adapters import AdapterKind, AdapterSettings
 from dreambooth_pl.bases.spec import BaseSpec, FrozenDtype
-from dreambooth_pl.bounds import Bounds, Seed, check_numbers
+from dreambooth_pl.bounds import Bounds, Filled, Seed, check_values
 from dreambooth_pl.files.dotted_keys import flatten
 from dreambooth_pl.training.optimizers import OptimizerFactory, describe_optimizer
 
@@ -26,6 +26,8 @@ _Gamma = Annotated[
     float, Bounds(0, 1000, open_low=True, remedy="5 is usual; null weights all timesteps alike.")
 ]
 _Offset = Annotated[float, Bounds(0, 1)]
+_Base = Annotated[str, Filled("the path of a base, such as data/miniature, or its hub id")]
+_Suffix = Annotated[str, Filled("a name, or null for none")]
 
 
 def _free(default: Any) -> Any:
@@ -40,7 +42,7 @@ class ModelSettings:
         UserError: a number is out of its bounds.
     """
 
-    base: str = _free("data/miniature")
+    base: _Base = _free("data/miniature")
     """the model to start from (Stable Diffusion 1.x, 2.x, XL or 3, recognised by itself): a
     diffusers pipeline folder, its hub id, or one .safetensors checkpoint file."""
     lora: AdapterSettings = AdapterSettings()  # frozen
@@ -67,9 +69,9 @@ class ModelSettings:
     noise."""
     seed: Seed = 42
     """keys adapters' start, noise and timesteps; follows seed_everything."""
-    revision: str | None = _free(None)
+    revision: _Suffix | None = _free(None)
     """branch, tag or commit of a base on the hub."""
-    variant: str | None = _free(None)
+    variant: _Suffix | None = _free(None)
     """suffix of the base's weight files, such as fp16, where they have one."""
     allow_changed_settings: bool = _free(False)
     """go on from a checkpoint although settings of the model differ from those it was trained with;
@@ -100,7 +102,7 @@ class ModelSettings:
     trainer.accumulate_grad_batches or adapter oft."""
 
     def __post_init__(self) -> None:
-        check_numbers(type(self), self, "model")
+        check_values(type(self), self, "model")
 
     @property
     def base_spec(self) -> BaseSpec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from dreambooth_pl.bounds import Bounds
+from dreambooth_pl.bounds import Bounds, Filled
 
 MAX_STEPS = 10_000_000
 
@@ -75,3 +75,5 @@ class TrainerNumbers:
         Annotated[float, Bounds(0, 1e6, open_low=True, remedy="null is no limit.")] | None
     )
     num_nodes: Annotated[int, Bounds(1, 10_000)]
+    devices: Annotated[int, Bounds(-1, 1024, remedy="auto takes all there are.")] | list[int] | str
+    default_root_dir: Annotated[str, Filled("the path of a folder, or null")] | None

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 import pytest
 
 from dreambooth_pl.adapters.settings import AdapterSettings
-from dreambooth_pl.bounds import MAX_SEED, Bounds, Seed, Share, check_numbers, explained
+from dreambooth_pl.bounds import MAX_SEED, Bounds, Filled, Seed, Share, check_values, explained
 from dreambooth_pl.commands.train_numbers import GROUPS
 from dreambooth_pl.errors import UserError
 
@@ -28,6 +28,10 @@ class Example:
     size: Annotated[int, Bounds(1, 8)] | Literal["auto"] = "auto"
     rates: tuple[Annotated[float, RATE], Annotated[float, RATE]] = (1.0, 1.0)
     name: str = "free"
+    word: Annotated[str, Filled("a word")] = "some"
+    layers: list[Annotated[str, Filled("a name")]] | str = "all"
+    flag: bool = False
+    way: Literal["left", "right"] = "left"
 
 
 @dataclass
@@ -44,6 +48,9 @@ GOOD = [
     {"size": 8},
     {"rates": [0.1, 10]},
     {"name": ""},
+    {"layers": ["a", "b"]},
+    {"layers": ""},
+    {"way": "right"},
 ]
 BAD = [
     ({"seed": -1}, "key.seed: -1 is too small; it must be from 0 to 2**63 - 1."),
@@ -57,28 +64,37 @@ BAD = [
     ({"size": "many"}, "key.size: 'many' is no whole number"),
     ({"rates": (0.1, 0)}, "key.rates: 0 is not above 0 and at most 10. Take 1e-4."),
     ({"rates": (0.1, math.inf)}, "key.rates: inf is not above 0"),
-    ({"rates": (0.1,)}, "key.rates: (0.1,) is not a list of 2 numbers"),
-    ({"rates": 0.1}, "key.rates: 0.1 is not a list of 2 numbers"),
+    ({"rates": (0.1,)}, "key.rates: (0.1,) is not a list of 2 values"),
+    ({"rates": 0.1}, "key.rates: 0.1 is no list"),
+    ({"layers": []}, "key.layers: is an empty list"),
+    ({"layers": ["a", " "]}, "key.layers: is empty; give a name."),
+    ({"word": " "}, "key.word: is empty; give a word."),
+    ({"word": None}, "key.word: None is no text; give a word."),
+    ({"flag": None}, "key.flag: None is neither true nor false."),
+    ({"flag": 1}, "key.flag: 1 is neither true nor false."),
+    ({"way": "up"}, "key.way: 'up' is not one of left, right."),
+    ({"way": None}, "key.way: None is not one of left, right."),
+    ({"name": 7}, "key.name: 7 is no text."),
 ]
 
 
 @pytest.mark.parametrize("values", GOOD, ids=str)
 def test_what_lies_inside_is_taken(values) -> None:
-    check_numbers(Example, values, "key")
-    check_numbers(Example, Example(**values), "key")
+    check_values(Example, values, "key")
+    check_values(Example, Example(**values), "key")
 
 
 @pytest.mark.parametrize(("values", "message"), BAD, ids=str)
 def test_what_lies_outside_is_named(values, message) -> None:
     with pytest.raises(UserError) as told:
-        check_numbers(Example, values, "key")
+        check_values(Example, values, "key")
     assert str(told.value).startswith(message)
     assert len(str(told.value)) < 200
 
 
 def test_settings_within_settings() -> None:
     with pytest.raises(UserError, match=r"key\.inner\.depth: 9 is too many; .* from 1 to 4"):
-        check_numbers(Outer, {"inner": {"depth": 9}}, "key")
+        check_values(Outer, {"inner": {"depth": 9}}, "key")
     assert dict(explained(Outer, "key")) == {"key.inner.depth": "from 1 to 4"}
 
 

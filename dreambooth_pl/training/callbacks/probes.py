@@ -10,7 +10,7 @@ from typing import Annotated
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
-from dreambooth_pl.bounds import Bounds, check_numbers
+from dreambooth_pl.bounds import Bounds, check_values
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.png_metadata import save_png
 from dreambooth_pl.progress import ProgressReporter
@@ -41,7 +41,7 @@ class ProbeSettings:
     def __post_init__(self) -> None:
         if self.every_n_steps < 0:
             raise UserError(f"probe.every_n_steps is {self.every_n_steps}; it must be 0 or more")
-        check_numbers(type(self), self, "probe")
+        check_values(type(self), self, "probe")
 
 
 class Probes(Rounds):

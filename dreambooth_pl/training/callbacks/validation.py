@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 
-from dreambooth_pl.bounds import Bounds, check_numbers
+from dreambooth_pl.bounds import Bounds, Filled, check_values
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.metrics.functional import drift_scores
 from dreambooth_pl.metrics.scores import curve_scores
@@ -32,13 +32,16 @@ from dreambooth_pl.training.callbacks.rounds import Rounds, show_sheet
 
 OWN_SET = "validation"  # of prompts
 _CLASS_TEMPLATE = "a {class}"
+_Prompts = Annotated[
+    str, Filled("the name of a set of prompts or the path of a YAML file, or null")
+]
 
 
 @dataclass(frozen=True)
 class ValidationSettings:
     """Curves of fidelity and drift during training, and how they choose the best checkpoint."""
 
-    prompts: str | None = OWN_SET
+    prompts: _Prompts | None = OWN_SET
     """Prompts of the curves: `validation` (six places that no evaluation names) or the path of a
     YAML file of your own prompts, none of which an evaluation may use. null: no curves and no best
     checkpoint."""
@@ -52,11 +55,7 @@ class ValidationSettings:
     the subject alone. last: the newest."""
 
     def __post_init__(self) -> None:
-        check_numbers(type(self), self, "validation")
-        if self.best_by not in RULES:
-            raise UserError(
-                f"validation.best_by: {self.best_by!r} is not one of {', '.join(RULES)}"
-            )
+        check_values(type(self), self, "validation")
 
 
 def curve_names() -> list[str]:
