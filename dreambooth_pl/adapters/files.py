@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dreambooth_pl.adapters import foreign, full
+from dreambooth_pl.adapters.finite import check_finite
 from dreambooth_pl.adapters.injection import (
     ADAPTER_NAME,
     adapted_layers,
@@ -67,6 +68,9 @@ def save_adapters(base: Base, settings: AdapterSettings, folder: str | Path) -> 
     Rank and alpha of each half are in the file's metadata, so that diffusers' `load_lora_weights`
     applies the strength that was trained. Returns the file's path; it appears complete or not at
     all.
+
+    Raises:
+        UserError: a weight is not finite.
     """
     kind = adapter_kind(base)
     assert kind is not None, "no adapters to save"
@@ -90,6 +94,7 @@ def save_adapters(base: Base, settings: AdapterSettings, folder: str | Path) -> 
     else:
         header[METADATA_KEY] = json.dumps(metadata, indent=2, sort_keys=True)
     path = Path(folder) / (TUNED_NAME if kind == "full" else WEIGHTS_NAME)
+    check_finite(weights, str(path))
     with atomic_path(path) as temporary:
         save_file(weights, temporary, header)
     return path

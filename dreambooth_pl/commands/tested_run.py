@@ -15,7 +15,7 @@ from dreambooth_pl.evaluation.evaluate import FOLDER
 from dreambooth_pl.evaluation.lines import Line, distance_notes
 from dreambooth_pl.reporting.tables import render
 from dreambooth_pl.runs.finished import Run, run_of_config
-from dreambooth_pl.runs.folder import CHECKPOINTS, CONFIG, folder_of_config
+from dreambooth_pl.runs.folder import CHECKPOINTS, CONFIG, folder_of_config, resume_command
 
 USAGE = (
     "python train.py test --config RUN/config.yaml [--ckpt_path RUN/checkpoints/last.ckpt] "
@@ -54,8 +54,10 @@ def tested_run(config_files: Sequence[Path], checkpoint: str | None, config: dic
         return replace(run, adapter=run.folder / FOLDER / Path(checkpoint).stem / name)
     if not run.lora_file.is_file():
         raise UserError(
-            f"The run {run.folder} has not come to its end: it has no {run.lora_file}. Give "
-            f"--ckpt_path {run.folder / CHECKPOINTS / 'last.ckpt'} to evaluate what it has reached."
+            f"The run {run.folder} has not come to its end: it has no {run.lora_file}. To "
+            "evaluate what it has reached, give "
+            f"--ckpt_path {run.folder / CHECKPOINTS / 'last.ckpt'}; or finish it with: "
+            f"{resume_command(run.folder)}"
         )
     return run
 

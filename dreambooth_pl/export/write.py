@@ -14,6 +14,8 @@ from dreambooth_pl.adapters import (
     WEIGHTS_NAME,
     AdapterSettings,
     adapter_kind,
+    adapter_parameters,
+    check_finite,
     export_formats,
     save_adapters,
 )
@@ -80,9 +82,11 @@ def write_export(
 
     Raises:
         UserError: `out` is there already, or cannot be written; the format is not for these
-            adapters.
+            adapters, or they are not finite.
     """
     check_format(base, options)
+    adapters = {n: p for m in base.adaptable.values() for n, p in adapter_parameters(m).items()}
+    check_finite(adapters, str(out))
     with _new_folder(out) as folder:
         names = _write(base, settings, folder, origin, options)
         usage, note = _usage(base, origin, options)

@@ -13,6 +13,8 @@ from dreambooth_pl.runs.folder import LORA, TUNED
 class ExportLora(Callback):
     """Writes `lora/pytorch_lora_weights.safetensors`, or the whole networks if those were trained.
 
+    Signals are no longer deferred when training has ended: the file appears whole or not at all.
+
     Args:
         folder: the run's folder.
     """

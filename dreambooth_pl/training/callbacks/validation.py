@@ -153,7 +153,7 @@ class Validation(Rounds):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the untuned base scored, and on what."""
-        return {
+        return super().state_dict() | {
             "of": self._basis(),
             "floor": asdict(self.floor) if self.floor else None,
             "untuned": None if self._untuned is None else self._untuned.cpu(),
@@ -161,6 +161,7 @@ class Validation(Rounds):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it over, unless other prompts or another sampler are to be used from now on."""
+        super().load_state_dict(state_dict)
         if state_dict["floor"] and state_dict["of"] == self._basis():
             self.floor = Means(**state_dict["floor"])
             self._untuned = state_dict["untuned"]
