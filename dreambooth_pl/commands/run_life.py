@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 
 from dreambooth_pl.commands.resume import log_point, own_checkpoint, resumed_run
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.atomic import remove_leftovers
 from dreambooth_pl.runs import folder as run_folder
 from dreambooth_pl.training.checkpoint import load_checkpoint
 from dreambooth_pl.training.run_logs import LogPoint, cut_logs
@@ -72,9 +73,11 @@ class RunLife:
             run_folder.share_run_folder(self.folder)
         return self.folder
 
-    def cut_logs(self) -> None:
-        """Take from a resumed run's logs what its checkpoint does not know."""
+    def tidy(self) -> None:
+        """Remove from a resumed run what its checkpoint does not know: log entries, parts of files."""
         if self.resumed and self.first:
+            for folder in (self.folder, *(p for p in self.folder.rglob("*") if p.is_dir())):
+                remove_leftovers(folder)
             own = self.checkpoint is not None and self._own is not None
             cut_logs(self.folder, log_point(self.checkpoint) if own else LogPoint(self.step))
 

@@ -251,7 +251,7 @@ class DreamBoothCLI(LightningCLI):
             logger=run_loggers(settings.trainer.logger, self.run_folder),
             **kwargs,
         )
-        self.life.cut_logs()
+        self.life.tidy()
         return trainer
 
     def _trainer(self, **settings: Any) -> Trainer:

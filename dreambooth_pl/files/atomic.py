@@ -52,13 +52,18 @@ class WriteError(UserError):
 
 
 @contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
-    """Let the block write a temporary file, which then replaces `target`.
+def atomic_path(target: Path, replace: bool = True) -> Iterator[Path]:
+    """Let the block write a temporary file, which then becomes `target`.
 
     The temporary is an empty file in the target's folder, which is made when needed. It has the
     target's suffix, so libraries that choose a format by it choose the right one. The target gets
     the permissions that the process gives to new files, whatever the block did about them. A block
     that fails leaves the target as it was, and no temporary.
+
+    Args:
+        target: the file.
+        replace: whether a file may be there already. If not, one that another process puts there
+            meanwhile is an error, too.
 
     Yields:
         Path of the temporary. The block may write to it, or put another file in its place.
@@ -74,6 +79,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
             mode = _create(temporary)
             yield temporary
             _settle(temporary, mode)
+            if not replace:
+                _take(target, temporary)
             os.replace(temporary, target)
             _sync_folder(target.parent)
         finally:
@@ -209,6 +216,16 @@ def _create(path: Path) -> int:
         return stat.S_IMODE(os.fstat(descriptor).st_mode)
     finally:
         os.close(descriptor)
+
+
+def _take(target: Path, finished: Path) -> None:
+    """Take the target's name for a finished file, or fail because another file has it."""
+    try:
+        os.link(finished, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without hard links: an empty file holds the place for a moment
+        _create(target)
 
 
 def _settle(path: Path, mode: int) -> None:

@@ -17,11 +17,15 @@ _METADATA_KEY = "dreambooth_pl"  # PNG text chunk that holds all metadata as JSO
 
 
 def save_png(
-    image: Image.Image, path: str | Path, metadata: Mapping[str, Any] | None = None
+    image: Image.Image,
+    path: str | Path,
+    metadata: Mapping[str, Any] | None = None,
+    replace: bool = True,
 ) -> None:
     """Write a PNG with metadata in its text chunks: one per key for people, one of JSON for us.
 
-    The file appears complete or not at all. Without metadata it has no such chunks.
+    The file appears complete or not at all. Without metadata it has no such chunks. With `replace`
+    false, a file that is there already is an error.
     """
     chunks = None
     if metadata is not None:
@@ -29,7 +33,7 @@ def save_png(
         for key, value in metadata.items():
             chunks.add_itxt(key, str(value))
         chunks.add_itxt(_METADATA_KEY, json.dumps(dict(metadata)))
-    with atomic_path(Path(path)) as temporary:
+    with atomic_path(Path(path), replace) as temporary:
         image.save(temporary, format="PNG", pnginfo=chunks)
 
 

@@ -15,11 +15,14 @@ from lightning.pytorch.callbacks import Checkpoint
 from dreambooth_pl.adapters import check_finite
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.atomic import link_file, remove_leftovers
+from dreambooth_pl.runs.folder import LAST
 from dreambooth_pl.training.callbacks.validation import Validation
 from dreambooth_pl.training.checkpoint import CONFIG_KEY
 from dreambooth_pl.training.checkpoint_io import use_atomic_checkpoints
 from dreambooth_pl.training.run_logs import flush
 from dreambooth_pl.training.stop_signals import STOP, Stopped
+
+BEST = "best.ckpt"
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ class Checkpoints(Checkpoint):
         validation: scores the run's rounds; None without.
         every_n_minutes: longest time between two checkpoints; None for no limit.
         extra: further entries of each checkpoint, in plain types.
-        log_pending: whether this run goes on in the folder of its checkpoint, whose logs lack what
-            was not yet logged when the checkpoint was written.
+        own_folder: whether this run goes on in the folder of its checkpoint. What was still to be
+            done when the checkpoint was written is done then: the step's curves, `best.ckpt`.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class Checkpoints(Checkpoint):
         *,
         every_n_minutes: float | None = None,
         extra: Mapping[str, Any] | None = None,
-        log_pending: bool = False,
+        own_folder: bool = False,
     ) -> None:
         self.folder = folder
         self.every_n_steps = every_n_steps
@@ -83,8 +86,9 @@ class Checkpoints(Checkpoint):
         self.config = config
         self.validation = validation
         self.extra = dict(extra or {})
-        self.log_pending = log_pending
+        self.own_folder = own_folder
         self.best_score: float | None = None
+        self.best_step: int | None = None
         self._saved_step: int | None = None
         self._saved_at = time.monotonic()
         self._seen_step: int | None = None
@@ -110,12 +114,18 @@ class Checkpoints(Checkpoint):
         self._saved_at = time.monotonic()
         if trainer.is_global_zero and trainer.ckpt_path:
             remove_leftovers(Path(trainer.ckpt_path).parent)
-        if self.log_pending and self._pending:
-            for logger in trainer.loggers:
-                logger.log_metrics(self._pending, step=step - 1)
+        if self.own_folder:
+            self._catch_up(trainer)
         if step > 0 and self.validation and (self.validation.latest or (None,))[0] == step:
             self._save(trainer, again=True)  # the round of this step was made up for
         STOP.defer()
+
+    def _catch_up(self, trainer: Trainer) -> None:
+        if self._pending:
+            for logger in trainer.loggers:
+                logger.log_metrics(self._pending, step=trainer.global_step - 1)
+        if trainer.is_global_zero and self.best_step == trainer.global_step:
+            link_file(self.folder / LAST, self.folder / BEST)
 
     def on_train_batch_end(
         self,
@@ -162,6 +172,7 @@ class Checkpoints(Checkpoint):
         """Return what a resumed run must know."""
         return {
             "best_score": self.best_score,
+            "best_step": self.best_step,
             "best_by": self._rule,
             "pending": self._pending,
         }
@@ -170,6 +181,7 @@ class Checkpoints(Checkpoint):
         """Take over the best score so far; scores by another rule do not compare."""
         if state_dict.get("best_by") == self._rule:
             self.best_score = state_dict["best_score"]
+            self.best_step = state_dict.get("best_step")
         self._pending = state_dict.get("pending", {})
 
     @property
@@ -184,14 +196,14 @@ class Checkpoints(Checkpoint):
             self.best_score is None or score > self.best_score
         )
         if is_best:
-            self.best_score = score
-        last = self.folder / "last.ckpt"
+            self.best_score, self.best_step = score, step
+        last = self.folder / LAST
         self._pending = _pending(trainer)
         flush(trainer.loggers)  # before the checkpoint, or a killed run would lack points
         trainer.save_checkpoint(last)  # all ranks take part
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
         if trainer.is_global_zero and is_best:
-            link_file(last, self.folder / "best.ckpt")
+            link_file(last, self.folder / BEST)
         trainer.strategy.barrier()
 
 

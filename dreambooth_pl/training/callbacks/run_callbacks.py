@@ -86,7 +86,7 @@ def run_callbacks(
             validation,
             every_n_minutes=settings.checkpoint.every_n_minutes,
             extra={PHOTOS_KEY: photos},
-            log_pending=resumed,
+            own_folder=resumed,
         ),
         ExportLora(folder),
         Summary(folder, reporter),
