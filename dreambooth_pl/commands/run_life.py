@@ -74,7 +74,7 @@ class RunLife:
         return self.folder
 
     def tidy(self) -> None:
-        """Remove from a resumed run what its checkpoint does not know: log entries, parts of files."""
+        """Remove what a resumed run's checkpoint does not know: log entries, parts of files."""
         if self.resumed and self.first:
             for folder in (self.folder, *(p for p in self.folder.rglob("*") if p.is_dir())):
                 remove_leftovers(folder)

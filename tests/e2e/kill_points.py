@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dreambooth_pl.commands import train
@@ -154,6 +155,7 @@ def outcome(cwd: Path) -> dict[str, Any]:
     events = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0})
     events.Reload()
     tags = events.Tags()
+    export = load_file(run / "lora/pytorch_lora_weights.safetensors")
     return {
         "folder": run.name,
         "step": checkpoint["global_step"],
@@ -163,7 +165,7 @@ def outcome(cwd: Path) -> dict[str, Any]:
             for state in checkpoint["optimizer_states"][0]["state"].values()
         ],
         "best": torch.load(run / "checkpoints/best.ckpt", weights_only=True)["global_step"],
-        "export": (run / "lora/pytorch_lora_weights.safetensors").read_bytes().hex(),
+        "export": {name: tensor.tolist() for name, tensor in export.items()},
         "metrics": sorted(json.dumps(row, sort_keys=True) for row in rows),
         "scalars": {t: [(e.step, e.value) for e in events.Scalars(t)] for t in tags["scalars"]},
         "images": {t: [e.step for e in events.Images(t)] for t in tags["images"]},
