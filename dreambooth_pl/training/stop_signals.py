@@ -106,7 +106,8 @@ class StopSignals:
         self.pending = signum
         if not self._deferring:
             raise Stopped(signum)
-        os.write(2, _WAITING)  # printing is not safe here: the signal may have come within a print
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # the others get the same signal
+            os.write(2, _WAITING)  # printing is not safe: the signal may have come within a print
 
 
 STOP = StopSignals()

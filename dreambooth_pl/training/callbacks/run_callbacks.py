@@ -17,13 +17,13 @@ from dreambooth_pl.training.callbacks.checkpoints import Checkpoints
 from dreambooth_pl.training.callbacks.class_images import ClassImages
 from dreambooth_pl.training.callbacks.export_lora import ExportLora
 from dreambooth_pl.training.callbacks.fidelity import Fidelity
-from dreambooth_pl.training.callbacks.finite import Finite
 from dreambooth_pl.training.callbacks.hparams import HParams
 from dreambooth_pl.training.callbacks.probes import Probes
 from dreambooth_pl.training.callbacks.progress import TrainingProgress
 from dreambooth_pl.training.callbacks.save_config import SaveConfig
 from dreambooth_pl.training.callbacks.summary import Summary
 from dreambooth_pl.training.callbacks.validation import CURVES, Validation, validation_prompts
+from dreambooth_pl.training.finite import Finite
 from dreambooth_pl.training.photo_record import PHOTOS_KEY
 from dreambooth_pl.training.run_logs import own_loggers
 from dreambooth_pl.training.trainer_settings import COMPARED_TRAINER
