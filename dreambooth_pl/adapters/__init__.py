@@ -9,6 +9,7 @@ from dreambooth_pl.adapters.files import (
     save_adapters,
     weights_in,
 )
+from dreambooth_pl.adapters.finite import check_finite, first_not_finite
 from dreambooth_pl.adapters.injection import (
     adapted_layers,
     adapter_kind,
@@ -38,8 +39,10 @@ __all__ = [
     "adapter_parameters",
     "adapter_state_dict",
     "add_adapters",
+    "check_finite",
     "check_trainable_set",
     "export_formats",
+    "first_not_finite",
     "load_adapter_state_dict",
     "load_adapters",
     "load_weighted_adapters",

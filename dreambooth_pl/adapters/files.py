@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dreambooth_pl.adapters import foreign, full
+from dreambooth_pl.adapters.finite import check_finite
 from dreambooth_pl.adapters.injection import (
     ADAPTER_NAME,
     adapted_layers,
@@ -76,6 +77,9 @@ def save_adapters(base: Base, settings: AdapterSettings, folder: str | Path) -> 
 
     Returns:
         Path of the file.
+
+    Raises:
+        UserError: a weight is not finite, or the file cannot be written.
     """
     kind = adapter_kind(base)
     assert kind is not None, "no adapters to save"
@@ -99,6 +103,7 @@ def save_adapters(base: Base, settings: AdapterSettings, folder: str | Path) -> 
     else:
         header[METADATA_KEY] = json.dumps(metadata, indent=2, sort_keys=True)
     path = Path(folder) / (TUNED_NAME if kind == "full" else WEIGHTS_NAME)
+    check_finite(weights, str(path))
     with atomic_path(path) as temporary:
         save_file(weights, temporary, header)
     return path

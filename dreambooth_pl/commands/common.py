@@ -6,6 +6,7 @@ import argparse
 import functools
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from dreambooth_pl.bounds import Bounds
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.stop_signals import Stopped
 
 INTERRUPTED = 130  # exit status of a process that Ctrl-C has ended
 _BROKEN_PIPE = 141  # what shells report for a process whose reader has left
@@ -24,7 +26,10 @@ P = ParamSpec("P")
 
 
 def tells_mistakes(main: Callable[P, int]) -> Callable[P, int]:
-    """Have `main` tell a user's mistake in one line and return 1, in place of a traceback."""
+    """Have `main` tell a user's mistake, or how a signal has ended it, in place of a traceback.
+
+    It returns 1 for a mistake, and what shells report for the signal: 130, 143 or 129.
+    """
 
     @functools.wraps(main)
     def told(*args: P.args, **kwargs: P.kwargs) -> int:
@@ -33,6 +38,10 @@ def tells_mistakes(main: Callable[P, int]) -> Callable[P, int]:
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
+        except Stopped as stopped:
+            name = signal.Signals(stopped.signum).name
+            print(f"Stopped by {name}. {stopped.advice}".rstrip(), file=sys.stderr)
+            return stopped.status
 
     return told
 

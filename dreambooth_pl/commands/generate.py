@@ -21,12 +21,7 @@ from dreambooth_pl.runs.reproduction import read_recorded, reproduce
 from dreambooth_pl.sampling.batch_size import settle_batch_size
 from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.image_metadata import image_metadata, origin_metadata
-from dreambooth_pl.sampling.numbered_images import (
-    NumberedImages,
-    check_folder,
-    free_path,
-    save_image,
-)
+from dreambooth_pl.sampling.numbered_images import NumberedImages, check_folder, save_image
 from dreambooth_pl.sampling.settings import SamplingSettings, negative_note
 
 
@@ -110,9 +105,10 @@ def _reproduce(options: argparse.Namespace) -> None:
     check_folder(out)
     with ProgressReporter().task("image", total=1) as task:
         again = reproduce(recorded, device, options.base, options.adapters, progress=task.update)
-    path = free_path(out / f"{options.reproduce.stem}_reproduced.png")
     out.mkdir(parents=True, exist_ok=True)
-    save_image(again.image, path, recorded.metadata)
+    path = save_image(
+        again.image, out / f"{options.reproduce.stem}_reproduced.png", recorded.metadata
+    )
     print(f"adapter: {again.adapter}")
     print(f"image: {path}")
     if again.max_difference == 0:

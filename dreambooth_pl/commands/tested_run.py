@@ -14,7 +14,7 @@ from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.results import Result, distance_notes
 from dreambooth_pl.reporting.tables import render
 from dreambooth_pl.runs.finished import EVALUATION, Run, run_of_config
-from dreambooth_pl.runs.folder import CHECKPOINTS, CONFIG, folder_of_config
+from dreambooth_pl.runs.folder import CHECKPOINTS, CONFIG, folder_of_config, resume_command
 
 USAGE = (
     "python train.py test --config RUN/config.yaml [--ckpt_path RUN/checkpoints/last.ckpt] "
@@ -56,8 +56,9 @@ def tested_run(config_files: Sequence[Path], checkpoint: str | None, config: dic
         return replace(run, adapter=run.folder / EVALUATION / Path(checkpoint).stem / name)
     if not run.lora_file.is_file():
         raise UserError(
-            f"The run {run.folder} has not come to its end: it has no {run.lora_file}. Give "
-            f"--ckpt_path {run.folder / CHECKPOINTS / 'last.ckpt'} to evaluate its last checkpoint."
+            f"The run {run.folder} has not come to its end: it has no {run.lora_file}. To evaluate "
+            f"its last checkpoint, give --ckpt_path {run.folder / CHECKPOINTS / 'last.ckpt'}; or "
+            f"finish it with: {resume_command(run.folder)}"
         )
     return run
 

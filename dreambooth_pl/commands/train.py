@@ -22,36 +22,35 @@ from dreambooth_pl.commands.tested_run import (
     without_saved_checkpoint,
 )
 from dreambooth_pl.commands.tested_run import USAGE as TEST_USAGE
+from dreambooth_pl.commands.train_keys import DEFAULT_SEED, add_groups, add_run_keys
 from dreambooth_pl.commands.train_notes import check_with_base, training_notes
 from dreambooth_pl.commands.train_numbers import (
     LIGHTNING_SEEDS,
     check_config_values,
     check_seed,
-    explain_numbers,
 )
 from dreambooth_pl.commands.train_parser import Parser, check_config_files
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.protocols import protocol_name
 from dreambooth_pl.files.writable import check_writable
-from dreambooth_pl.metrics.encoders import EncoderSettings
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.runs import folder as run_folder
-from dreambooth_pl.sampling.settings import SamplingSettings
-from dreambooth_pl.training.callbacks.evaluate_run import RunEvaluation, RunEvaluationSettings
-from dreambooth_pl.training.callbacks.probes import ProbeSettings
+from dreambooth_pl.runs.life import RunLife
+from dreambooth_pl.stop_signals import STOP, Stopped
+from dreambooth_pl.training.callbacks.evaluate_run import RunEvaluation
 from dreambooth_pl.training.callbacks.run_callbacks import run_callbacks, run_loggers
 from dreambooth_pl.training.callbacks.save_config import SaveConfig
 from dreambooth_pl.training.callbacks.validation import ValidationSettings, validation_prompts
-from dreambooth_pl.training.checkpoint import check_same_config, load_checkpoint
+from dreambooth_pl.training.checkpoint import check_same_config, check_steps
+from dreambooth_pl.training.finish import only_finish
 from dreambooth_pl.training.module import DreamBooth
+from dreambooth_pl.training.photo_record import check_same_photos, photo_record
 from dreambooth_pl.training.trainer_settings import (
     PRECISION_ALIASES,
     PRECISIONS,
     TRAINER_DEFAULTS,
     TRAINER_FIXED,
-    TRAINER_HELP,
-    TRAINER_HIDDEN,
 )
 
 USAGE = "python train.py fit --config CONFIG [--config CONFIG ...] [--KEY VALUE ...]"
@@ -66,14 +65,19 @@ class DreamBoothCLI(LightningCLI):
 
     def __init__(self, args: list[str] | None = None) -> None:
         self.reporter = ProgressReporter()
+        self.life = RunLife(first=rank_zero_only.rank == 0)
         # The settings' attribute docstrings are their --help.
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
+        with self.life.ending(lambda: getattr(self, "trainer", None)):
+            self._run_command(args)
+
+    def _run_command(self, args: list[str] | None) -> None:
         super().__init__(
             DreamBooth,
             DreamBoothDataModule,
             save_config_callback=None,  # callbacks/save_config.py, into the run's folder
             trainer_defaults=TRAINER_DEFAULTS,
-            seed_everything_default=42,
+            seed_everything_default=DEFAULT_SEED,
             parser_class=Parser,
             parser_kwargs={
                 "usage": USAGE,
@@ -115,43 +119,11 @@ class DreamBoothCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the seed and the checkpoint."""
-        parser.add_argument(
-            "--seed_everything",
-            type=int,
-            default=self.seed_everything_default,
-            help="Seed of everything random: photos' order, noise, class images, probes.",
-        )
-        parser.add_argument(
-            "--ckpt_path",
-            type=str | None,
-            default=None,
-            help="Checkpoint to go on from, lightning_logs/NAME/version_N/checkpoints/last.ckpt; "
-            "the config must be that of its run.",
-        )
+        add_run_keys(parser)
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add our own keys first: the trainer's many come last in --help."""
-        parser.add_lightning_class_args(DreamBoothDataModule, "data")
-        parser.add_lightning_class_args(DreamBooth, "model")
-        parser.add_class_arguments(SamplingSettings, "sampling")
-        parser.add_class_arguments(ProbeSettings, "probe")
-        parser.add_class_arguments(ValidationSettings, "validation")
-        parser.add_class_arguments(EncoderSettings, "fidelity")
-        if parser.command == "test":
-            parser.add_class_arguments(RunEvaluationSettings, "test")
-        parser.add_class_arguments(
-            Trainer,
-            "trainer",
-            skip=TRAINER_HIDDEN | TRAINER_FIXED.keys(),
-            fail_untyped=False,
-            instantiate=False,
-            sub_configs=True,
-        )
-        parser.set_defaults({f"trainer.{key}": value for key, value in TRAINER_DEFAULTS.items()})
-        for action in parser._actions:
-            name = action.dest.removeprefix("trainer.")
-            action.help = TRAINER_HELP.get(name, action.help)
-        explain_numbers(parser)
+        add_groups(parser)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Give every part the one seed."""
@@ -162,7 +134,8 @@ class DreamBoothCLI(LightningCLI):
         """Parse the command line and the config files on it."""
         words = sys.argv[1:] if args is None else args
         check_config_files(words)
-        super().parse_arguments(parser, args)
+        words = self.life.read_words(words)
+        self.config = parser.parse_args(words)
         if self.config.subcommand == "test":
             without_saved_checkpoint(self.config.test, words)
 
@@ -195,10 +168,11 @@ class DreamBoothCLI(LightningCLI):
                 f"{', '.join(PRECISIONS)}. To hold the base's weights in half precision, set "
                 "model.frozen_dtype."
             )
-        if config.ckpt_path:
-            checkpoint = load_checkpoint(config.ckpt_path)
-            if self.subcommand == "fit" and not config.model.allow_changed_settings:
-                check_same_config(checkpoint, self.plain_config)
+        self.life.load_checkpoint(config.ckpt_path)
+        if self.subcommand == "fit" and self.life.checkpoint is not None:
+            check_steps(self.life.checkpoint, self.life.ckpt_path, config.trainer.max_steps)
+            if not config.model.allow_changed_settings:
+                check_same_config(self.life.checkpoint, self.plain_config)
         config_files = [Path(str(path)) for path in config.config or []]
         validation_prompts(ValidationSettings(**config.validation))
         if self.subcommand == "test":
@@ -206,9 +180,8 @@ class DreamBoothCLI(LightningCLI):
             protocol_name(config.test.protocol)  # raises for one that there is not
             return
         root = Path(config.trainer.default_root_dir or ".")
-        check_writable(root / run_folder.LOGS)
-        name = run_folder.run_name(config_files)
-        self.run_folder = run_folder.shared_run_folder(root, name, first=rank_zero_only.rank == 0)
+        check_writable(self.life.folder or root / run_folder.LOGS)
+        self.run_folder = self.life.take_folder(root, run_folder.run_name(config_files))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the callbacks and loggers that every run has."""
@@ -234,18 +207,29 @@ class DreamBoothCLI(LightningCLI):
             )
             for line in [*data.report.lines(), *(f"note: {note}" for note in notes)]:
                 self.reporter.line(line)
+        photos = photo_record(self.datamodule.views)
+        if self.life.checkpoint is not None and not settings.model.settings.allow_changed_settings:
+            check_same_photos(self.life.checkpoint, photos)
         own = settings.trainer.callbacks or []
         config = SaveConfig(
             self._parser(self.subcommand), self.config[self.subcommand], self.run_folder
         )
         every_run = run_callbacks(
-            settings, self.plain_config, self.run_folder, config, self.reporter
+            settings,
+            self.plain_config,
+            self.run_folder,
+            config,
+            self.reporter,
+            photos,
+            resumed=self.life.in_own_folder,
         )
-        return self._trainer(
+        trainer = self._trainer(
             callbacks=[*(own if isinstance(own, list) else [own]), *every_run],
             logger=run_loggers(settings.trainer.logger, self.run_folder),
             **kwargs,
         )
+        self.life.tidy()
+        return trainer
 
     def _trainer(self, **settings: Any) -> Trainer:
         try:
@@ -256,18 +240,12 @@ class DreamBoothCLI(LightningCLI):
     # --------------------------------------------------------------------- run
 
     def fit(self, model: DreamBooth, datamodule: DreamBoothDataModule) -> None:
-        """Train. A user's mistake that shows only now takes the untouched run folder away again."""
-        try:
-            self.trainer.fit(
-                model,
-                datamodule=datamodule,
-                ckpt_path=self.config[self.subcommand].ckpt_path,
-                weights_only=True,
-            )
-        except UserError:
-            if self.trainer.global_step == 0 and self.trainer.is_global_zero:
-                run_folder.discard(self.run_folder)
-            raise
+        """Train, or only make what belongs to the end of a run that has all its steps."""
+        if self.life.step == self.trainer.max_steps:
+            only_finish(self.trainer)
+        self.trainer.fit(
+            model, datamodule=datamodule, ckpt_path=self.life.ckpt_path, weights_only=True
+        )
 
     def test(self, model: DreamBooth, datamodule: DreamBoothDataModule) -> None:
         """Evaluate the run, each process drawing its share, and print the table."""
@@ -290,5 +268,10 @@ def main(args: list[str] | None = None) -> int:
         args: what stands after `train.py`; None for the process's own arguments.
     """
     quiet_libraries()
-    DreamBoothCLI(args)
+    with STOP.handled():
+        try:
+            DreamBoothCLI(args)
+        except Stopped:
+            if rank_zero_only.rank == 0:
+                raise  # the first process tells; another one's status would be taken for a failure
     return 0

@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dreambooth_pl.adapters import AdapterSettings, adapter_kind, export_formats
+from dreambooth_pl.adapters import (
+    AdapterSettings,
+    adapter_kind,
+    adapter_parameters,
+    check_finite,
+    export_formats,
+)
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.export.format import ExportOptions
@@ -54,10 +60,12 @@ def write_export(
         The paths that can be loaded: files, or the folder.
 
     Raises:
-        UserError: `out` exists already or cannot be written, or the format does not support these
-            adapters.
+        UserError: `out` exists already or cannot be written, the format does not support these
+            adapters, or they are not finite.
     """
     check_format(base, options)
+    adapters = {n: p for m in base.adaptable.values() for n, p in adapter_parameters(m).items()}
+    check_finite(adapters, str(out))
     with _new_folder(out) as folder:
         form = FORMATS[options.form]
         names = form.write(base, settings, folder, origin, options)

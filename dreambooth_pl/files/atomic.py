@@ -52,7 +52,7 @@ class WriteError(UserError):
 
 
 @contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path, replace: bool = True) -> Iterator[Path]:
     """Provide a temporary file that replaces `target` when the block ends.
 
     The temporary file is empty and lies in the target's folder, which is created if needed. It has
@@ -60,6 +60,11 @@ def atomic_path(target: Path) -> Iterator[Path]:
     target gets the permissions that the process gives to new files, even if the block changes
     those of the temporary file. If the block fails, the target is unchanged and the temporary file
     is removed.
+
+    Args:
+        target: the file.
+        replace: whether a file may be there already. If not, one that another process puts there
+            meanwhile is an error, too.
 
     Yields:
         Path of the temporary file. The block may write to it or replace it.
@@ -75,6 +80,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
             mode = _create(temporary)
             yield temporary
             _settle(temporary, mode)
+            if not replace:
+                _take(target, temporary)
             os.replace(temporary, target)
             _sync_folder(target.parent)
         finally:
@@ -210,6 +217,16 @@ def _create(path: Path) -> int:
         return stat.S_IMODE(os.fstat(descriptor).st_mode)
     finally:
         os.close(descriptor)
+
+
+def _take(target: Path, finished: Path) -> None:
+    """Take the target's name for a finished file, or fail because another file has it."""
+    try:
+        os.link(finished, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without hard links: an empty file holds the place for a moment
+        _create(target)
 
 
 def _settle(path: Path, mode: int) -> None:

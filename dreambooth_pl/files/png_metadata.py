@@ -17,12 +17,16 @@ _METADATA_KEY = "dreambooth_pl"  # PNG text chunk that holds all metadata as JSO
 
 
 def save_png(
-    image: Image.Image, path: str | Path, metadata: Mapping[str, Any] | None = None
+    image: Image.Image,
+    path: str | Path,
+    metadata: Mapping[str, Any] | None = None,
+    replace: bool = True,
 ) -> None:
     """Write a PNG file atomically, with metadata in its text chunks.
 
     There is one chunk per key, for people and other programs, and one chunk with all metadata as
-    JSON, for `read_png_metadata`. Without metadata there are no such chunks.
+    JSON, for `read_png_metadata`. Without metadata there are no such chunks. With `replace` false,
+    an existing file is an error.
     """
     chunks = None
     if metadata is not None:
@@ -30,7 +34,7 @@ def save_png(
         for key, value in metadata.items():
             chunks.add_itxt(key, str(value))
         chunks.add_itxt(_METADATA_KEY, json.dumps(dict(metadata)))
-    with atomic_path(Path(path)) as temporary:
+    with atomic_path(Path(path), replace) as temporary:
         image.save(temporary, format="PNG", pnginfo=chunks)
 
 

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dreambooth_pl.bases.load import load_base
-from dreambooth_pl.commands.common import positive, run_command, tells_mistakes
+from dreambooth_pl.bounds import Bounds
+from dreambooth_pl.commands.common import run_command, tells_mistakes, whole_number
 from dreambooth_pl.data.photos import read_photo
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.contact_sheet import contact_sheet
@@ -122,7 +123,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--base", type=Path, default=Path("data/miniature"), help="folder of the base"
     )
     parser.add_argument("--photos", type=Path, help="folder of natural photos (JPEG)")
-    parser.add_argument("--images", type=positive, default=96, help="generated images per figure")
+    parser.add_argument(
+        "--images",
+        type=whole_number(Bounds(1, 10_000)),
+        default=96,
+        help="generated images per figure",
+    )
     parser.add_argument("--out", type=Path, help="folder for contact sheets")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     return parser

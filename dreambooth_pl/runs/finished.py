@@ -14,7 +14,7 @@ from dreambooth_pl.adapters import TUNED_NAME, WEIGHTS_NAME
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.metrics.encoders import EncoderSettings
-from dreambooth_pl.runs.folder import CONFIG, LORA, TUNED
+from dreambooth_pl.runs.folder import CONFIG, LORA, TUNED, resume_command
 from dreambooth_pl.sampling.settings import SamplingSettings
 
 Settings = TypeVar("Settings")
@@ -115,7 +115,7 @@ def read_run(folder: Path) -> Run:
     if not run.lora_file.is_file():
         raise UserError(
             f"The run {folder} has no {LORA}/{WEIGHTS_NAME}: its training has not come to the end. "
-            "Finish it with train.py fit and --ckpt_path."
+            f"Finish it with: {resume_command(folder)}"
         )
     return run
 

@@ -9,7 +9,9 @@ from typing import Any
 from PIL import Image
 
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.atomic import WriteError
 from dreambooth_pl.files.contact_sheet import contact_sheet
+from dreambooth_pl.files.folder_lock import taking_turns
 from dreambooth_pl.files.png_metadata import save_png
 from dreambooth_pl.files.writable import check_writable
 from dreambooth_pl.sampling.image_metadata import PIXELS, pixel_hash
@@ -38,6 +40,8 @@ class NumberedImages:
 
     The numbers continue those of the images that the folder already has.
 
+    Processes that add to one folder at the same time take numbers in turns.
+
     Args:
         folder: created when the first image is added.
     """
@@ -51,9 +55,7 @@ class NumberedImages:
         self.folder = folder
         self.images = []
         self._requests: list[ImageRequest] = []
-        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        numbers = [int(number) for name in names for number in re.findall(r"^(\d{4,})_", name)]
-        self.first = max(numbers, default=-1) + 1
+        self.first = self._last = self._free_number()
 
     def add(self, image: Image.Image, request: ImageRequest, metadata: dict[str, Any]) -> Path:
         """Save an image with its metadata and a hash of its pixels.
@@ -62,9 +64,11 @@ class NumberedImages:
             Path of the file.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        number = self.first + len(self.images)
-        path = self.folder / f"{number:04d}_{_slug(request.prompt)}_seed{request.seed}.png"
-        save_image(image, path, metadata)
+        with taking_turns(self.folder):
+            number = self._free_number()
+            path = self.folder / f"{number:04d}_{_slug(request.prompt)}_seed{request.seed}.png"
+            path = save_image(image, path, metadata)
+        self.first, self._last = self.first if self.images else number, number
         self.images.append(image)
         self._requests.append(request)
         return path
@@ -75,21 +79,39 @@ class NumberedImages:
         Returns:
             Path of the sheet.
         """
-        last = self.first + len(self.images) - 1
-        path = self.folder / f"{self.first:04d}-{last:04d}_grid.png"
+        path = self.folder / f"{self.first:04d}-{self._last:04d}_grid.png"
         labels = [f"{request.prompt} ({request.seed})" for request in self._requests]
         prompts = dict.fromkeys(request.prompt for request in self._requests)
         sheet = contact_sheet(self.images, labels, columns)
-        save_png(sheet, path, {"title": "; ".join(prompts)})
-        return path
+        return _save_new(sheet, path, {"title": "; ".join(prompts)})
+
+    def _free_number(self) -> int:
+        names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        numbers = [int(number) for name in names for number in re.findall(r"^(\d{4,})_", name)]
+        return max(numbers, default=-1) + 1
 
 
-def save_image(image: Image.Image, path: Path, metadata: dict[str, Any]) -> None:
-    """Save an image with its metadata and a hash of its pixels."""
-    save_png(image, path, metadata | {PIXELS: pixel_hash(image)})
+def save_image(image: Image.Image, path: Path, metadata: dict[str, Any]) -> Path:
+    """Save an image with its metadata and a hash of its pixels, and return the file.
+
+    Nothing is overwritten: if there is such a file already, a number is put behind the name.
+    """
+    return _save_new(image, path, metadata | {PIXELS: pixel_hash(image)})
 
 
-def free_path(path: Path) -> Path:
+def _save_new(image: Image.Image, path: Path, metadata: dict[str, Any]) -> Path:
+    while True:
+        free = _free_path(path)
+        try:
+            save_png(image, free, metadata, replace=False)
+        except WriteError as error:
+            if isinstance(error.os_error, FileExistsError):
+                continue  # another process has taken the name meanwhile
+            raise
+        return free
+
+
+def _free_path(path: Path) -> Path:
     """Return `path`, or a numbered variant of it if the file already exists."""
     free, number = path, 1
     while free.exists():

@@ -48,6 +48,15 @@ def check_same_config(checkpoint: dict[str, Any], config: dict[str, Any]) -> Non
     _check_same(_shaping(checkpoint[CONFIG_KEY]), _shaping(config))
 
 
+def check_steps(checkpoint: dict[str, Any], path: str | Path, max_steps: int) -> None:
+    """Raise UserError if the checkpoint has more steps than the run is to have."""
+    step = checkpoint["global_step"]
+    if step > max_steps:
+        raise UserError(
+            f"{path} is at step {step} already; raise trainer.max_steps, which is {max_steps}."
+        )
+
+
 def write_contract(checkpoint: dict[str, Any], base: Base, settings: dict[str, Any]) -> None:
     """Put what is trained, the settings and the fingerprint of the base into a checkpoint."""
     checkpoint["state_dict"] = adapter_state_dict(base)
@@ -97,13 +106,16 @@ def _shaping(config: dict[str, Any]) -> dict[str, Any]:
 
 def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise UserError that names the settings, by dotted key, which are not what they were."""
-    changed = [
-        f"{key} is {now.get(key)!r}, was {before.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if now.get(key) != before.get(key)
-    ]
-    if changed:
+    if changed := _differences(before, now):
         raise UserError(
             f"The config differs from the checkpoint's: {'; '.join(changed)}. Set these back, or "
             f"pass --{SWITCH}=true to go on with the new values."
         )
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return [
+        f"{key} is {now.get(key)!r}, was {before.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if now.get(key) != before.get(key)
+    ]

@@ -14,6 +14,7 @@ ROOMS = [
     "randomness",
     "progress",
     "prompts",
+    "stop_signals",
     "files",
     "bases",
     "adapters",

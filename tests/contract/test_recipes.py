@@ -35,6 +35,7 @@ from dreambooth_pl.benchmark.jobs import expand
 from dreambooth_pl.benchmark.spec import read_benchmark
 from dreambooth_pl.benchmark.training import train
 from dreambooth_pl.commands import train as cli
+from dreambooth_pl.commands import train_keys
 from dreambooth_pl.commands.export import main as export
 from dreambooth_pl.export.format import ExportFormat
 from dreambooth_pl.export.formats import FORMATS
@@ -122,7 +123,7 @@ class MoreDreamBooth(cli.DreamBooth):
 def test_option_of_training(monkeypatch, capsys) -> None:
     assert MoreSettings().contract()["sharpness"] == 0.25
     assert "sharpness" not in ModelSettings().contract()
-    monkeypatch.setattr(cli, "DreamBooth", MoreDreamBooth)
+    monkeypatch.setattr(train_keys, "DreamBooth", MoreDreamBooth)
     monkeypatch.setattr(sys, "argv", ["train.py"])
     with pytest.raises(SystemExit):
         cli.main(["fit", "--help"])

@@ -68,6 +68,12 @@ def fit(
     return Fit(cwd, tiny_base_dir, photo_dir)
 
 
+@pytest.fixture(scope="session")
+def fit_command() -> type[Fit]:
+    """The class, for fixtures that outlive a test."""
+    return Fit
+
+
 @dataclass
 class Finished:
     """A finished run in a working directory of its own; `model` is as it was at the end."""

@@ -1,4 +1,8 @@
-"""A callback that ends a run as a power cut would, by its path on the command line."""
+"""Callbacks that disturb a run, by their paths on the command line."""
+
+import math
+import os
+from dataclasses import replace
 
 from lightning.pytorch import Callback
 
@@ -16,3 +20,32 @@ class CutPowerAt(Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         if trainer.global_step == self.step:
             raise PowerCut
+
+
+class SignalAt(Callback):
+    """Sends this process a signal while the given optimiser step is being taken."""
+
+    def __init__(self, step: int, signum: int) -> None:
+        self.step = step
+        self.signum = signum
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+        if trainer.global_step + 1 == self.step:
+            os.kill(os.getpid(), self.signum)
+
+
+class Poison(Callback):
+    """Makes the loss, or a gradient, infinite at the given optimiser step."""
+
+    def __init__(self, step: int, what: str) -> None:
+        self.step = step
+        self.what = what
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if self.what == "loss" and trainer.global_step + 1 == self.step:
+            pl_module.settings = replace(pl_module.settings, prior_loss_weight=math.nan)
+
+    def on_after_backward(self, trainer, pl_module) -> None:
+        if self.what == "gradient" and trainer.global_step + 1 == self.step:
+            parameters = [p for p in pl_module.parameters() if p.grad is not None]
+            parameters[0].grad.fill_(math.inf)

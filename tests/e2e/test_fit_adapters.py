@@ -61,7 +61,7 @@ def test_full_fine_tuning(fit, checkpoint, tmp_path, capsys):
     assert "identical" in capsys.readouterr().out
     assert cli_export.main([str(run), "--format", "merged", "--out", str(tmp_path / "model")]) == 0
     merged = load_base(str(tmp_path / "model"))
-    assert torch.equal(merged.unet.conv_in.weight, tuned["unet.conv_in.weight"])
+    assert torch.equal(merged.denoiser.conv_in.weight, tuned["unet.conv_in.weight"])
 
 
 @pytest.mark.parametrize(

@@ -211,10 +211,8 @@ def test_step_is_the_loss_computed_by_hand(fit, folder: Path, pipeline) -> None:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, folder: Path, write_photos) -> Path:
+def run(tmp_path_factory, folder: Path, write_photos, fit_command) -> Path:
     """A finished run with text encoders, class images, probes, fidelity and validation."""
-    from conftest import Fit
-
     photos = write_photos(tmp_path_factory.mktemp("sd3") / "photos")
     cwd = tmp_path_factory.mktemp("sd3")
     with pytest.MonkeyPatch.context() as patch:
@@ -223,7 +221,7 @@ def run(tmp_path_factory, folder: Path, write_photos) -> Path:
         keys = {"model__train_text_encoder": "true", "model__learning_rate": 0.01}
         keys |= {"sampling__lora_scale_unet": 1, "sampling__lora_scale_text_encoder": 1}
         keys |= {"model__min_snr_gamma": 5, "data__horizontal_flip": "true"}
-        command = Fit(cwd, folder, photos).run(**keys)
+        command = fit_command(cwd, folder, photos).run(**keys)
     return cwd / command.run_folder
 
 

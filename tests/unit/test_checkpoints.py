@@ -14,7 +14,8 @@ from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.prompts import prompt_set
 from dreambooth_pl.sampling.settings import SamplingSettings
 from dreambooth_pl.training.best_checkpoint import RULES, Means, balance
-from dreambooth_pl.training.callbacks.checkpoints import Checkpoints
+from dreambooth_pl.training.callbacks import checkpoints as checkpoints_module
+from dreambooth_pl.training.callbacks.checkpoints import Checkpoints, CheckpointSettings
 from dreambooth_pl.training.callbacks.fidelity import Fidelity
 from dreambooth_pl.training.callbacks.validation import Validation, ValidationSettings
 from dreambooth_pl.training.checkpoint import CONFIG_KEY
@@ -56,9 +57,11 @@ def train(
     steps: int = 7,
     callbacks: Sequence[Callback] = (),
     ckpt_path: Path | None = None,
+    **settings,
 ) -> Checkpoints:
     validation = make_validation(folder)
-    checkpoints = Checkpoints(folder, every_n_steps, {"model": {"rank": 8}}, validation)
+    config = {"model": {"rank": 8}}
+    checkpoints = Checkpoints(folder, every_n_steps, config, validation, **settings)
     trainer = Trainer(
         max_steps=steps,
         accelerator="cpu",
@@ -184,3 +187,61 @@ def test_floors_on_other_prompts_or_samplers_are_not_taken_over(tmp_path: Path) 
     assert same.floor == before.floor
     assert torch.equal(same._untuned, torch.eye(2))
     assert fewer.floor is None
+
+
+class Saved(Callback):
+    """Writes down at which steps there is a new `last.ckpt`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.last = folder / "last.ckpt"
+        self.steps: list[int] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if self.last.exists() and (step := read(self.last)["global_step"]) not in self.steps:
+            self.steps.append(step)
+
+
+def test_checkpoints_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    minutes = [0.0]
+
+    class Clock(Callback):
+        """Each step takes four minutes."""
+
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+            minutes[0] += 4
+
+    monkeypatch.setattr(checkpoints_module.time, "monotonic", lambda: 60 * minutes[0])
+    saved = Saved(tmp_path)
+    train(tmp_path, 0, 12, [saved, Clock()], every_n_minutes=10.0)
+    assert saved.steps == [3, 6, 9]
+    saved = Saved(tmp_path / "both")
+    train(tmp_path / "both", 5, 12, [saved, Clock()], every_n_minutes=10.0)
+    assert saved.steps == [3, 5, 8, 10]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("every_n_steps", -1), ("every_n_minutes", 0.0), ("every_n_minutes", -2.0)]
+)
+def test_intervals_out_of_range(key: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"checkpoint.{key} is {value:g}"):
+        CheckpointSettings(**{key: value})
+
+
+def test_what_is_not_finite_replaces_no_checkpoint(tmp_path: Path) -> None:
+    class Diverge(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+            if trainer.global_step == 4:
+                pl_module.layer.bias.data[1] = float("nan")
+
+    with pytest.raises(UserError, match="weights layer.bias are not finite"):
+        train(tmp_path, every_n_steps=2, callbacks=[Diverge()])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert read(tmp_path / "last.ckpt")["global_step"] == 2
+
+
+def test_a_best_that_was_not_linked_yet_is_linked_when_the_run_goes_on(tmp_path: Path) -> None:
+    train(tmp_path, every_n_steps=2, steps=4)
+    last, best = tmp_path / "last.ckpt", tmp_path / "best.ckpt"
+    best.unlink()
+    train(tmp_path, every_n_steps=2, steps=7, ckpt_path=last, own_folder=True)
+    assert (read(best)["global_step"], read(last)["global_step"]) == (4, 7)

@@ -11,7 +11,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from dreambooth_pl.bases import objectives as diffusion
+from dreambooth_pl.bases.objectives import EpsilonPrediction
 from dreambooth_pl.miniature.captions import noun_in
 from dreambooth_pl.miniature.pretrain.clip import MODEL, tokenizer
 from dreambooth_pl.miniature.pretrain.loop import Limits, TrainingSchedule, autocast, train
@@ -115,7 +115,7 @@ def fit(
     tokens = tokenizer()([c for texts in pictures.captions for c in texts] + [""])
     tokens = torch.where(tokens == 0, PAD, tokens).to(limits.device)
     unconditional, tokens = tokens[-1], tokens[:-1].view(len(pictures), -1, tokens.shape[-1])
-    alphas = scheduler().alphas_cumprod.to(limits.device)
+    objective = EpsilonPrediction(scheduler().config)
     data, weights = limits.near(latents), limits.near(cell_weights(pictures.masks))
     up_to = np.cumsum(sampling_shares([noun_in(texts[0]) for texts in pictures.captions]))
     batch = limits.batch(BATCH, GPU_BATCH)
@@ -132,15 +132,14 @@ def fit(
         words = torch.where(dropped[:, None], unconditional, words)
         noise = torch.randn(clean.shape, generator=generator).to(limits.device)
         timesteps = random_timesteps(batch, generator).to(limits.device)
-        noisy = diffusion.add_noise(clean, noise, timesteps, alphas)
+        noisy = objective.add_noise(clean, noise, timesteps)
         with autocast(limits.device):
             with torch.no_grad():
                 context = text_encoder(words).last_hidden_state
             predicted = network(noisy, timesteps, context).sample
         squared = (predicted.float() - noise).pow(2).mean(1)
         error = (squared * weights[index].to(limits.device)).mean((1, 2))
-        snr = diffusion.snr(timesteps, alphas)
-        weight = snr.clamp(max=MIN_SNR_GAMMA) / snr
+        weight = objective.min_snr_weight(timesteps, MIN_SNR_GAMMA)
         return (weight * error).mean(), {"mse": error.detach().mean()}
 
     plan = TrainingSchedule(steps, 1e-3, muon_learning_rate=8e-3, warmup=200)

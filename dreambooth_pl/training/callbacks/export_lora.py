@@ -15,6 +15,8 @@ class ExportLora(Callback):
 
     Full fine-tuning (`model.adapter: full`) has no adapters; the whole networks go into `tuned/`.
 
+    Signals are no longer deferred when training has ended: the file appears whole or not at all.
+
     Args:
         folder: the run's folder.
     """

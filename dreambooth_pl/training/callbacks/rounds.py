@@ -13,6 +13,7 @@ from PIL import Image
 
 from dreambooth_pl.files.contact_sheet import contact_sheet
 from dreambooth_pl.files.png_metadata import save_png
+from dreambooth_pl.stop_signals import STOP
 
 COLUMNS = 4  # of the contact sheets
 
@@ -38,14 +39,16 @@ class Rounds(Callback):
         """Do what earlier rounds left undone when a run resumes. Does nothing by default."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Run the first round, on the untuned model; a resumed run calls `resume` instead."""
-        if trainer.global_step == 0:
+        """Run the first round, on the untuned model; a resumed run makes up for what it missed."""
+        step = trainer.global_step
+        if step > 0:
+            if self._last_step is None:  # a checkpoint that does not tell
+                self._last_step = step
+            if trainer.is_global_zero:
+                self.resume(trainer, pl_module)
+            trainer.strategy.barrier()
+        if step % self.every_n_steps == 0:
             self._round(trainer, pl_module)
-            return
-        self._last_step = trainer.global_step
-        if trainer.is_global_zero:
-            self.resume(trainer, pl_module)
-        trainer.strategy.barrier()
 
     def on_train_batch_end(
         self,
@@ -63,13 +66,24 @@ class Rounds(Callback):
         """Run the last round: the whole run is one epoch."""
         self._round(trainer, pl_module)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the step of the last round: one that was interrupted is made up for."""
+        return {"round": self._last_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over which round was the last."""
+        self._last_step = state_dict.get("round")
+
     def _round(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._last_step == trainer.global_step:
             return
-        self._last_step = trainer.global_step
+        if trainer.strategy.reduce_boolean_decision(STOP.pending is not None, all=False):
+            return  # the checkpoints' callback, which comes last, ends the run
         if trainer.is_global_zero:
-            self.round(trainer, pl_module)
+            with STOP.interruptible():
+                self.round(trainer, pl_module)
         trainer.strategy.barrier()
+        self._last_step = trainer.global_step
 
 
 def show_sheet(

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 
 from dreambooth_pl.files.dotted_keys import flatten
 from dreambooth_pl.metrics.encoders import load_encoders
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.runs import folder as run_folder
+from dreambooth_pl.runs.logs import own_loggers
 from dreambooth_pl.training.callbacks.checkpoints import Checkpoints
 from dreambooth_pl.training.callbacks.class_images import ClassImages
 from dreambooth_pl.training.callbacks.export_lora import ExportLora
@@ -23,6 +24,8 @@ from dreambooth_pl.training.callbacks.progress import TrainingProgress
 from dreambooth_pl.training.callbacks.save_config import SaveConfig
 from dreambooth_pl.training.callbacks.summary import Summary
 from dreambooth_pl.training.callbacks.validation import Validation, curve_names, validation_prompts
+from dreambooth_pl.training.finite import Finite
+from dreambooth_pl.training.photo_record import PHOTOS_KEY
 from dreambooth_pl.training.trainer_settings import COMPARED_TRAINER
 
 
@@ -32,6 +35,8 @@ def run_callbacks(
     folder: Path,
     config: SaveConfig,
     reporter: ProgressReporter,
+    photos: Mapping[str, Any],
+    resumed: bool = False,
 ) -> list[Callback]:
     """Return the callbacks of a run, in the order in which they take their turns.
 
@@ -41,14 +46,17 @@ def run_callbacks(
         folder: of the run.
         config: writes the run's config file.
         reporter: takes what the user is told.
+        photos: record of the photos, which checkpoints keep.
+        resumed: whether the run goes on in the folder of its checkpoint.
     """
     every_n_steps = settings.probe.every_n_steps
     validation, prompts = None, validation_prompts(settings.validation)
     hparams = {
         key: value
         for key, value in flatten(plain_config).items()
-        if not key.startswith("trainer.") or key in COMPARED_TRAINER
+        if not key.startswith(("trainer.", "checkpoint.")) or key in COMPARED_TRAINER
     }
+    own_steps = settings.checkpoint.every_n_steps
     callbacks: list[Callback] = [config, ClassImages(settings.sampling, reporter)]
     if every_n_steps:
         fidelity = Fidelity(load_encoders(settings.fidelity))
@@ -70,7 +78,16 @@ def run_callbacks(
     curves = ["train/loss", *(f"validation/{name}" for name in curve_names() if validation)]
     callbacks += [
         HParams(hparams, curves),
-        Checkpoints(folder / run_folder.CHECKPOINTS, every_n_steps, plain_config, validation),
+        Finite(),
+        Checkpoints(
+            folder / run_folder.CHECKPOINTS,
+            every_n_steps if own_steps is None else own_steps,
+            plain_config,
+            validation,
+            every_n_minutes=settings.checkpoint.every_n_minutes,
+            extra={PHOTOS_KEY: photos},
+            own_folder=resumed,
+        ),
         ExportLora(folder),
         Summary(folder, reporter),
     ]
@@ -83,12 +100,7 @@ def run_loggers(own: Logger | Sequence[Logger] | bool | None, folder: Path) -> l
     """Return loggers into the run's folder, and the user's own; none for `false`."""
     if own is False:
         return []
-    parent, name, version = folder.parents[1], folder.parent.name, folder.name
-    # CSV first: it warns about a folder that another logger has already written to.
-    loggers: list[Logger] = [
-        CSVLogger(parent, name=name, version=version),
-        TensorBoardLogger(parent, name=name, version=version, default_hp_metric=False),
-    ]
+    loggers = own_loggers(folder)
     if own is None or own is True:
         return loggers
     return loggers + (list(own) if isinstance(own, Sequence) else [own])

@@ -11,6 +11,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 from dreambooth_pl.files.atomic import atomic_path
 from dreambooth_pl.runs.folder import CONFIG
 
+RESUME = "resume"  # the key of `--resume`
+
 
 class SaveConfig(Callback):
     """Writes a config file, defaults included, with which `train.py fit --config` repeats the run.
@@ -29,5 +31,7 @@ class SaveConfig(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the file; all checks have passed by then."""
         if trainer.is_global_zero:
+            config = self.config.clone()
+            config.pop(RESUME, None)  # what this start was about, not how the run is made
             with atomic_path(self.folder / CONFIG) as temporary:
-                self.parser.save(self.config, temporary, skip_none=False, overwrite=True)
+                self.parser.save(config, temporary, skip_none=False, overwrite=True)

@@ -8,7 +8,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from dreambooth_pl.adapters import EXPORT_FORMATS, export_formats
 from dreambooth_pl.progress import ProgressReporter
-from dreambooth_pl.runs.folder import CHECKPOINTS
 
 
 class Summary(Callback):
@@ -41,18 +40,6 @@ class Summary(Callback):
         self._line(trainer, f"Run:    {self.folder}")
         self._line(trainer, f"Curves: tensorboard --logdir {self.folder.parent}")
         self._line(trainer, f"Scores: python evaluate.py {self.folder}")
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Say how to go on after Ctrl-C."""
-        last = self.folder / CHECKPOINTS / "last.ckpt"
-        if isinstance(exception, KeyboardInterrupt) and last.is_file():
-            self._line(
-                trainer,
-                f"Stopped at step {trainer.global_step}. To go on from the last checkpoint, give "
-                f"the same command with --ckpt_path {last}",
-            )
 
     def _line(self, trainer: Trainer, text: str) -> None:
         if trainer.is_global_zero:

@@ -158,7 +158,7 @@ class Validation(Rounds):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the floor and the class features, with the prompts and settings they belong to."""
-        return {
+        return super().state_dict() | {
             "of": self._basis(),
             "floor": dict(self.floor) if self.floor else None,
             "untuned": None if self._untuned is None else self._untuned.cpu(),
@@ -166,6 +166,7 @@ class Validation(Rounds):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the floor, unless the prompts, class images or sampler settings have changed."""
+        super().load_state_dict(state_dict)
         if state_dict["floor"] and state_dict["of"] == self._basis():
             self.floor = state_dict["floor"]
             self._untuned = state_dict["untuned"]
