@@ -98,6 +98,10 @@ def real_number(bounds: Bounds) -> Callable[[str], float]:
     return lambda text: _bounded(text, float, bounds)
 
 
+positive = whole_number(Bounds(1, 1_000_000, too_high="too many"))
+"""Reads an option that counts from 1."""
+
+
 def _bounded(text: str, kind: type, bounds: Bounds) -> Any:
     try:
         value = kind(text)

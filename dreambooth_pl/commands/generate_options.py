@@ -262,14 +262,14 @@ def _settings(options: argparse.Namespace, own: SamplingSettings, count: int) ->
     names = {field.name for field in fields(SamplingSettings)}
     given = {name: value for name, value in vars(options).items() if name in names}
     given = {name: value for name, value in given.items() if value is not None}
+    if "scheduler" in given:
+        given["scheduler"] = scheduler_name(given["scheduler"])
     for name, value in given.items():
         try:
             check_values(SamplingSettings, {name: value}, "sampling")
         except UserError as error:
             option = _OPTIONS.get(name, name).replace("_", "-")
             raise UserError(f"--{option}: {error}") from error
-    if "scheduler" in given:
-        given["scheduler"] = scheduler_name(given["scheduler"])
     settings = replace(own, **given)
     if settings.batch_size != "auto" and "batch_size" not in given:
         settings = replace(settings, batch_size=min(settings.batch_size, count))

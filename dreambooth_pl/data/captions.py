@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
@@ -15,7 +14,7 @@ from typing import Literal
 from dreambooth_pl.data.photos import Note, VettingReport
 from dreambooth_pl.data.sidecars import CAPTION_SUFFIXES, METADATA, captions_beside, nfc, shown
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.prompts import fill
+from dreambooth_pl.prompts import fill, says_word
 
 CaptionSource = Literal["template", "files", "metadata", "auto"]
 
@@ -112,7 +111,6 @@ def warnings_about(
     unread = _unread(report) if chosen == "files" else ()
     if not identifier.strip():
         return unread
-    word = re.compile(rf"(?<!\w){re.escape(identifier.strip())}(?!\w)")
     return unread + tuple(
         Note(
             photo,
@@ -120,7 +118,7 @@ def warnings_about(
             f"write {{identifier}} {{class}} where it stands for {identifier} {class_noun}",
         )
         for photo, prompt in zip(report.used, prompts, strict=True)
-        if not word.search(prompt)
+        if not says_word(prompt, identifier)
     )
 
 

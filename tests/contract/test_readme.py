@@ -85,7 +85,12 @@ def test_command_is_understood(words, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["train.py"])
     match words:
         case ["python", "train.py", *arguments]:
-            # A run's own files are there only after the run.
+            # A run's own files are there only after the run; --resume reads its config.yaml.
+            if "--resume" in arguments:
+                arguments[arguments.index("--resume") : arguments.index("--resume") + 2] = [
+                    "--config",
+                    "configs/sks.yaml",
+                ]
             arguments = [
                 "configs/sks.yaml" if a.startswith("lightning_logs") and a.endswith(".yaml") else a
                 for a in arguments

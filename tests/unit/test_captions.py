@@ -69,7 +69,8 @@ def test_what_looks_wrong_is_said(photo_dir: Path) -> None:
     report = DreamBoothDataModule(
         instance_dir=str(photo_dir), captions="files", resolution=32
     ).report
-    assert [note.path.name for note in report.warned] == ["01.png", "03.png", "04.jpg"]
+    # the text encoder reads every case alike, so Sks-like says the identifier
+    assert [note.path.name for note in report.warned] == ["01.png", "03.png"]
     assert "'a dog' does not say 'sks'" in "\n".join(report.lines())
     unread = DreamBoothDataModule(instance_dir=str(photo_dir), resolution=32).report
     assert [note.path.name for note in unread.warned] == [f"0{n}.txt" for n in range(5)]
