@@ -168,7 +168,7 @@ class DreamBoothCLI(LightningCLI):
                 f"{', '.join(PRECISIONS)}. To hold the base's weights in half precision, set "
                 "model.frozen_dtype."
             )
-        self.life.load_checkpoint(config.ckpt_path)
+        self.life.load_checkpoint(config)
         if self.subcommand == "fit" and self.life.checkpoint is not None:
             check_steps(self.life.checkpoint, self.life.ckpt_path, config.trainer.max_steps)
             if not config.model.allow_changed_settings:

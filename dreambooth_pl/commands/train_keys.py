@@ -8,11 +8,11 @@ from lightning.pytorch.cli import LightningArgumentParser
 from dreambooth_pl.commands.train_numbers import explain_numbers
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
 from dreambooth_pl.metrics.encoders import EncoderSettings
+from dreambooth_pl.runs.folder import RESUME
 from dreambooth_pl.sampling.settings import SamplingSettings
 from dreambooth_pl.training.callbacks.checkpoints import CheckpointSettings
 from dreambooth_pl.training.callbacks.evaluate_run import RunEvaluationSettings
 from dreambooth_pl.training.callbacks.probes import ProbeSettings
-from dreambooth_pl.training.callbacks.save_config import RESUME
 from dreambooth_pl.training.callbacks.validation import ValidationSettings
 from dreambooth_pl.training.module import DreamBooth
 from dreambooth_pl.training.trainer_settings import (

@@ -13,6 +13,7 @@ from dreambooth_pl.errors import UserError
 
 LOGS = "lightning_logs"
 CONFIG = "config.yaml"
+RESUME = "resume"  # the key of `--resume`
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"  # in the folder of checkpoints
 METRICS = "metrics.csv"

@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.atomic import remove_leftovers
 from dreambooth_pl.runs import folder as run_folder
+from dreambooth_pl.runs.folder import RESUME
 from dreambooth_pl.runs.logs import LogPoint, cut_logs
 from dreambooth_pl.runs.resume import log_point, own_checkpoint, resumed_run
 from dreambooth_pl.stop_signals import Stopped
@@ -57,10 +58,16 @@ class RunLife:
         self.resumed = self.folder is not None
         return words
 
-    def load_checkpoint(self, ckpt_path: str | None) -> None:
-        """Read the checkpoint to go on from: the resumed run's own, else the one that is given."""
+    def load_checkpoint(self, config: Any) -> None:
+        """Read the checkpoint to go on from: the resumed run's own, else the one that is given.
+
+        Args:
+            config: the parsed configuration.
+        """
+        if config.get(RESUME):
+            raise UserError(f"{RESUME} stands in a config file; give it on the command line.")
         own = self._own if self.resumed else None
-        self.ckpt_path = ckpt_path if own is None else str(own)
+        self.ckpt_path = config.ckpt_path if own is None else str(own)
         if self.ckpt_path:
             self.checkpoint = load_checkpoint(self.ckpt_path)
 

@@ -90,4 +90,6 @@ def _bad_gradient(pl_module: LightningModule) -> str | None:
         for name, parameter in pl_module.named_parameters()
         if parameter.grad is not None
     }
-    return first_not_finite(gradients) if gradients else None
+    if torch.nn.utils.get_total_norm(gradients.values()).isfinite():
+        return None
+    return first_not_finite(gradients)  # None: all are finite, only their norm is too large

@@ -151,6 +151,9 @@ def test_resuming_what_is_not_there(fit, capsys) -> None:
     assert "no run has begun there" in capsys.readouterr().err
     assert train.main(["fit", "--resume", "empty", "--ckpt_path=x"]) == 1
     assert "not both" in capsys.readouterr().err
+    (fit.cwd / "mine.yaml").write_text("resume: last\n")
+    assert fit.main(config="mine.yaml") == 1
+    assert "resume stands in a config file" in capsys.readouterr().err
 
 
 def test_changed_photos_are_named_and_refused(fit, capsys) -> None:

@@ -9,9 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
 from dreambooth_pl.files.atomic import atomic_path
-from dreambooth_pl.runs.folder import CONFIG
-
-RESUME = "resume"  # the key of `--resume`
+from dreambooth_pl.runs.folder import CONFIG, RESUME
 
 
 class SaveConfig(Callback):
