@@ -9,7 +9,7 @@ their header names these networks.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dreambooth_pl.adapters import foreign, full
+from dreambooth_pl.adapters.header import (
+    FULL_KEY,
+    METADATA_KEY,
+    check_complete,
+    check_ranks,
+    read_settings,
+    tuned_networks,
+)
 from dreambooth_pl.adapters.injection import (
     ADAPTER_NAME,
     adapted_layers,
@@ -30,6 +38,7 @@ from dreambooth_pl.adapters.injection import (
     remove_adapters,
 )
 from dreambooth_pl.adapters.kinds import (
+    KINDS,
     alphas,
     arguments_of,
     known_arguments,
@@ -45,8 +54,6 @@ from dreambooth_pl.files.atomic import atomic_path
 
 WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
 TUNED_NAME = "tuned_weights.safetensors"  # file of kind full
-METADATA_KEY = "lora_adapter_metadata"  # header key under which diffusers keeps rank and alpha
-FULL_KEY = "dreambooth_pl.tuned"  # header key of kind full: names of the tuned networks
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,8 @@ class AdapterFile:
     """Tensors by key."""
     metadata: dict[str, Any]
     """diffusers' adapter metadata, by `component.argument`."""
-    tuned: list[str]
-    """Components of which the file holds all weights. Empty unless the kind is `full`."""
+    header: Mapping[str, str]
+    """The file's header."""
 
 
 def save_adapters(base: Base, settings: AdapterSettings, folder: str | Path) -> Path:
@@ -192,14 +199,15 @@ def _read(path: Path) -> AdapterFile:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            metadata = json.loads(header.get(METADATA_KEY) or "{}")
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{str(path)!r} is not a readable safetensors file: {error}") from error
-    return AdapterFile(path, weights, metadata, header.get(FULL_KEY, "").split())
+    metadata = read_settings(str(path), header)
+    check_ranks(str(path), metadata, weights)
+    return AdapterFile(path, weights, metadata, header)
 
 
 def _kind(file: AdapterFile) -> AdapterKind:
-    if file.tuned:
+    if file.header.get(FULL_KEY, "").strip():
         return "full"
     return recognise(list(file.weights)) or foreign.kind(file.weights)
 
@@ -219,9 +227,14 @@ def _attach(base: Base, file: AdapterFile, weight: float, name: str) -> AdapterS
         if not arguments:
             continue
         module = base.adaptable[component]
+        needed = {*KINDS[kind].fields.values(), "target_modules"}
+        check_complete(str(file.path), arguments, needed, component)
         targets = {targets_field(component): list(arguments["target_modules"])}
-        settings = replace(settings, **settings_of(kind, arguments), **targets)
-        inject(base, component, settings, kind, name)
+        try:
+            settings = replace(settings, **settings_of(kind, arguments), **targets)
+            inject(base, component, settings, kind, name)
+        except UserError as error:
+            raise UserError(f"{file.path}: {error}") from error
         state |= {
             f"{component}.{file_key(component, parameter_name, name)}": parameter.detach()
             for parameter_name, parameter in adapter_parameters(module).items()
@@ -233,10 +246,11 @@ def _attach(base: Base, file: AdapterFile, weight: float, name: str) -> AdapterS
 
 def _tune(base: Base, file: AdapterFile, weight: float) -> None:
     """Add the weights of a file of kind `full` to the base's networks."""
-    known = {f"{c}.{n}": p for c in file.tuned for n, p in base.modules[c].named_parameters()}
+    tuned = tuned_networks(str(file.path), file.header, base.adaptable)
+    known = {f"{c}.{n}": p for c in tuned for n, p in base.modules[c].named_parameters()}
     theirs = {fitting_name(key, known): tensor for key, tensor in file.weights.items()}
     copy_exactly({key: torch.empty_like(p) for key, p in known.items()}, theirs, str(file.path))
-    for component in file.tuned:
+    for component in tuned:
         module = base.adaptable[component]
         if not full.is_tuned(module):
             full.begin(module)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml
 
 _KINDS = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text"}
 """Python's types in words."""
@@ -83,10 +83,10 @@ def check_config_files(arguments: Sequence[str]) -> None:
             continue
         path = Path(value)
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = load_yaml(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(f"--config: {value!r} cannot be read: {error.strerror}.") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"--config: {value!r} is not valid YAML: {error}") from error
         if not isinstance(content, dict):
             raise UserError(f"--config: {value!r} holds no keys, such as `data:` and `model:`.")

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dreambooth_pl.data.sidecars import is_picture
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml
 from dreambooth_pl.runs.adapter_source import AdapterSource
 from dreambooth_pl.runs.folder import CONFIG, PROBES
 
@@ -38,7 +37,7 @@ class Origin:
         value: Any = self.config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        return value or {}
+        return value if isinstance(value, dict) else {}
 
     @property
     def steps(self) -> int | None:
@@ -80,8 +79,8 @@ def origin_of(source: AdapterSource, path: Path, base: str, name: str) -> Origin
     config: dict[str, Any] = {}
     if folder is not None and source.identifier:
         try:
-            config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
+            config = load_yaml((folder / CONFIG).read_text(encoding="utf-8")) or {}
+        except (OSError, YAMLError) as error:
             raise UserError(f"{folder / CONFIG} cannot be read: {error}") from error
     return Origin(
         name,
@@ -104,7 +103,7 @@ def _licence(base: Path) -> str | None:
     if not text.startswith("---") or len(parts) < 3:
         return None
     try:
-        front = yaml.safe_load(parts[1])
-    except yaml.YAMLError:
+        front = load_yaml(parts[1])
+    except YAMLError:
         return None
     return front.get("license") if isinstance(front, dict) else None

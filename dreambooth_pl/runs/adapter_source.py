@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from dreambooth_pl.adapters import WEIGHTS_NAME, load_weighted_adapters, weights
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.typed import Name, TypedReader
 from dreambooth_pl.runs.finished import final_weights, read_run
 from dreambooth_pl.runs.folder import CONFIG
 from dreambooth_pl.sampling.settings import SamplingSettings
@@ -80,7 +80,9 @@ def _bare_file(path: Path) -> AdapterSource:
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is not a readable safetensors file: {error}") from error
-    base = next((header[key] for key in _BASE_KEYS if header.get(key)), None)
+    read = TypedReader(path, header, "The file's header was changed; name the base with --base.")
+    key = next((key for key in _BASE_KEYS if header.get(key)), None)
+    base = None if key is None else read.checked(key, header[key], Name)
     return AdapterSource(path, BaseSpec(base) if base else None, "", "", SamplingSettings())

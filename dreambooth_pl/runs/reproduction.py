@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from PIL import Image
+from torch import Tensor
 
 from dreambooth_pl.adapters import (
+    AdapterKind,
     AdapterSettings,
     add_adapters,
     load_adapter_state_dict,
@@ -21,10 +22,12 @@ from dreambooth_pl.adapters import (
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
+from dreambooth_pl.bounds import Seed
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.png_metadata import read_png_metadata
+from dreambooth_pl.files.typed import TypedReader, Words
 from dreambooth_pl.runs.adapter_source import load_sources, read_source
-from dreambooth_pl.runs.finished import final_weights
+from dreambooth_pl.runs.finished import final_weights, read_config
 from dreambooth_pl.runs.folder import CHECKPOINTS, CONFIG
 from dreambooth_pl.sampling.generation import Progress, generate
 from dreambooth_pl.sampling.image_metadata import (
@@ -33,6 +36,7 @@ from dreambooth_pl.sampling.image_metadata import (
     NEEDED,
     PIXELS,
     adapter_weights_sha256,
+    check_recorded,
     environment,
     pixel_hash,
     recorded_base,
@@ -41,7 +45,7 @@ from dreambooth_pl.sampling.image_metadata import (
 )
 from dreambooth_pl.sampling.requests import ImageRequest
 from dreambooth_pl.sampling.settings import SamplingSettings
-from dreambooth_pl.training.checkpoint import load_checkpoint
+from dreambooth_pl.training.checkpoint import CONFIG_KEY, load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -89,9 +93,11 @@ def read_recorded(path: Path) -> Recorded:
             f"{path} cannot be reproduced: its metadata lack {', '.join(missing)}. Images from "
             "generate.py and probe images from training record them."
         )
+    read = TypedReader(path, metadata, remedy="The image's metadata were changed or damaged.")
+    check_recorded(read)
+    request, settings = recorded_request(read), recorded_settings(read)
     with Image.open(path) as file:
         image = file.convert("RGB")
-    request, settings = recorded_request(metadata), recorded_settings(metadata)
     return Recorded(path, metadata, image, request, settings)
 
 
@@ -116,7 +122,7 @@ def reproduce(
         UserError: the base is a different one, or no adapter with the recorded weights is found.
     """
     metadata = recorded.metadata
-    spec = recorded_base(metadata)
+    spec = recorded_base(TypedReader(recorded.path, metadata))
     if base_name is not None and base_name != spec.base:
         spec = BaseSpec(base_name, frozen_dtype=spec.frozen_dtype)
     base = load_base(spec).to(device)
@@ -199,27 +205,34 @@ def _adapters_in(base: Base, place: Path, step: int | None, weight: float) -> It
         for path in sorted((place / CHECKPOINTS).glob("[!.]*.ckpt")):
             yield from _checkpoint(base, path)
         if step == 0:
-            config = yaml.safe_load((place / CONFIG).read_text(encoding="utf-8"))
-            _fresh(base, config)
+            _fresh(base, read_config(place / CONFIG), str(place / CONFIG))
             yield f"the start of {place}"
 
 
 def _checkpoint(base: Base, path: Path) -> Iterator[str]:
     checkpoint = load_checkpoint(str(path))
-    if checkpoint["base"]["fingerprint"] != base.fingerprint:
+    read = TypedReader(path, checkpoint, remedy="The checkpoint was changed or damaged.")
+    if read.get("base.fingerprint", Words) != base.fingerprint:
         return
-    _fresh(base, checkpoint["dreambooth_pl_config"])
-    load_adapter_state_dict(base, checkpoint["state_dict"], str(path))
-    yield f"{path} (step {checkpoint['global_step']})"
+    state = read.get("state_dict", dict[str, Tensor])
+    step = read.get("global_step", int)
+    _fresh(base, checkpoint[CONFIG_KEY], str(path))
+    load_adapter_state_dict(base, state, str(path))
+    yield f"{path} (step {step})"
 
 
-def _fresh(base: Base, config: dict[str, Any]) -> None:
-    """Add the adapters that a run with this config starts with to the base."""
+def _fresh(base: Base, config: Any, source: str) -> None:
+    """Add the adapters that a run with this config starts with to the base.
+
+    Raises:
+        UserError: a value is missing, of a wrong type or out of its bounds; names `source`.
+    """
     remove_adapters(base)
-    model = config["model"]
-    settings = AdapterSettings(**model["lora"])
-    kind = model.get("adapter", "lora")
-    add_adapters(base, settings, model["train_text_encoder"], config["seed_everything"], kind)
+    read = TypedReader(source, config, remedy="Set the key to what train.py wrote there.")
+    settings = read.settings(AdapterSettings, "model.lora")
+    kind = read.get("model.adapter", AdapterKind, "lora")
+    train_text_encoder = read.get("model.train_text_encoder", bool)
+    add_adapters(base, settings, train_text_encoder, read.get("seed_everything", Seed), kind)
     for module in base.adaptable.values():
         module.requires_grad_(False)
 
