@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from safetensors import SafetensorError, safe_open
 
@@ -12,11 +13,14 @@ from dreambooth_pl.adapters import WEIGHTS_NAME, load_weighted_adapters, weights
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.files.typed import Name, TypedReader
+from dreambooth_pl.files.typed import Name, TypedReader, Words
 from dreambooth_pl.runs.finished import final_weights, read_run
 from dreambooth_pl.runs.folder import CONFIG
-from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.sampling.settings import LORA_SCALE, SamplingSettings
 
+SCALES = ("lora_scale_unet", "lora_scale_text_encoder")
+"""Settings of the run that exported files record, under `dreambooth_pl.SETTING`."""
+_IDENTIFIER, _CLASS_NOUN = "dreambooth_pl.identifier", "dreambooth_pl.class_noun"
 _BASE_KEYS = ("dreambooth_pl.base", "base_model", "ss_sd_model_name")  # of file metadata
 
 
@@ -33,7 +37,8 @@ class AdapterSource:
     class_noun: str
     """The subject's class noun; empty if unknown."""
     sampling: SamplingSettings
-    """The run's sampler settings; the defaults for a LoRA file without a run."""
+    """The run's sampler settings. For a LoRA file without a run, the defaults and the strengths
+    that its header names."""
 
 
 def read_source(path: Path) -> AdapterSource:
@@ -85,4 +90,28 @@ def _bare_file(path: Path) -> AdapterSource:
     read = TypedReader(path, header, "The file's header was changed; name the base with --base.")
     key = next((key for key in _BASE_KEYS if header.get(key)), None)
     base = None if key is None else read.checked(key, header[key], Name)
-    return AdapterSource(path, BaseSpec(base) if base else None, "", "", SamplingSettings())
+    return AdapterSource(
+        path,
+        BaseSpec(base) if base else None,
+        read.checked(_IDENTIFIER, header.get(_IDENTIFIER, ""), Words),
+        read.checked(_CLASS_NOUN, header.get(_CLASS_NOUN, ""), Words),
+        _sampling(read, header),
+    )
+
+
+def _sampling(read: TypedReader, header: Mapping[str, str]) -> SamplingSettings:
+    """Return the settings of a file without a run: the run's strengths if its header has them.
+
+    Raises:
+        UserError: a strength is no number, or out of its bounds.
+    """
+    scales: dict[str, float] = {}
+    for name in SCALES:
+        key = f"dreambooth_pl.{name}"
+        if key in header:
+            try:
+                value: float | str = float(header[key])
+            except ValueError:
+                value = header[key]
+            scales[name] = read.checked(key, value, Annotated[float, LORA_SCALE])
+    return SamplingSettings(**scales)

@@ -21,6 +21,7 @@ from dreambooth_pl.adapters import METADATA_KEY, adapter_state_dict, load_adapte
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.png_metadata import save_png
+from dreambooth_pl.runs.adapter_source import read_source
 from dreambooth_pl.runs.finished import read_run
 from dreambooth_pl.runs.reproduction import _fresh, read_recorded
 
@@ -268,3 +269,20 @@ def test_the_config_in_a_checkpoint(base, key: str, value: Any) -> None:
     with pytest.raises(UserError, match=r"last\.ckpt") as told:
         _fresh(base, changed(config, key, value), "last.ckpt")
     assert key in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("dreambooth_pl.lora_scale_unet", value) for value in ("", "x", "nan", "1e9", "-1")),
+        ("dreambooth_pl.identifier", "x" * 2000),
+        ("dreambooth_pl.class_noun", "a\0"),
+        ("dreambooth_pl.base", "a\0"),
+        ("ss_sd_model_name", "x" * 300),
+    ],
+)
+def test_the_header_of_an_export(tmp_path: Path, key: str, value: str) -> None:
+    path = tmp_path / "hostile.safetensors"
+    save_file({"a": torch.zeros(1)}, path, {key: value})
+    with pytest.raises(UserError, match=rf"hostile\.safetensors: {key}: "):
+        read_source(path)
