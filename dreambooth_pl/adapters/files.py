@@ -46,6 +46,7 @@ from dreambooth_pl.adapters.kinds import (
     settings_of,
 )
 from dreambooth_pl.adapters.names import file_key, fitting_name
+from dreambooth_pl.adapters.peft_folder import as_diffusers, peft_files
 from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings, targets_field
 from dreambooth_pl.adapters.targets import target_names
 from dreambooth_pl.bases.base import Base
@@ -118,8 +119,8 @@ def load_adapters(base: Base, path: str | Path) -> AdapterSettings:
 
     Args:
         base: of the family that the file is for.
-        path: a file that `save_adapters` wrote, a folder that contains one, or an adapter file of
-            another tool in diffusers' or kohya's layout (see `adapters.foreign`).
+        path: a file that `save_adapters` wrote, a folder that contains one, a folder in PEFT's
+            layout, or an adapter file of another tool (see `adapters.foreign`).
 
     Returns:
         The settings that the file records. For files of other tools, the most frequent rank and
@@ -152,7 +153,7 @@ def load_weighted_adapters(
     Raises:
         UserError: as for `load_adapters`, or the kinds cannot be mixed.
     """
-    read = [(_read(Path(path)), weight) for path, weight in files]
+    read = [(_read(base, Path(path)), weight) for path, weight in files]
     remove_adapters(base)
     try:
         kinds = {_kind(file) for file, _ in read}
@@ -191,19 +192,32 @@ def weights_in(folder: Path) -> Path:
     return tuned if tuned.is_file() else folder / WEIGHTS_NAME
 
 
-def _read(path: Path) -> AdapterFile:
-    path = weights_in(path) if path.is_dir() else path
+def _read(base: Base, path: Path) -> AdapterFile:
+    weights: dict[str, Tensor] = {}
+    metadata: dict[str, Any] = {}
+    peft = peft_files(path)
+    for part in peft:
+        own, arguments = as_diffusers(part, _read_tensors(part)[0], base)
+        weights, metadata = weights | own, metadata | arguments
+    header: Mapping[str, str] = {}
+    if not peft:
+        path = weights_in(path) if path.is_dir() else path
+        weights, header = _read_tensors(path)
+        metadata = read_settings(str(path), header)
+    check_ranks(str(path), metadata, weights)
+    return AdapterFile(path, weights, metadata, header)
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    """Return a file's tensors and its header."""
     if not path.is_file():
         raise UserError(f"there is no LoRA file {str(path)!r}; give a file or a run's lora folder")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{str(path)!r} is not a readable safetensors file: {error}") from error
-    metadata = read_settings(str(path), header)
-    check_ranks(str(path), metadata, weights)
-    return AdapterFile(path, weights, metadata, header)
 
 
 def _kind(file: AdapterFile) -> AdapterKind:
@@ -229,7 +243,7 @@ def _attach(base: Base, file: AdapterFile, weight: float, name: str) -> AdapterS
         module = base.adaptable[component]
         needed = {*KINDS[kind].fields.values(), "target_modules"}
         check_complete(str(file.path), arguments, needed, component)
-        targets = {targets_field(component): list(arguments["target_modules"])}
+        targets = {targets_field(component): arguments["target_modules"]}
         try:
             settings = replace(settings, **settings_of(kind, arguments), **targets)
             inject(base, component, settings, kind, name)

@@ -2,7 +2,7 @@
 
 kohya's layout stores for each layer `lora_down`, `lora_up` and `alpha`, with the update
 alpha / rank * up down. DoRA adds `dora_scale`. LoKr and LoHa store LyCORIS's factors instead. Each
-layer is identified by kohya's names for the base's layers.
+layer is identified by kohya's names for the base's layers, or by another name in `layouts`.
 
 Files in diffusers' layout are read by diffusers. diffusers can read kohya's layout, too, but it
 loses the alpha of attention layers if layers differ in alpha, and the magnitudes of DoRA.
@@ -19,14 +19,18 @@ from torch import Tensor, nn
 
 from dreambooth_pl.adapters.injection import adapted_layers, adapter_parameters, copy_exactly
 from dreambooth_pl.adapters.kinds import KINDS, alphas, recognise
+from dreambooth_pl.adapters.layouts import (
+    is_named_by_layers,
+    layer_table,
+    split,
+    without_place,
+)
 from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings, Alpha, Rank
-from dreambooth_pl.adapters.targets import layer_names
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.families import is_text_encoder
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.typed import mistake
 
-_KOHYA_STARTS = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_")
 _LORA_PARTS = {"lora_down.weight", "lora_up.weight", "alpha", "dora_scale"}
 
 
@@ -53,7 +57,7 @@ def attach(
     Raises:
         UserError: the layout is unknown, or the file does not fit this base.
     """
-    if weights and all(key.startswith(_KOHYA_STARTS) for key in weights):
+    if is_named_by_layers(base, weights):
         _attach_kohya(base, source, weights, name)
     else:
         _attach_diffusers(base, source, weights, metadata, name)
@@ -70,19 +74,15 @@ def attach(
 def _attach_kohya(base: Base, source: str, weights: dict[str, Tensor], name: str) -> None:
     layers: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for key, tensor in weights.items():
-        layer, _, part = key.partition(".")
+        layer, part = split(key)
         layers[layer][part] = tensor
-    table = {
-        theirs: (component, layer)
-        for component, module in base.adaptable.items()
-        for layer in layer_names(module)
-        for theirs in base.rules.kohya_names(component, layer, base.denoiser.config)
-    }
+    table = layer_table(base)
     unknown = sorted(layers.keys() - table.keys())
     if unknown:
         raise UserError(
             f"{source} does not fit the base {base.name!r} ({base.family}): it adapts {unknown[0]} "
-            f"and {len(unknown) - 1} more layers that the base does not have."
+            f"and {len(unknown) - 1} more layers that the base does not have. "
+            f"{without_place(base, weights)}"
         )
     which = kind(weights)
     for component, module in base.adaptable.items():
@@ -239,13 +239,16 @@ def _attach_diffusers(
                     load(state, **{component: module}, **options, **common)
     except (ValueError, KeyError, RuntimeError, TypeError, IndexError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{problem}, or does not fit the base {base.name!r}: {reason}") from error
+        where = without_place(base, weights)
+        raise UserError(
+            f"{problem}, or does not fit the base {base.name!r}: {where or reason}"
+        ) from error
     loaded = [n for m in base.adaptable.values() for n in adapter_parameters(m)]
     count = sum(name in parameter.split(".") for parameter in loaded)
     if not count or count != len(state):
         raise UserError(
             f"{problem}, or does not fit the base {base.name!r}: diffusers found a place for "
-            f"{count} of its {len(state)} tensors."
+            f"{count} of its {len(state)} tensors. {without_place(base, weights)}"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 from safetensors import SafetensorError, safe_open
 
 from dreambooth_pl.adapters import WEIGHTS_NAME, load_weighted_adapters, weights_in
+from dreambooth_pl.adapters.peft_folder import peft_base, peft_files
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
@@ -29,7 +30,7 @@ class AdapterSource:
     """An adapter to generate images with."""
 
     file: Path
-    """File with the weights."""
+    """File with the weights, or folder in PEFT's layout."""
     base_spec: BaseSpec | None
     """The adapter's base, as the run loaded it; None if the file does not name one."""
     identifier: str
@@ -54,6 +55,9 @@ def read_source(path: Path) -> AdapterSource:
         raise UserError(
             f"There is no run folder or LoRA file {path}. Runs lie in lightning_logs/NAME/version_N"
         )
+    if not (path / CONFIG).is_file() and (files := peft_files(path)):
+        base = peft_base(files[0])
+        return AdapterSource(path, BaseSpec(base) if base else None, "", "", SamplingSettings())
     if path.is_dir() and not (path / CONFIG).is_file():
         if not weights_in(path).is_file():
             raise UserError(f"{path} is no run's folder (no {CONFIG}) and holds no {WEIGHTS_NAME}.")

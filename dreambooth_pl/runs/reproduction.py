@@ -174,7 +174,7 @@ def _candidates(base: Base, recorded: Recorded, places: list[Path]) -> Iterator[
         return
     named = [(Path(one["file"]), one["weight"]) for one in metadata.get(ADAPTERS, ())]
     if not places:
-        if named and all(file.is_file() for file, _ in named):
+        if named and all(file.exists() for file, _ in named):
             load_sources(base, named)
             yield " and ".join(str(file) for file, _ in named)
         places = [folder for folder in recorded.path.absolute().parents if _is_run(folder)][:1]
