@@ -10,6 +10,7 @@ from dreambooth_pl.data.sidecars import is_picture
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml
 from dreambooth_pl.runs.adapter_source import AdapterSource
+from dreambooth_pl.runs.checkpoint_adapters import SUFFIX, read_checkpoint
 from dreambooth_pl.runs.finished import final_weights
 from dreambooth_pl.runs.folder import CONFIG, PROBES
 
@@ -79,7 +80,13 @@ def origin_of(source: AdapterSource, path: Path, base: str, name: str) -> Origin
     folder = next((f for f in folders if (f / CONFIG).is_file()), None)
     config: dict[str, Any] = {}
     own = folder is not None and source.file.absolute() == final_weights(folder).absolute()
-    if folder is not None and own:
+    if source.file.suffix == SUFFIX:
+        checkpoint = read_checkpoint(source.file)
+        config = dict(checkpoint.config)
+        trainer = config.get("trainer")
+        trainer = trainer if isinstance(trainer, dict) else {}
+        config["trainer"] = {**trainer, "max_steps": checkpoint.step}
+    elif folder is not None and own:
         try:
             config = load_yaml((folder / CONFIG).read_text(encoding="utf-8")) or {}
         except (OSError, YAMLError) as error:

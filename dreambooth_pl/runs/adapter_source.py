@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from safetensors import SafetensorError, safe_open
 
-from dreambooth_pl.adapters import WEIGHTS_NAME, load_weighted_adapters, weights_in
+from dreambooth_pl.adapters import (
+    WEIGHTS_NAME,
+    AdapterSettings,
+    load_weighted_adapters,
+    weights_in,
+)
 from dreambooth_pl.adapters.peft_folder import peft_base, peft_files
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.typed import Name, TypedReader, Words
-from dreambooth_pl.runs.finished import final_weights, read_run
+from dreambooth_pl.runs.checkpoint_adapters import SUFFIX, adapter_file
+from dreambooth_pl.runs.finished import final_weights, read_run, run_of_checkpoint
 from dreambooth_pl.runs.folder import CONFIG
 from dreambooth_pl.sampling.settings import LORA_SCALE, SamplingSettings
 
@@ -30,7 +37,7 @@ class AdapterSource:
     """An adapter to generate images with."""
 
     file: Path
-    """File with the weights, or folder in PEFT's layout."""
+    """File with the weights, checkpoint of training, or folder in PEFT's layout."""
     base_spec: BaseSpec | None
     """The adapter's base, as the run loaded it; None if the file does not name one."""
     identifier: str
@@ -43,7 +50,7 @@ class AdapterSource:
 
 
 def read_source(path: Path) -> AdapterSource:
-    """Read a run's folder, a folder with LoRA weights, or a LoRA file.
+    """Read a run's folder, a checkpoint of training, a folder with LoRA weights, or a LoRA file.
 
     Args:
         path: the folder or the file. A file inside its run's folder counts as that run.
@@ -62,27 +69,37 @@ def read_source(path: Path) -> AdapterSource:
         if not weights_in(path).is_file():
             raise UserError(f"{path} is no run's folder (no {CONFIG}) and holds no {WEIGHTS_NAME}.")
         path = weights_in(path)
-    if path.is_file():
+    if path.is_file() and path.suffix != SUFFIX:
         folder = path.absolute().parent.parent
         if not (final_weights(folder) == path.absolute() and (folder / CONFIG).is_file()):
             return _bare_file(path)
         path = path.parent.parent
-    run = read_run(path)
+    run = run_of_checkpoint(path) if path.suffix == SUFFIX else read_run(path)
     return AdapterSource(run.lora_file, run.base_spec, run.identifier, run.class_noun, run.sampling)
 
 
-def load_sources(base: Base, files: Sequence[tuple[Path, float]]) -> None:
-    """Load the adapters of LoRA files into the base.
+def load_sources(base: Base, files: Sequence[tuple[Path, float]]) -> list[AdapterSettings]:
+    """Load the adapters of LoRA files and checkpoints into the base.
 
     Args:
         base: the base. Adapters that it already has are removed.
-        files: each LoRA file with the weight that multiplies its strength. An empty sequence
-            leaves the base without adapters.
+        files: each file with the weight that multiplies its strength. An empty sequence leaves the
+            base without adapters.
+
+    Returns:
+        The settings of each file.
 
     Raises:
         UserError: the weights do not fit the base.
     """
-    load_weighted_adapters(base, files)
+    with TemporaryDirectory() as folder:
+        plain = [
+            (adapter_file(base, file, Path(folder, str(number))), weight)
+            if file.suffix == SUFFIX
+            else (file, weight)
+            for number, (file, weight) in enumerate(files)
+        ]
+        return load_weighted_adapters(base, plain)
 
 
 def _bare_file(path: Path) -> AdapterSource:

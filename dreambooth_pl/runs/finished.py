@@ -15,6 +15,7 @@ from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml
 from dreambooth_pl.files.typed import Name, TypedReader, Words
 from dreambooth_pl.metrics.encoders import EncoderSettings
+from dreambooth_pl.runs.checkpoint_adapters import read_checkpoint
 from dreambooth_pl.runs.folder import CONFIG, LORA, TUNED
 from dreambooth_pl.sampling.settings import SamplingSettings
 
@@ -135,6 +136,16 @@ def run_of_lora_file(adapter: Path, config: Path) -> Run:
     return replace(run_of_config_file(config), adapter=adapter)
 
 
+def run_of_checkpoint(path: Path) -> Run:
+    """Return the run that a checkpoint of training is of, with the checkpoint's adapters.
+
+    Raises:
+        UserError: the file is no checkpoint of this project, or its config is not a run's.
+    """
+    run = run_of_config(path.absolute().parent.parent, read_checkpoint(path).config, path)
+    return replace(run, adapter=path)
+
+
 def run_without_config(adapter: Path, base: str | None, photos: Path, class_noun: str) -> Run:
     """Return a run of which nothing is left but its LoRA file: sampler and encoders by default.
 
@@ -181,13 +192,18 @@ def read_config(path: Path) -> Any:
         raise UserError(f"{path} is not valid YAML: {error}") from error
 
 
-def run_of_config(folder: Path, config: Any) -> Run:
+def run_of_config(folder: Path, config: Any, source: Path | None = None) -> Run:
     """Return the run in ``folder`` whose whole configuration, in plain types, is ``config``.
+
+    Args:
+        folder: the run's folder.
+        config: the configuration.
+        source: where the configuration was read, for messages; None for the run's own file.
 
     Raises:
         UserError: a key is missing or no settings of ours.
     """
-    path = folder / CONFIG
+    path = source or folder / CONFIG
     read = TypedReader(
         path,
         config,

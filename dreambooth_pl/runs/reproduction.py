@@ -10,23 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
-from dreambooth_pl.adapters import (
-    AdapterKind,
-    AdapterSettings,
-    add_adapters,
-    load_adapter_state_dict,
-    remove_adapters,
-)
+from dreambooth_pl.adapters import remove_adapters
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
-from dreambooth_pl.bounds import Seed
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.png_metadata import read_png_metadata
-from dreambooth_pl.files.typed import TypedReader, Words
+from dreambooth_pl.files.typed import TypedReader
 from dreambooth_pl.runs.adapter_source import load_sources, read_source
+from dreambooth_pl.runs.checkpoint_adapters import (
+    SUFFIX,
+    attach,
+    fresh_adapters,
+    read_checkpoint,
+)
 from dreambooth_pl.runs.finished import final_weights, read_config
 from dreambooth_pl.runs.folder import CHECKPOINTS, CONFIG
 from dreambooth_pl.sampling.generation import Progress, generate
@@ -45,7 +43,6 @@ from dreambooth_pl.sampling.image_metadata import (
 )
 from dreambooth_pl.sampling.requests import ImageRequest
 from dreambooth_pl.sampling.settings import SamplingSettings
-from dreambooth_pl.training.checkpoint import CONFIG_KEY, load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -191,7 +188,7 @@ def _candidates(base: Base, recorded: Recorded, places: list[Path]) -> Iterator[
 def _adapters_in(base: Base, place: Path, step: int | None, weight: float) -> Iterator[str]:
     if not place.exists():
         raise UserError(f"There is no run, LoRA file or checkpoint {place}.")
-    if place.suffix == ".ckpt":
+    if place.suffix == SUFFIX:
         yield from _checkpoint(base, place)
     elif not _is_run(place):
         file = read_source(place).file
@@ -205,36 +202,16 @@ def _adapters_in(base: Base, place: Path, step: int | None, weight: float) -> It
         for path in sorted((place / CHECKPOINTS).glob("[!.]*.ckpt")):
             yield from _checkpoint(base, path)
         if step == 0:
-            _fresh(base, read_config(place / CONFIG), str(place / CONFIG))
+            fresh_adapters(base, read_config(place / CONFIG), str(place / CONFIG))
             yield f"the start of {place}"
 
 
 def _checkpoint(base: Base, path: Path) -> Iterator[str]:
-    checkpoint = load_checkpoint(str(path))
-    read = TypedReader(path, checkpoint, remedy="The checkpoint was changed or damaged.")
-    if read.get("base.fingerprint", Words) != base.fingerprint:
+    checkpoint = read_checkpoint(path)
+    if checkpoint.fingerprint != base.fingerprint:
         return
-    state = read.get("state_dict", dict[str, Tensor])
-    step = read.get("global_step", int)
-    _fresh(base, checkpoint[CONFIG_KEY], str(path))
-    load_adapter_state_dict(base, state, str(path))
-    yield f"{path} (step {step})"
-
-
-def _fresh(base: Base, config: Any, source: str) -> None:
-    """Add the adapters that a run with this config starts with to the base.
-
-    Raises:
-        UserError: a value is missing, of a wrong type or out of its bounds; names `source`.
-    """
-    remove_adapters(base)
-    read = TypedReader(source, config, remedy="Set the key to what train.py wrote there.")
-    settings = read.settings(AdapterSettings, "model.lora")
-    kind = read.get("model.adapter", AdapterKind, "lora")
-    train_text_encoder = read.get("model.train_text_encoder", bool)
-    add_adapters(base, settings, train_text_encoder, read.get("seed_everything", Seed), kind)
-    for module in base.adaptable.values():
-        module.requires_grad_(False)
+    attach(base, checkpoint)
+    yield f"{path} (step {checkpoint.step})"
 
 
 def _is_run(folder: Path) -> bool:

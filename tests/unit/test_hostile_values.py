@@ -22,8 +22,9 @@ from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.png_metadata import save_png
 from dreambooth_pl.runs.adapter_source import read_source
+from dreambooth_pl.runs.checkpoint_adapters import fresh_adapters
 from dreambooth_pl.runs.finished import read_run
-from dreambooth_pl.runs.reproduction import _fresh, read_recorded
+from dreambooth_pl.runs.reproduction import read_recorded
 
 TEXT = [None, 42, 1.5, True, [], ["sks"], {}, {"a": {"b": 1}}, "nul\0", "\ud800", "x" * 200_000]
 NAME = [*TEXT, "", "x" * 300]
@@ -267,7 +268,7 @@ def test_the_config_in_a_checkpoint(base, key: str, value: Any) -> None:
     }
     remove_adapters(base)
     with pytest.raises(UserError, match=r"last\.ckpt") as told:
-        _fresh(base, changed(config, key, value), "last.ckpt")
+        fresh_adapters(base, changed(config, key, value), "last.ckpt")
     assert key in str(told.value)
 
 
