@@ -15,6 +15,7 @@ import yaml
 
 from dreambooth_pl.bounds import Bounds
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml
 
 FACTS = files("dreambooth_pl").joinpath("facts")
 """Folder of the YAML files."""
@@ -149,8 +150,8 @@ def prompt_set(name: str | Path) -> PromptSet:
             "Give one of these names or the path of a YAML file with a list of prompts."
         )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = load_yaml(path.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a YAML file: {error}") from error
     return _parse_prompt_set(content, path.stem, str(path))
 

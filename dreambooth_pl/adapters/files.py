@@ -9,7 +9,7 @@ their header names these networks.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,14 @@ from torch import Tensor
 
 from dreambooth_pl.adapters import foreign, full
 from dreambooth_pl.adapters.finite import check_finite
+from dreambooth_pl.adapters.header import (
+    FULL_KEY,
+    METADATA_KEY,
+    check_complete,
+    check_ranks,
+    read_settings,
+    tuned_networks,
+)
 from dreambooth_pl.adapters.injection import (
     ADAPTER_NAME,
     adapted_layers,
@@ -31,6 +39,7 @@ from dreambooth_pl.adapters.injection import (
     remove_adapters,
 )
 from dreambooth_pl.adapters.kinds import (
+    KINDS,
     alphas,
     arguments_of,
     known_arguments,
@@ -38,6 +47,7 @@ from dreambooth_pl.adapters.kinds import (
     settings_of,
 )
 from dreambooth_pl.adapters.names import file_key, fitting_name
+from dreambooth_pl.adapters.peft_folder import as_diffusers, peft_files
 from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings, targets_field
 from dreambooth_pl.adapters.targets import target_names
 from dreambooth_pl.bases.base import Base
@@ -46,8 +56,6 @@ from dreambooth_pl.files.atomic import atomic_path
 
 WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
 TUNED_NAME = "tuned_weights.safetensors"  # file of kind full
-METADATA_KEY = "lora_adapter_metadata"  # header key under which diffusers keeps rank and alpha
-FULL_KEY = "dreambooth_pl.tuned"  # header key of kind full: names of the tuned networks
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,8 @@ class AdapterFile:
     """Tensors by key."""
     metadata: dict[str, Any]
     """diffusers' adapter metadata, by `component.argument`."""
-    tuned: list[str]
-    """Components of which the file holds all weights. Empty unless the kind is `full`."""
+    header: Mapping[str, str]
+    """The file's header."""
 
 
 def save_adapters(base: Base, settings: AdapterSettings, folder: str | Path) -> Path:
@@ -116,8 +124,8 @@ def load_adapters(base: Base, path: str | Path) -> AdapterSettings:
 
     Args:
         base: of the family that the file is for.
-        path: a file that `save_adapters` wrote, a folder that contains one, or an adapter file of
-            another tool in diffusers' or kohya's layout (see `adapters.foreign`).
+        path: a file that `save_adapters` wrote, a folder that contains one, a folder in PEFT's
+            layout, or an adapter file of another tool (see `adapters.foreign`).
 
     Returns:
         The settings that the file records. For files of other tools, the most frequent rank and
@@ -150,7 +158,7 @@ def load_weighted_adapters(
     Raises:
         UserError: as for `load_adapters`, or the kinds cannot be mixed.
     """
-    read = [(_read(Path(path)), weight) for path, weight in files]
+    read = [(_read(base, Path(path)), weight) for path, weight in files]
     remove_adapters(base)
     try:
         kinds = {_kind(file) for file, _ in read}
@@ -189,22 +197,36 @@ def weights_in(folder: Path) -> Path:
     return tuned if tuned.is_file() else folder / WEIGHTS_NAME
 
 
-def _read(path: Path) -> AdapterFile:
-    path = weights_in(path) if path.is_dir() else path
+def _read(base: Base, path: Path) -> AdapterFile:
+    weights: dict[str, Tensor] = {}
+    metadata: dict[str, Any] = {}
+    peft = peft_files(path)
+    for part in peft:
+        own, arguments = as_diffusers(part, _read_tensors(part)[0], base)
+        weights, metadata = weights | own, metadata | arguments
+    header: Mapping[str, str] = {}
+    if not peft:
+        path = weights_in(path) if path.is_dir() else path
+        weights, header = _read_tensors(path)
+        metadata = read_settings(str(path), header)
+    check_ranks(str(path), metadata, weights)
+    return AdapterFile(path, weights, metadata, header)
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    """Return a file's tensors and its header."""
     if not path.is_file():
         raise UserError(f"there is no LoRA file {str(path)!r}; give a file or a run's lora folder")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            metadata = json.loads(header.get(METADATA_KEY) or "{}")
-    except (SafetensorError, json.JSONDecodeError) as error:
+            return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{str(path)!r} is not a readable safetensors file: {error}") from error
-    return AdapterFile(path, weights, metadata, header.get(FULL_KEY, "").split())
 
 
 def _kind(file: AdapterFile) -> AdapterKind:
-    if file.tuned:
+    if file.header.get(FULL_KEY, "").strip():
         return "full"
     return recognise(list(file.weights)) or foreign.kind(file.weights)
 
@@ -224,9 +246,14 @@ def _attach(base: Base, file: AdapterFile, weight: float, name: str) -> AdapterS
         if not arguments:
             continue
         module = base.adaptable[component]
-        targets = {targets_field(component): list(arguments["target_modules"])}
-        settings = replace(settings, **settings_of(kind, arguments), **targets)
-        inject(base, component, settings, kind, name)
+        needed = {*KINDS[kind].fields.values(), "target_modules"}
+        check_complete(str(file.path), arguments, needed, component)
+        targets = {targets_field(component): arguments["target_modules"]}
+        try:
+            settings = replace(settings, **settings_of(kind, arguments), **targets)
+            inject(base, component, settings, kind, name)
+        except UserError as error:
+            raise UserError(f"{file.path}: {error}") from error
         state |= {
             f"{component}.{file_key(component, parameter_name, name)}": parameter.detach()
             for parameter_name, parameter in adapter_parameters(module).items()
@@ -238,10 +265,11 @@ def _attach(base: Base, file: AdapterFile, weight: float, name: str) -> AdapterS
 
 def _tune(base: Base, file: AdapterFile, weight: float) -> None:
     """Add the weights of a file of kind `full` to the base's networks."""
-    known = {f"{c}.{n}": p for c in file.tuned for n, p in base.modules[c].named_parameters()}
+    tuned = tuned_networks(str(file.path), file.header, base.adaptable)
+    known = {f"{c}.{n}": p for c in tuned for n, p in base.modules[c].named_parameters()}
     theirs = {fitting_name(key, known): tensor for key, tensor in file.weights.items()}
     copy_exactly({key: torch.empty_like(p) for key, p in known.items()}, theirs, str(file.path))
-    for component in file.tuned:
+    for component in tuned:
         module = base.adaptable[component]
         if not full.is_tuned(module):
             full.begin(module)

@@ -2,7 +2,7 @@
 
 kohya's layout stores for each layer `lora_down`, `lora_up` and `alpha`, with the update
 alpha / rank * up down. DoRA adds `dora_scale`. LoKr and LoHa store LyCORIS's factors instead. Each
-layer is identified by kohya's names for the base's layers.
+layer is identified by kohya's names for the base's layers, or by another name in `layouts`.
 
 Files in diffusers' layout are read by diffusers. diffusers can read kohya's layout, too, but it
 loses the alpha of attention layers if layers differ in alpha, and the magnitudes of DoRA.
@@ -19,13 +19,18 @@ from torch import Tensor, nn
 
 from dreambooth_pl.adapters.injection import adapted_layers, adapter_parameters, copy_exactly
 from dreambooth_pl.adapters.kinds import KINDS, alphas, recognise
-from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings
-from dreambooth_pl.adapters.targets import layer_names
+from dreambooth_pl.adapters.layouts import (
+    is_named_by_layers,
+    layer_table,
+    split,
+    without_place,
+)
+from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings, Alpha, Rank
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.families import is_text_encoder
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.typed import mistake
 
-_KOHYA_STARTS = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_")
 _LORA_PARTS = {"lora_down.weight", "lora_up.weight", "alpha", "dora_scale"}
 
 
@@ -52,7 +57,7 @@ def attach(
     Raises:
         UserError: the layout is unknown, or the file does not fit this base.
     """
-    if weights and all(key.startswith(_KOHYA_STARTS) for key in weights):
+    if is_named_by_layers(base, weights):
         _attach_kohya(base, source, weights, name)
     else:
         _attach_diffusers(base, source, weights, metadata, name)
@@ -69,19 +74,15 @@ def attach(
 def _attach_kohya(base: Base, source: str, weights: dict[str, Tensor], name: str) -> None:
     layers: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for key, tensor in weights.items():
-        layer, _, part = key.partition(".")
+        layer, part = split(key)
         layers[layer][part] = tensor
-    table = {
-        theirs: (component, layer)
-        for component, module in base.adaptable.items()
-        for layer in layer_names(module)
-        for theirs in base.rules.kohya_names(component, layer, base.denoiser.config)
-    }
+    table = layer_table(base)
     unknown = sorted(layers.keys() - table.keys())
     if unknown:
         raise UserError(
             f"{source} does not fit the base {base.name!r} ({base.family}): it adapts {unknown[0]} "
-            f"and {len(unknown) - 1} more layers that the base does not have."
+            f"and {len(unknown) - 1} more layers that the base does not have. "
+            f"{without_place(base, weights)}"
         )
     which = kind(weights)
     for component, module in base.adaptable.items():
@@ -91,7 +92,7 @@ def _attach_kohya(base: Base, source: str, weights: dict[str, Tensor], name: str
         if which == "lora":
             _add_lora_layers(module, own, source, name)
         else:
-            _add_lycoris_layers(module, own, which, name)
+            _add_lycoris_layers(module, own, which, source, name)
 
 
 def _add_lora_layers(
@@ -108,8 +109,8 @@ def _add_lora_layers(
         if left or not {"lora_down.weight", "lora_up.weight"} <= parts.keys():
             what = f"has {left[0]}" if left else "lacks lora_down or lora_up"
             raise UserError(f"{source}: {layer} {what}; only LoRA, DoRA, LoKr and LoHa are known.")
-        ranks[layer] = parts["lora_down.weight"].shape[0]
-        strengths[layer] = float(parts["alpha"]) if "alpha" in parts else float(ranks[layer])
+        ranks[layer] = _rank(source, layer, parts)
+        strengths[layer] = _alpha(source, layer, parts, ranks[layer])
         state[f"{layer}.lora_A.{name}.weight"] = parts["lora_down.weight"]
         state[f"{layer}.lora_B.{name}.weight"] = parts["lora_up.weight"]
     dora = {layer: parts["dora_scale"] for layer, parts in layers.items() if "dora_scale" in parts}
@@ -136,10 +137,50 @@ def _add_lora_layers(
     copy_exactly({n: p.detach() for n, p in own.items()}, state, source)
 
 
+def _rank(source: str, layer: str, parts: dict[str, Tensor]) -> int:
+    """Return the rank that a layer's tensors have.
+
+    Raises:
+        UserError: they have none, or one out of its bounds.
+    """
+    down, up = parts["lora_down.weight"], parts["lora_up.weight"]
+    if down.ndim < 2 or up.ndim < 2 or not down.numel() or not up.numel():
+        raise UserError(f"{source}: {layer}: lora_down and lora_up are no matrices.")
+    rank = down.shape[0]
+    wrong = mistake(rank, Rank)
+    if wrong or up.shape[1] != rank:
+        what = wrong or f"is {rank} in lora_down and {up.shape[1]} in lora_up."
+        raise UserError(f"{source}: {layer}: the rank {what}")
+    return rank
+
+
+def _alpha(source: str, layer: str, parts: dict[str, Tensor], rank: int) -> float:
+    """Return a layer's alpha; the rank if the file has none.
+
+    Raises:
+        UserError: it is no number, or out of its bounds.
+    """
+    if "alpha" not in parts:
+        return float(rank)
+    alpha = parts["alpha"]
+    wrong = mistake(float(alpha), Alpha) if alpha.numel() == 1 else "holds several numbers."
+    if wrong:
+        raise UserError(f"{source}: {layer}.alpha: {wrong}")
+    return float(alpha)
+
+
 def _add_lycoris_layers(
-    module: nn.Module, layers: dict[str, dict[str, Tensor]], which: AdapterKind, name: str
+    module: nn.Module,
+    layers: dict[str, dict[str, Tensor]],
+    which: AdapterKind,
+    source: str,
+    name: str,
 ) -> None:
-    """Add LoKr or LoHa to layers, with the factors of the file in any shapes."""
+    """Add LoKr or LoHa to layers, with the factors of the file in any shapes.
+
+    Raises:
+        UserError: the factors of a layer do not fit together, or do not fit the layer.
+    """
     _add(module, which, name, r=1, alpha=1.0, target_modules=list(layers))
     for layer_name, parts in layers.items():
         layer = module.get_submodule(layer_name)
@@ -153,8 +194,19 @@ def _add_lycoris_layers(
         # LyCORIS ignores alpha if no factor is decomposed, as there is no rank then
         whole = not any(part in parts for part in _RANKS)
         layer.r[name] = rank
-        layer.alpha[name] = 1.0 if whole else float(parts.get("alpha", rank))
+        layer.alpha[name] = 1.0 if whole else _alpha(source, layer_name, parts, rank)
         layer.set_scale(name, 1.0)
+        try:
+            shape = layer.get_delta_weight(name).shape
+        except (RuntimeError, IndexError, ValueError, AttributeError, TypeError) as error:
+            raise UserError(
+                f"{source}: the tensors of {layer_name} do not fit together."
+            ) from error
+        if shape != layer.get_base_layer().weight.shape:
+            raise UserError(
+                f"{source}: {layer_name} is {tuple(shape)} there and "
+                f"{tuple(layer.get_base_layer().weight.shape)} in the base."
+            )
 
 
 _RANKS = {"hada_w1_b": 0, "lokr_w2_b": 0, "lokr_w1_b": 0}  # factor: dimension with the rank's size
@@ -187,13 +239,16 @@ def _attach_diffusers(
                     load(state, **{component: module}, **options, **common)
     except (ValueError, KeyError, RuntimeError, TypeError, IndexError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{problem}, or does not fit the base {base.name!r}: {reason}") from error
+        where = without_place(base, weights)
+        raise UserError(
+            f"{problem}, or does not fit the base {base.name!r}: {where or reason}"
+        ) from error
     loaded = [n for m in base.adaptable.values() for n in adapter_parameters(m)]
     count = sum(name in parameter.split(".") for parameter in loaded)
     if not count or count != len(state):
         raise UserError(
             f"{problem}, or does not fit the base {base.name!r}: diffusers found a place for "
-            f"{count} of its {len(state)} tensors."
+            f"{count} of its {len(state)} tensors. {without_place(base, weights)}"
         )
 
 

@@ -78,6 +78,9 @@ def add_adapters(
 
 def remove_adapters(base: Base) -> None:
     """Remove all adapters and restore the base as it was loaded."""
+    for module in base.adaptable.values():
+        if not hasattr(module, "peft_config"):  # PEFT refused a configuration
+            module._hf_peft_config_loaded = False
     if any(True for _ in adapted_layers(base)):
         base.pipeline().unload_lora_weights()
     for module in base.adaptable.values():

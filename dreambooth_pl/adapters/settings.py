@@ -13,12 +13,12 @@ AdapterKind = Literal["lora", "lokr", "loha", "oft", "full"]
 2306.07280; `full`: no adapter, the networks themselves train, as in the paper (2208.12242)."""
 
 
-_Rank = Annotated[
+Rank = Annotated[
     int,
     Bounds(1, 2048, remedy="4 to 64 are usual; to train all of it set model.adapter full."),
 ]
-_Alpha = Annotated[float, Bounds(0, 10_000, open_low=True, remedy="The rank itself is usual.")]
-_Dropout = Annotated[float, Bounds(0, 1, open_high=True)]
+Alpha = Annotated[float, Bounds(0, 10_000, open_low=True, remedy="The rank itself is usual.")]
+Dropout = Annotated[float, Bounds(0, 1, open_high=True)]
 _Layer = Annotated[str, Filled("the end of a layer's name, such as to_q")]
 
 
@@ -30,11 +30,11 @@ class AdapterSettings:
         UserError: a number is out of its bounds.
     """
 
-    rank: _Rank = 8
+    rank: Rank = 8
     """Rank of each update: the width between A and B. For oft the side of the rotated blocks."""
-    alpha: _Alpha = 8.0
+    alpha: Alpha = 8.0
     """Strength of the update; it is scaled by alpha / rank. Not for oft."""
-    dropout: _Dropout = 0.0
+    dropout: Dropout = 0.0
     """Probability in [0, 1) of dropping, while training, an adapter's input (lora), a row of its
     update (lokr, loha) or the rotation of a block (oft)."""
     target_modules: list[_Layer] | _Layer = field(

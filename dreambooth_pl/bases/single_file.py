@@ -17,7 +17,6 @@ from typing import Any
 
 import diffusers
 import torch
-import yaml
 from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 
@@ -33,6 +32,7 @@ from dreambooth_pl.bases.single_file_config import (
     write_configs,
 )
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml
 
 log = logging.getLogger(__name__)
 
@@ -137,9 +137,9 @@ def _told_schedule(path: Path, header: _Header) -> dict[str, Any] | None:
         kind = "v"
     elif not kind and config.is_file():
         try:
-            content = yaml.safe_load(config.read_text(encoding="utf-8"))
+            content = load_yaml(config.read_text(encoding="utf-8"))
             kind = content["model"]["params"].get("parameterization", "epsilon")
-        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, YAMLError, KeyError, TypeError, AttributeError):
             kind = ""  # some other YAML
     if not kind:
         return None

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dreambooth_pl.benchmark.spec import Benchmark, Subject, Variant
 from dreambooth_pl.data.dreambench import DreamBench
 from dreambooth_pl.data.photos import vet_folder
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.dotted_keys import flatten
+from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml
 
 RUNS = "runs"  # in a benchmark's folder
 
@@ -58,8 +57,8 @@ class Job:
         merged: dict[str, Any] = {}
         for path in self.variant.configs:
             try:
-                content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+                content = load_yaml(path.read_text(encoding="utf-8"))
+            except (OSError, YAMLError, UnicodeDecodeError) as error:
                 raise UserError(f"{path} cannot be read as a config: {error}") from error
             if not isinstance(content, dict):
                 raise UserError(f"{path} holds no keys, such as `data:` and `model:`.")

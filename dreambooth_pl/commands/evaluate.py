@@ -22,11 +22,13 @@ from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.reporting.output import save_folder_record, save_images, save_plots, save_results
 from dreambooth_pl.reporting.paper import paper_table
 from dreambooth_pl.reporting.tables import render
+from dreambooth_pl.runs.checkpoint_adapters import SUFFIX
 from dreambooth_pl.runs.finished import (
     Run,
     at_scale,
     find_runs,
     read_run,
+    run_of_checkpoint,
     run_of_config_file,
     run_of_lora_file,
     run_without_config,
@@ -163,7 +165,9 @@ def _runs_at(path: Path, options: argparse.Namespace) -> list[Run]:
 
 def _run_at(path: Path, options: argparse.Namespace) -> list[Run]:
     """Return the run at a path, with values from the options in place of its config's."""
-    if path.is_file():
+    if path.is_file() and path.suffix == SUFFIX:
+        run = run_of_checkpoint(path)
+    elif path.is_file():
         if options.config is not None:
             run = run_of_lora_file(path, options.config)
         elif options.photos and options.class_noun:

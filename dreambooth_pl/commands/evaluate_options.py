@@ -29,7 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="*",
         type=Path,
         metavar="RUN",
-        help="a run's folder, such as lightning_logs/sks/version_0, or a LoRA file from any tool "
+        help="a run's folder, such as lightning_logs/sks/version_0, a checkpoint (.ckpt) of it, or "
+        "a LoRA file from any tool "
         "with --config or with --base, --photos, --class-noun and --identifier (default: all "
         "finished runs)",
     )

@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from dreambooth_pl.adapters import load_adapters
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.commands.common import quiet_libraries, real_number, tells_mistakes
@@ -18,7 +17,7 @@ from dreambooth_pl.export.hub import check_hub, push
 from dreambooth_pl.export.origin import origin_of
 from dreambooth_pl.export.write import write_export
 from dreambooth_pl.files.writable import check_writable
-from dreambooth_pl.runs.adapter_source import read_source
+from dreambooth_pl.runs.adapter_source import load_sources, read_source
 from dreambooth_pl.sampling.settings import LORA_SCALE
 
 
@@ -29,7 +28,12 @@ def build_parser() -> argparse.ArgumentParser:
         description="Export the adapters of a run for other tools, with a model card.",
     )
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN|LORA", help="a run's folder, or a LoRA file from any tool")
+    add(
+        "run",
+        type=Path,
+        metavar="RUN|LORA",
+        help="a run's folder, a checkpoint (.ckpt) of it, or a LoRA file from any tool",
+    )
     add(
         "--format",
         choices=list(FORMATS),
@@ -96,7 +100,7 @@ def _export(options: argparse.Namespace) -> None:
         own.base, options.revision or own.revision, options.variant or own.variant
     )
     base = load_base(spec)
-    settings = load_adapters(base, source.file)
+    (settings,) = load_sources(base, [(source.file, 1.0)])
     name = re.sub(r"[^\w.-]+", "-", options.out.absolute().name)
     origin = origin_of(source, options.run, spec.base, name)
     scales = (options.lora_scale_unet, options.lora_scale_text_encoder)

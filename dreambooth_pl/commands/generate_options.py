@@ -63,8 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="*",
         type=Path,
         metavar="RUN|LORA",
-        help="a run's folder, a .safetensors file or a folder with pytorch_lora_weights.safetensors"
-        "; several are combined. With --reproduce: where to look for the adapter, also a .ckpt",
+        help="a run's folder, a checkpoint (.ckpt) of it, a .safetensors file or a folder with "
+        "pytorch_lora_weights.safetensors; several are combined. With --reproduce: where to look "
+        "for the adapter",
     )
     add(
         "--weights",

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
+from dreambooth_pl.commands.class_paths import check_config, check_words
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml
 
 _KINDS = {
     "int": "a whole number",
@@ -96,22 +97,28 @@ def _words(literal: str) -> list[str]:
 def check_config_files(arguments: Sequence[str]) -> None:
     """Check that the config files on the command line exist and contain YAML keys.
 
+    The classes that the files and the command line name are checked as well: see `class_paths`.
+
     Args:
         arguments: command-line arguments, with `--config FILE`, `--config=FILE` or `-c FILE`.
 
     Raises:
-        UserError: names the first config file that cannot be read or is not valid.
+        UserError: names the first config file that cannot be read or is not valid, or a class of
+            a package that is not allowed.
     """
     words = [word for argument in arguments for word in argument.split("=", maxsplit=1)]
     for option, value in zip(words, words[1:], strict=False):
-        if option not in ("--config", "-c"):
+        is_config = len(option) > 3 and "--config".startswith(option)  # options may be cut short
+        if not is_config and option != "-c":
             continue
         path = Path(value)
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = load_yaml(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(f"--config: {value!r} cannot be read: {error.strerror}.") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (YAMLError, ValueError) as error:
             raise UserError(f"--config: {value!r} is not valid YAML: {error}") from error
         if not isinstance(content, dict):
             raise UserError(f"--config: {value!r} holds no keys, such as `data:` and `model:`.")
+        check_config(path, content)
+    check_words(arguments)

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from PIL import Image
 
-from dreambooth_pl.adapters import load_adapters
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.data.photos import Photos, vet_folder
 from dreambooth_pl.evaluation.image_folder import write_index
@@ -43,6 +42,7 @@ from dreambooth_pl.metrics.distances import load_measure
 from dreambooth_pl.metrics.encoders import EncoderSettings
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.prompts import is_live
+from dreambooth_pl.runs.adapter_source import load_sources
 from dreambooth_pl.runs.finished import Run
 from dreambooth_pl.sampling.settings import SamplingSettings
 
@@ -112,7 +112,7 @@ def score_runs(
         for run in groups[group]:  # tell of an adapter that does not fit before generating
             with telling(failed, run):
                 measure = load_measure_once(group.encoders)
-                load_adapters(bases.of(run), run.lora_file)
+                load_sources(bases.of(run), [(run.lora_file, 1.0)])
                 members.append(run)
         if not members:
             return []

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from dreambooth_pl.adapters import load_adapters, remove_adapters
+from dreambooth_pl.adapters import remove_adapters
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
@@ -41,6 +41,8 @@ from dreambooth_pl.evaluation.protocols import (
     protocol_name,
 )
 from dreambooth_pl.progress import ProgressReporter
+from dreambooth_pl.runs.adapter_source import load_sources
+from dreambooth_pl.runs.checkpoint_adapters import SUFFIX
 from dreambooth_pl.runs.finished import Run
 from dreambooth_pl.sampling.batch_size import settle_batch_size
 from dreambooth_pl.sampling.settings import SamplingSettings
@@ -146,7 +148,7 @@ class ImageGenerator:
         plan, adapter = self.plan(run, of_class), weights_hash(run.lora_file)
         if self._adapter != adapter:
             self._adapter = _UNKNOWN  # should loading fail in the middle
-            load_adapters(self.base, run.lora_file)
+            load_sources(self.base, [(run.lora_file, 1.0)])
             self._adapter = adapter
         recipe = GenerationRecipe(plan.requests, plan.labels, self.settings(run), adapter)
         return self._generate(run, recipe, TUNED, of_class)
@@ -246,11 +248,13 @@ def folder_of(run: Run, protocol: str, what: str = TUNED) -> Path:
 
 
 def weights_hash(path: Path) -> str:
-    """Return the SHA-256 of what a safetensors file says and holds.
+    """Return the SHA-256 of what a safetensors file says and holds, or of a checkpoint's bytes.
 
-    It is not of the file's bytes: safetensors writes the entries of the header in any order.
+    It is not of a safetensors file's bytes, as its header's entries are in any order.
     """
     content = path.read_bytes()
+    if path.suffix == SUFFIX:
+        return hashlib.sha256(content).hexdigest()
     end = 8 + int.from_bytes(content[:8], "little")
     digest = hashlib.sha256(json.dumps(json.loads(content[8:end]), sort_keys=True).encode())
     digest.update(memoryview(content)[end:])  # a full fine-tuning's file is too large to copy

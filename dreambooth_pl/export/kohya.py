@@ -4,7 +4,7 @@
 `.lora_up.weight` [out, rank, ...] and the scalar `.alpha`; its update is alpha / rank * up @ down.
 DoRA adds `.dora_scale` [out, 1, ...]. LoKr and LoHa use the names of LyCORIS. User interfaces show
 the metadata in the header: kohya's `ss_*` keys, and the `modelspec.*` keys of Stability AI's
-metadata standard.
+metadata standard. `generate.py` reads back the `dreambooth_pl.*` keys: base, words and strength.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from dreambooth_pl.adapters.kinds import KINDS, alphas, layer_kind
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.export.format import ExportFormat, ExportOptions, python_example, scale_note
 from dreambooth_pl.export.origin import Origin
+from dreambooth_pl.runs.adapter_source import SCALES
 
 _BASE_VERSIONS = {  # modelspec.architecture: ss_base_model_version
     "stable-diffusion-v1": "sd_v1",
@@ -85,7 +86,8 @@ def kohya_header(base: Base, weights: dict[str, Tensor], origin: Origin) -> dict
         origin: the run, for its settings.
 
     Returns:
-        Strings under `ss_*` and `modelspec.*` keys; unknown values are left out.
+        Strings under `ss_*`, `modelspec.*` and `dreambooth_pl.*` keys; unknown values are left
+        out.
     """
     kind = adapter_kind(base)
     layers = [layer for _, _, layer in adapted_layers(base)]
@@ -146,7 +148,11 @@ def kohya_header(base: Base, weights: dict[str, Tensor], origin: Origin) -> dict
         "modelspec.license": origin.licence,
         "modelspec.hash_sha256": f"0x{digest}",
         "dreambooth_pl.base": base.name,
+        "dreambooth_pl.identifier": origin.identifier or None,
+        "dreambooth_pl.class_noun": origin.class_noun or None,
     }
+    sampling = origin.section("sampling")
+    facts |= {f"dreambooth_pl.{key}": sampling.get(key) for key in SCALES}
     return {"format": "pt", **{k: str(v) for k, v in facts.items() if v is not None}}
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dreambooth_pl.data.sidecars import is_picture
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml
 from dreambooth_pl.runs.adapter_source import AdapterSource
+from dreambooth_pl.runs.checkpoint_adapters import SUFFIX, read_checkpoint
+from dreambooth_pl.runs.finished import final_weights
 from dreambooth_pl.runs.folder import CONFIG, PROBES
 
 
@@ -38,7 +39,7 @@ class Origin:
         value: Any = self.config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        return value or {}
+        return value if isinstance(value, dict) else {}
 
     @property
     def steps(self) -> int | None:
@@ -78,10 +79,17 @@ def origin_of(source: AdapterSource, path: Path, base: str, name: str) -> Origin
     folders = (path, *path.absolute().parents[:2])
     folder = next((f for f in folders if (f / CONFIG).is_file()), None)
     config: dict[str, Any] = {}
-    if folder is not None and source.identifier:
+    own = folder is not None and source.file.absolute() == final_weights(folder).absolute()
+    if source.file.suffix == SUFFIX:
+        checkpoint = read_checkpoint(source.file)
+        config = dict(checkpoint.config)
+        trainer = config.get("trainer")
+        trainer = trainer if isinstance(trainer, dict) else {}
+        config["trainer"] = {**trainer, "max_steps": checkpoint.step}
+    elif folder is not None and own:
         try:
-            config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
+            config = load_yaml((folder / CONFIG).read_text(encoding="utf-8")) or {}
+        except (OSError, YAMLError) as error:
             raise UserError(f"{folder / CONFIG} cannot be read: {error}") from error
     return Origin(
         name,
@@ -104,7 +112,7 @@ def _licence(base: Path) -> str | None:
     if not text.startswith("---") or len(parts) < 3:
         return None
     try:
-        front = yaml.safe_load(parts[1])
-    except yaml.YAMLError:
+        front = load_yaml(parts[1])
+    except YAMLError:
         return None
     return front.get("license") if isinstance(front, dict) else None

@@ -47,8 +47,13 @@ def read_png_metadata(path: str | Path) -> dict[str, Any]:
     try:
         with Image.open(path) as image:
             image.load()  # text chunks may follow the pixels
-            return json.loads(image.info[_METADATA_KEY])
+            metadata = json.loads(image.info[_METADATA_KEY])
     except KeyError:
         raise UserError(f"{path}: holds no settings of the kind that this project writes") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as a PNG with settings: {error}") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: is too large for an image: {error}") from error
+    if not isinstance(metadata, dict):
+        raise UserError(f"{path}: its settings are no keys with values; they were changed")
+    return metadata

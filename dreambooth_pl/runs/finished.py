@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
+from typing import Any
 
 from dreambooth_pl.adapters import TUNED_NAME, WEIGHTS_NAME
-from dreambooth_pl.bases.spec import BaseSpec
+from dreambooth_pl.bases.spec import BaseSpec, FrozenDtype
+from dreambooth_pl.bounds import Seed
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml
+from dreambooth_pl.files.typed import Name, TypedReader, Words
 from dreambooth_pl.metrics.encoders import EncoderSettings
+from dreambooth_pl.runs.checkpoint_adapters import read_checkpoint
 from dreambooth_pl.runs.folder import CONFIG, LORA, TUNED, resume_command
 from dreambooth_pl.sampling.settings import SamplingSettings
 
-Settings = TypeVar("Settings")
 EVALUATION = "evaluation"  # in a run's folder
 
 
@@ -111,7 +112,7 @@ def read_run(folder: Path) -> Run:
             f"{folder} is no run's folder: it has no {CONFIG}. Give a folder such as "
             "lightning_logs/sks/version_0."
         )
-    run = run_of_config(folder, _read_yaml(path))
+    run = run_of_config(folder, read_config(path))
     if not run.lora_file.is_file():
         raise UserError(
             f"The run {folder} has no {LORA}/{WEIGHTS_NAME}: its training has not come to the end. "
@@ -133,6 +134,16 @@ def run_of_lora_file(adapter: Path, config: Path) -> Run:
     if not adapter.is_file():
         raise UserError(f"There is no LoRA file {adapter}.")
     return replace(run_of_config_file(config), adapter=adapter)
+
+
+def run_of_checkpoint(path: Path) -> Run:
+    """Return the run that a checkpoint of training is of, with the checkpoint's adapters.
+
+    Raises:
+        UserError: the file is no checkpoint of this project, or its config is not a run's.
+    """
+    run = run_of_config(path.absolute().parent.parent, read_checkpoint(path).config, path)
+    return replace(run, adapter=path)
 
 
 def run_without_config(adapter: Path, base: str | None, photos: Path, class_noun: str) -> Run:
@@ -164,38 +175,56 @@ def run_of_config_file(path: Path) -> Run:
     """
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
-    return run_of_config(path.parent, _read_yaml(path))
+    return run_of_config(path.parent, read_config(path))
 
 
-def _read_yaml(path: Path) -> Any:
+def read_config(path: Path) -> Any:
+    """Return what a run's `config.yaml` holds.
+
+    Raises:
+        UserError: it cannot be read, or is not valid YAML.
+    """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return load_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {error}") from error
 
 
-def run_of_config(folder: Path, config: Any) -> Run:
+def run_of_config(folder: Path, config: Any, source: Path | None = None) -> Run:
     """Return the run in ``folder`` whose whole configuration, in plain types, is ``config``.
+
+    Args:
+        folder: the run's folder.
+        config: the configuration.
+        source: where the configuration was read, for messages; None for the run's own file.
 
     Raises:
         UserError: a key is missing or no settings of ours.
     """
-    path = folder / CONFIG
-    get = _Reader(path, config)
+    path = source or folder / CONFIG
+    read = TypedReader(
+        path,
+        config,
+        remedy="Set the key to what train.py wrote there.",
+        lacking=", so it is not a run's whole config.",
+    )
+    get = read.get
     return Run(
         folder=folder,
         base_spec=BaseSpec(
-            get("model.base"),
-            get("model.revision", None),
-            get("model.variant", None),
-            get("model.frozen_dtype", "float32"),
+            get("model.base", Name),
+            get("model.revision", Name | None, None),
+            get("model.variant", Name | None, None),
+            get("model.frozen_dtype", FrozenDtype, "float32"),
         ),
-        instance_dir=Path(get("data.instance_dir")),
-        identifier=get("data.identifier"),
-        class_noun=get("data.class_noun"),
-        seed=get("seed_everything"),
-        sampling=_settings(SamplingSettings, get("sampling"), "sampling", path),
-        encoders=_settings(EncoderSettings, get("fidelity"), "fidelity", path),
+        instance_dir=Path(get("data.instance_dir", Name)),
+        identifier=get("data.identifier", Words),
+        class_noun=get("data.class_noun", Words),
+        seed=get("seed_everything", Seed),
+        sampling=read.settings(SamplingSettings, "sampling"),
+        encoders=read.settings(EncoderSettings, "fidelity"),
     )
 
 
@@ -226,37 +255,6 @@ def find_runs(logs: Path, failed: Callable[[Path, UserError], None] | None = Non
             "configs/sks.yaml"
         )
     return sorted(runs, key=lambda run: _natural(str(run.folder)))
-
-
-class _Reader:
-    """Looks up dotted keys in a config and says which one is missing."""
-
-    _REQUIRED = object()
-
-    def __init__(self, path: Path, config: Any) -> None:
-        self._path = path
-        self._config = config
-
-    def __call__(self, key: str, default: Any = _REQUIRED) -> Any:
-        value = self._config
-        for part in key.split("."):
-            if not isinstance(value, Mapping) or part not in value:
-                if default is not self._REQUIRED:
-                    return default
-                raise UserError(
-                    f"{self._path} has no key {key}, so it is not a run's whole config."
-                )
-            value = value[part]
-        return value
-
-
-def _settings(kind: type[Settings], values: Mapping, key: str, path: Path) -> Settings:
-    """Build the dataclass ``kind`` from those ``values`` that are its fields."""
-    names = {field.name for field in fields(kind)}
-    try:
-        return kind(**{name: value for name, value in values.items() if name in names})
-    except (TypeError, AttributeError) as error:
-        raise UserError(f"{path}: {key} is not as train.py writes it: {error}") from error
 
 
 def _natural(text: str) -> list[tuple[int, str]]:

@@ -9,22 +9,23 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from PIL import Image
 
-from dreambooth_pl.adapters import (
-    AdapterSettings,
-    add_adapters,
-    load_adapter_state_dict,
-    remove_adapters,
-)
+from dreambooth_pl.adapters import remove_adapters
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.png_metadata import read_png_metadata
+from dreambooth_pl.files.typed import TypedReader
 from dreambooth_pl.runs.adapter_source import load_sources, read_source
-from dreambooth_pl.runs.finished import final_weights
+from dreambooth_pl.runs.checkpoint_adapters import (
+    SUFFIX,
+    attach,
+    fresh_adapters,
+    read_checkpoint,
+)
+from dreambooth_pl.runs.finished import final_weights, read_config
 from dreambooth_pl.runs.folder import CHECKPOINTS, CONFIG
 from dreambooth_pl.sampling.generation import Progress, generate
 from dreambooth_pl.sampling.image_metadata import (
@@ -33,6 +34,7 @@ from dreambooth_pl.sampling.image_metadata import (
     NEEDED,
     PIXELS,
     adapter_weights_sha256,
+    check_recorded,
     environment,
     pixel_hash,
     recorded_base,
@@ -41,7 +43,6 @@ from dreambooth_pl.sampling.image_metadata import (
 )
 from dreambooth_pl.sampling.requests import ImageRequest
 from dreambooth_pl.sampling.settings import SamplingSettings
-from dreambooth_pl.training.checkpoint import load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,11 @@ def read_recorded(path: Path) -> Recorded:
             f"{path} cannot be reproduced: its metadata lack {', '.join(missing)}. Images from "
             "generate.py and probe images from training record them."
         )
+    read = TypedReader(path, metadata, remedy="The image's metadata were changed or damaged.")
+    check_recorded(read)
+    request, settings = recorded_request(read), recorded_settings(read)
     with Image.open(path) as file:
         image = file.convert("RGB")
-    request, settings = recorded_request(metadata), recorded_settings(metadata)
     return Recorded(path, metadata, image, request, settings)
 
 
@@ -116,7 +119,7 @@ def reproduce(
         UserError: the base is a different one, or no adapter with the recorded weights is found.
     """
     metadata = recorded.metadata
-    spec = recorded_base(metadata)
+    spec = recorded_base(TypedReader(recorded.path, metadata))
     if base_name is not None and base_name != spec.base:
         spec = BaseSpec(base_name, frozen_dtype=spec.frozen_dtype)
     base = load_base(spec).to(device)
@@ -168,7 +171,7 @@ def _candidates(base: Base, recorded: Recorded, places: list[Path]) -> Iterator[
         return
     named = [(Path(one["file"]), one["weight"]) for one in metadata.get(ADAPTERS, ())]
     if not places:
-        if named and all(file.is_file() for file, _ in named):
+        if named and all(file.exists() for file, _ in named):
             load_sources(base, named)
             yield " and ".join(str(file) for file, _ in named)
         places = [folder for folder in recorded.path.absolute().parents if _is_run(folder)][:1]
@@ -185,7 +188,7 @@ def _candidates(base: Base, recorded: Recorded, places: list[Path]) -> Iterator[
 def _adapters_in(base: Base, place: Path, step: int | None, weight: float) -> Iterator[str]:
     if not place.exists():
         raise UserError(f"There is no run, LoRA file or checkpoint {place}.")
-    if place.suffix == ".ckpt":
+    if place.suffix == SUFFIX:
         yield from _checkpoint(base, place)
     elif not _is_run(place):
         file = read_source(place).file
@@ -199,29 +202,16 @@ def _adapters_in(base: Base, place: Path, step: int | None, weight: float) -> It
         for path in sorted((place / CHECKPOINTS).glob("[!.]*.ckpt")):
             yield from _checkpoint(base, path)
         if step == 0:
-            config = yaml.safe_load((place / CONFIG).read_text(encoding="utf-8"))
-            _fresh(base, config)
+            fresh_adapters(base, read_config(place / CONFIG), str(place / CONFIG))
             yield f"the start of {place}"
 
 
 def _checkpoint(base: Base, path: Path) -> Iterator[str]:
-    checkpoint = load_checkpoint(str(path))
-    if checkpoint["base"]["fingerprint"] != base.fingerprint:
+    checkpoint = read_checkpoint(path)
+    if checkpoint.fingerprint != base.fingerprint:
         return
-    _fresh(base, checkpoint["dreambooth_pl_config"])
-    load_adapter_state_dict(base, checkpoint["state_dict"], str(path))
-    yield f"{path} (step {checkpoint['global_step']})"
-
-
-def _fresh(base: Base, config: dict[str, Any]) -> None:
-    """Add the adapters that a run with this config starts with to the base."""
-    remove_adapters(base)
-    model = config["model"]
-    settings = AdapterSettings(**model["lora"])
-    kind = model.get("adapter", "lora")
-    add_adapters(base, settings, model["train_text_encoder"], config["seed_everything"], kind)
-    for module in base.adaptable.values():
-        module.requires_grad_(False)
+    attach(base, checkpoint)
+    yield f"{path} (step {checkpoint.step})"
 
 
 def _is_run(folder: Path) -> bool:

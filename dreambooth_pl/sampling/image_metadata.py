@@ -7,8 +7,8 @@ facts about the machine; and a hash of the pixels. Only this module writes and r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import diffusers
 import torch
@@ -16,7 +16,9 @@ from PIL import Image
 
 from dreambooth_pl.adapters import adapter_state_dict
 from dreambooth_pl.bases.base import Base
-from dreambooth_pl.bases.spec import BaseSpec
+from dreambooth_pl.bases.spec import BaseSpec, FrozenDtype
+from dreambooth_pl.bounds import Bounds, Seed
+from dreambooth_pl.files.typed import Name, TypedReader, Words
 from dreambooth_pl.sampling.requests import ImageRequest
 from dreambooth_pl.sampling.settings import SamplingSettings
 
@@ -37,6 +39,10 @@ _SETTINGS = {  # metadata key: field of SamplingSettings
 }
 NEEDED = {"prompt", "seed", "base", "base_fingerprint", ADAPTER_WEIGHTS, *_SETTINGS}
 """Keys without which an image cannot be generated again."""
+WEIGHT = Bounds(-10, 10)
+"""Of an adapter's weight."""
+_Weight = Annotated[float, WEIGHT]
+_Step = Annotated[int, Bounds(0, 10**9)]
 
 
 def settings_metadata(base: Base, settings: SamplingSettings) -> dict[str, Any]:
@@ -48,27 +54,54 @@ def settings_metadata(base: Base, settings: SamplingSettings) -> dict[str, Any]:
     return values | {"resolution": settings.resolution or base.resolution}
 
 
-def recorded_settings(metadata: Mapping[str, Any]) -> SamplingSettings:
-    """Return the settings that `settings_metadata` recorded."""
-    return SamplingSettings(**{field: metadata[key] for key, field in _SETTINGS.items()})
+def recorded_settings(read: TypedReader) -> SamplingSettings:
+    """Return the settings that `settings_metadata` recorded.
+
+    Raises:
+        UserError: a value is of a wrong type or out of its bounds.
+    """
+    return read.settings(SamplingSettings, "", {field: key for key, field in _SETTINGS.items()})
 
 
-def recorded_request(metadata: Mapping[str, Any]) -> ImageRequest:
-    """Return the prompt and seed that `image_metadata` recorded."""
-    return ImageRequest(metadata["prompt"], metadata["seed"])
+def recorded_request(read: TypedReader) -> ImageRequest:
+    """Return the prompt and seed that `image_metadata` recorded.
+
+    Raises:
+        UserError: a value is of a wrong type.
+    """
+    return ImageRequest(read.get("prompt", str), read.get("seed", Seed))
 
 
-def recorded_base(metadata: Mapping[str, Any]) -> BaseSpec:
+def check_recorded(read: TypedReader) -> None:
+    """Check what else the reproduction of an image reads from its metadata.
+
+    Raises:
+        UserError: a value is of a wrong type or out of its bounds.
+    """
+    recorded_base(read)
+    read.get("base_fingerprint", Words)
+    read.get(ADAPTER_WEIGHTS, Words | None)
+    read.get(PIXELS, Words, None)
+    read.get("step", _Step | None, None)
+    for one in read.get(ADAPTERS, list[dict], []):
+        read.checked(f"{ADAPTERS}.file", one.get("file"), Name)
+        read.checked(f"{ADAPTERS}.weight", one.get("weight"), _Weight)
+
+
+def recorded_base(read: TypedReader) -> BaseSpec:
     """Return the base that `image_metadata` and `origin_metadata` recorded.
 
     Images from older versions may lack its revision, variant and data type. Their defaults are
     None, None and `float32`.
+
+    Raises:
+        UserError: a value is of a wrong type.
     """
     return BaseSpec(
-        metadata["base"],
-        metadata.get("base_revision"),
-        metadata.get("base_variant"),
-        metadata.get("frozen_dtype", "float32"),
+        read.get("base", Name),
+        read.get("base_revision", Name | None, None),
+        read.get("base_variant", Name | None, None),
+        read.get("frozen_dtype", FrozenDtype, "float32"),
     )
 
 

@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from dreambooth_pl.bases.load import load_base
+from dreambooth_pl.commands import export as cli_export
 from dreambooth_pl.commands import generate as cli_generate
 from dreambooth_pl.commands.generate_options import _prompts
 from dreambooth_pl.files.png_metadata import read_png_metadata, save_png
@@ -192,3 +193,20 @@ def test_a_bare_file_needs_a_base_and_words(make_run, tmp_path, capsys) -> None:
     assert "--identifier" in capsys.readouterr().err
     assert cli_generate.main([str(tmp_path / "none")]) == 1
     assert "no run folder" in capsys.readouterr().err
+
+
+def test_our_kohya_file_knows_words_and_strength(make_run, tmp_path, capsys) -> None:
+    run, out = make_run(), tmp_path / "export"
+    assert cli_export.main([str(run), "--format", "kohya", "--out", str(out)]) == 0
+    (file,) = out.glob("*.safetensors")
+    one, own = read_source(file), read_source(run)
+    assert (one.identifier, one.class_noun, one.base_spec) == ("sks", "dog", own.base_spec)
+    assert one.sampling.lora_scale_unet == own.sampling.lora_scale_unet == 1.0
+    assert one.sampling.lora_scale_text_encoder == 1.0
+    options = ["--num-images", "1", "--steps", "2", "--guidance", "2", "--batch-size", "1"]
+    images = []
+    for number, place in enumerate((run, file)):
+        folder = tmp_path / f"images_{number}"
+        assert cli_generate.main([str(place), *options, "--out", str(folder)]) == 0
+        images += [pixels(image).astype(int) for image in folder.iterdir()]
+    assert np.abs(images[0] - images[1]).max() <= 2
