@@ -46,7 +46,7 @@ from dreambooth_pl.adapters.kinds import (
     recognise,
     settings_of,
 )
-from dreambooth_pl.adapters.names import file_key, fitting_name
+from dreambooth_pl.adapters.layouts import file_key, fitting_name
 from dreambooth_pl.adapters.peft_folder import as_diffusers, peft_files
 from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings, targets_field
 from dreambooth_pl.adapters.targets import target_names

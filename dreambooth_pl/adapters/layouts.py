@@ -1,8 +1,8 @@
-"""Names of layers in adapter files of other tools, and which tools write which names."""
+"""Layouts of LoRA files: keys in diffusers' layout, and what others write in place of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 
 from torch import Tensor
@@ -12,6 +12,41 @@ from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.clip_names import TEXT_MODEL, with_text_model
 from dreambooth_pl.bases.families import is_text_encoder
 from dreambooth_pl.bases.ldm_names import UNetNames
+
+
+def file_key(component: str, name: str, adapter: str = "default") -> str:
+    """Return diffusers' file key of an adapter parameter, without the component.
+
+    LoRA on text encoders uses the older `lora_linear_layer` names. DoRA's magnitudes end in
+    `.weight` for text encoders, where transformers 5 expects it, but not for the denoiser, where
+    PEFT omits it.
+
+    Args:
+        component: diffusers' name of the component.
+        name: full name of the parameter in the component.
+        adapter: PEFT's name of the adapter, which the key does not contain.
+    """
+    name = name.replace(f".{adapter}.", ".").removesuffix(f".{adapter}")
+    if not is_text_encoder(component):
+        magnitude = ".lora_magnitude_vector"
+        return name.removesuffix(".weight") if name.endswith(f"{magnitude}.weight") else name
+    name = name.replace(".lora_A.", ".lora_linear_layer.down.")
+    name = name.replace(".lora_B.", ".lora_linear_layer.up.")
+    return with_text_model(name)
+
+
+def fitting_name(name: str, known: Collection[str]) -> str:
+    """Return the name in `known` that equals `name` up to `text_model.`, or else `name` itself.
+
+    >>> fitting_name("text_encoder.text_model.a.weight", ["text_encoder.a.weight"])
+    'text_encoder.a.weight'
+    """
+    if name in known:
+        return name
+    component, _, rest = name.partition(".")
+    others = (f"{component}.{rest.removeprefix(TEXT_MODEL)}", f"{component}.{TEXT_MODEL}{rest}")
+    return next((other for other in others if other in known), name)
+
 
 KOHYA_STARTS = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_")
 _ORIGINAL = "diffusion_model."  # before names of the original layout

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dreambooth_pl.adapters.header import METADATA_KEY, read_settings
 from dreambooth_pl.adapters.kinds import known_arguments, recognise
-from dreambooth_pl.adapters.names import file_key
+from dreambooth_pl.adapters.layouts import file_key
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.typed import Name, TypedReader

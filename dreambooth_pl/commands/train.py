@@ -22,13 +22,15 @@ from dreambooth_pl.commands.tested_run import (
     without_saved_checkpoint,
 )
 from dreambooth_pl.commands.tested_run import USAGE as TEST_USAGE
-from dreambooth_pl.commands.train_keys import DEFAULT_SEED, add_groups, add_run_keys
-from dreambooth_pl.commands.train_notes import check_with_base, training_notes
-from dreambooth_pl.commands.train_numbers import (
+from dreambooth_pl.commands.train_keys import (
+    DEFAULT_SEED,
     LIGHTNING_SEEDS,
+    add_groups,
+    add_run_keys,
     check_config_values,
     check_seed,
 )
+from dreambooth_pl.commands.train_notes import check_with_base, training_notes
 from dreambooth_pl.commands.train_parser import Parser, check_config_files
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
 from dreambooth_pl.errors import UserError

@@ -10,7 +10,7 @@ import pytest
 
 from dreambooth_pl.adapters.settings import AdapterSettings
 from dreambooth_pl.bounds import MAX_SEED, Bounds, Filled, Seed, Share, check_values, explained
-from dreambooth_pl.commands.train_numbers import GROUPS
+from dreambooth_pl.commands.train_keys import GROUPS
 from dreambooth_pl.errors import UserError
 
 RATE = Bounds(0, 10, open_low=True, remedy="Take 1e-4.")

@@ -17,7 +17,7 @@ import pytest
 
 from dreambooth_pl.bounds import MAX_SEED, Bounds, Filled, check_values
 from dreambooth_pl.commands import train
-from dreambooth_pl.commands.train_numbers import GROUPS, check_config_values, check_seed
+from dreambooth_pl.commands.train_keys import GROUPS, check_config_values, check_seed
 from dreambooth_pl.commands.train_parser import Parser
 from dreambooth_pl.data.settings import DataSettings
 from dreambooth_pl.errors import UserError
