@@ -47,7 +47,7 @@ CONTEXTS: list[tuple[Any, str, str]] = [
 ]
 EVENTS: list[tuple[Any, str]] = [
     (run_folder, "make_run_folder"),
-    (generation, "_draw"),
+    (generation, "_generate_batch"),
     (atomic, "_create"),
     (atomic, "_settle"),
     (atomic, "_sync_folder"),

@@ -98,7 +98,7 @@ def test_images_end_promptly_and_are_made_up_for(fit, capfd, monkeypatch) -> Non
     whole, names = outcome(), sorted(str(p) for p in RUN.rglob("*.png"))
     RUN.rename("whole")
     capfd.readouterr()
-    draw, batches_left = generation._draw, [0]
+    draw, batches_left = generation._generate_batch, [0]
 
     def interrupted(*args: Any) -> Any:
         batches_left[0] -= 1
@@ -106,7 +106,7 @@ def test_images_end_promptly_and_are_made_up_for(fit, capfd, monkeypatch) -> Non
             os.kill(os.getpid(), signal.SIGTERM)
         return draw(*args)
 
-    monkeypatch.setattr(generation, "_draw", interrupted)
+    monkeypatch.setattr(generation, "_generate_batch", interrupted)
     words, steps = fit.arguments(**keys), []
     for batches_left[0] in (1, 2, 3, 3):  # class images are there from the first run
         assert train.main(words) == 143
@@ -169,7 +169,7 @@ def test_changed_photos_are_named_and_refused(fit, capsys) -> None:
 
     capsys.readouterr()
     assert train.main(resume) == 1
-    error = capsys.readouterr().err
+    error = capsys.readouterr().err.split("error: ")[1]
     assert "00.png is another picture; the prompt of 03.png is 'a sks dog on grass'" in error
     assert "04.jpg is gone" in error
     assert "01.png" not in error
