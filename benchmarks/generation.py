@@ -10,6 +10,8 @@ machine only ever slows a round down.
 
 from __future__ import annotations
 
+import dreambooth_pl  # noqa: F401  isort: skip  (mends the import of torchvision first)
+
 import argparse
 import time
 import warnings

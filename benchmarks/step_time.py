@@ -6,6 +6,8 @@ loggers, and beside it the bare forward, backward and AdamW step on tensors of t
 
 from __future__ import annotations
 
+import dreambooth_pl  # noqa: F401  isort: skip  (mends the import of torchvision first)
+
 import argparse
 import statistics
 import tempfile
@@ -78,7 +80,9 @@ def bare_step(module: DreamBooth, steps: int) -> float:
     noisy, target = torch.randn(2, 2, 4, side, side)
     times = []
     for _ in range(steps):
-        prediction = base.unet(noisy, torch.tensor([3, 500]), encoder_hidden_states=states).sample
+        prediction = base.denoiser(
+            noisy, torch.tensor([3, 500]), encoder_hidden_states=states
+        ).sample
         (prediction - target).square().mean().backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
