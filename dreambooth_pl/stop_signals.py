@@ -20,16 +20,14 @@ class Stopped(BaseException):
 
     It is no `Exception`, so code that handles errors lets it pass. It is no `KeyboardInterrupt`
     either: Lightning turns that into an exit status of its own.
-
-    Attributes:
-        signum: The signal.
-        advice: What the user can do next; set by whoever knows.
     """
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
+        """The signal."""
         self.advice = ""
+        """What the user can do next; set by whoever knows."""
 
     @property
     def status(self) -> int:

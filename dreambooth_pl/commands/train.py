@@ -250,7 +250,7 @@ class DreamBoothCLI(LightningCLI):
         )
 
     def test(self, model: DreamBooth, datamodule: DreamBoothDataModule) -> None:
-        """Evaluate the run, each process drawing its share, and print the table."""
+        """Evaluate the run, each process generating its share, and print the table."""
         self.trainer.test(
             model,
             dataloaders=DataLoader([0]),  # all is done when the test starts: callbacks/testing.py

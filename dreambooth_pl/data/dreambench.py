@@ -1,7 +1,7 @@
-"""The DreamBooth dataset on disk: ``dataset/<subject>/NN.jpg``, 30 subjects.
+"""The DreamBooth dataset on disk: `dataset/<subject>/NN.jpg`, 30 subjects.
 
-The miniature's subjects, as ``python -m dreambooth_pl.miniature.subjects OUT`` draws them, lie in
-the same way, and so can your own: a folder for each subject.
+`python -m dreambooth_pl.miniature.subjects OUT` renders the miniature's subjects in the same
+layout. Your own can have it too: one folder per subject.
 """
 
 from __future__ import annotations
@@ -19,19 +19,15 @@ DATASET = "dataset"  # the folder in the dataset's repository that holds the sub
 
 @dataclass(frozen=True)
 class Subject:
-    """One subject of the dataset.
-
-    Attributes:
-        name: of its folder.
-        folder: of its photos.
-        class_noun: what it is.
-        live: whether it takes the live list of prompts, or else the object list.
-    """
+    """One subject of the dataset."""
 
     name: str
+    """Name of its folder."""
     folder: Path
+    """Folder of its photos."""
     class_noun: str
     live: bool
+    """Whether it takes the prompts for live subjects, or else those for objects."""
 
     def photos(self) -> VettingReport:
         """Vet its photos.

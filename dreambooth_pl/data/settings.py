@@ -48,11 +48,11 @@ class DataSettings:
     instance_prompt: _Prompt = "a {identifier} {class}"
     """caption of the photos; {identifier} and {class} are filled in."""
     class_prompt: _ClassPrompt = "a {class}"
-    """caption of the class images, and the prompt that draws them."""
+    """caption of the class images, and the prompt they are generated from."""
     num_class_images: _ClassImages = 100
     """how many class images the prior-preservation loss learns from; 0 for none."""
     class_dir: _Folder | None = None
-    """folder with class images of your own, or where drawn ones go (default: a folder in
+    """folder with class images of your own, or where generated ones go (default: a folder in
     data/class_images per base, prompt and sampler, shared by all runs)."""
     resolution: _Pixels = 128
     """side of the square training images in pixels; photos are scaled and cropped."""

@@ -16,7 +16,7 @@ from dreambooth_pl.randomness import generator
 
 @dataclass(frozen=True)
 class View:
-    """One way of looking at one picture, with its prompt: what is encoded once and drawn often."""
+    """One way of looking at one picture, with its prompt: encoded once, sampled often."""
 
     path: Path
     prompt: str

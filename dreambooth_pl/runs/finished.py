@@ -24,30 +24,26 @@ EVALUATION = "evaluation"  # in a run's folder
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, as its own ``config.yaml`` tells it.
-
-    Attributes:
-        folder: the run's folder.
-        base_spec: the base it adapts.
-        instance_dir: folder of the subject's photos.
-        identifier, class_noun: the subject's words.
-        seed: of the run and its probes.
-        sampling: how its probes were drawn.
-        encoders: what its metrics were measured with.
-        adapter: LoRA file to draw with in place of the run's final one.
-        scale: LoRA scale that was asked for in place of the run's own; see ``at_scale``.
-    """
+    """A finished run, as its own `config.yaml` describes it."""
 
     folder: Path
+    """The run's folder."""
     base_spec: BaseSpec
+    """The base it adapts."""
     instance_dir: Path
+    """Folder of the subject's photos."""
     identifier: str
     class_noun: str
     seed: int
+    """Seed of the run and of its probes."""
     sampling: SamplingSettings
+    """How its probes were generated."""
     encoders: EncoderSettings
+    """What its metrics were measured with."""
     adapter: Path | None = None
+    """LoRA file to generate with in place of the run's final one."""
     scale: float | None = None
+    """LoRA scale that was asked for in place of the run's own; see `at_scale`."""
 
     @property
     def lora_file(self) -> Path:
@@ -56,9 +52,9 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Config name and version, as in ``sks/version_0``; a file of elsewhere by its own name.
+        """Config name and version, such as `sks/version_0`; for a file from elsewhere its own name.
 
-        A scale that was asked for is named, too.
+        A scale that was asked for follows the name.
         """
         name = "/".join(self.folder.absolute().parts[-2:])
         if self.adapter is not None and self.folder / EVALUATION not in self.adapter.parents:
@@ -67,7 +63,7 @@ class Run:
 
     @property
     def evaluation(self) -> Path:
-        """The folder of what evaluations draw and score; of another adapter, beside its file."""
+        """The folder of generated images and scores; for another adapter, beside its file."""
         folder = self.folder / EVALUATION
         if self.adapter is None:
             return folder
@@ -92,7 +88,7 @@ def at_scale(run: Run, scale: float) -> Run:
 
 
 def with_autocast(run: Run, autocast: str) -> Run:
-    """Return the run with its images drawn under autocast in the type of that name."""
+    """Return the run with its images generated under autocast in the type of that name."""
     return replace(run, sampling=replace(run.sampling, autocast=autocast))
 
 
@@ -122,11 +118,11 @@ def read_run(folder: Path) -> Run:
 
 
 def run_of_lora_file(adapter: Path, config: Path) -> Run:
-    """Return the run that ``config`` tells of, drawing with a LoRA file from anywhere.
+    """Return the run that `config` describes, with a LoRA file from anywhere.
 
     Args:
         adapter: the LoRA file.
-        config: a run's own ``config.yaml``: base, photos, words, sampler and encoders.
+        config: a run's own `config.yaml`: base, photos, words, sampler and encoders.
 
     Raises:
         UserError: there is no such file, or the config is not a run's.
@@ -168,7 +164,7 @@ def run_without_config(adapter: Path, base: str | None, photos: Path, class_noun
 
 
 def run_of_config_file(path: Path) -> Run:
-    """Return what a run's own ``config.yaml`` tells, whether or not the run has come to its end.
+    """Return what a run's own `config.yaml` tells, whether or not the run has come to its end.
 
     Raises:
         UserError: there is no such file, or it is not a run's.
@@ -193,7 +189,7 @@ def read_config(path: Path) -> Any:
 
 
 def run_of_config(folder: Path, config: Any, source: Path | None = None) -> Run:
-    """Return the run in ``folder`` whose whole configuration, in plain types, is ``config``.
+    """Return the run in `folder` whose whole configuration, in plain types, is `config`.
 
     Args:
         folder: the run's folder.
@@ -229,7 +225,7 @@ def run_of_config(folder: Path, config: Any, source: Path | None = None) -> Run:
 
 
 def find_runs(logs: Path, failed: Callable[[Path, UserError], None] | None = None) -> list[Run]:
-    """Return every finished run below ``logs``, by name and version number.
+    """Return every finished run below `logs`, by name and version number.
 
     Args:
         logs: where to look.

@@ -10,7 +10,7 @@ from dreambooth_pl.errors import UserError
 
 Scheduler = Literal["dpm++", "dpm++_karras", "unipc", "ddim", "euler", "euler_a", "pndm", "ddpm"]
 Autocast = Literal["bfloat16"]
-"""What drawing may be computed in instead of the weights' own type."""
+"""What sampling may be computed in instead of the weights' own type."""
 AUTOCAST = get_args(Autocast)
 SCHEDULERS = get_args(Scheduler)
 # What people and other programs also call them.
@@ -31,7 +31,7 @@ _Scale = Annotated[float, LORA_SCALE]
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How images are drawn.
+    """How images are generated.
 
     Raises:
         UserError: a value is out of its bounds or unknown.
@@ -50,13 +50,13 @@ class SamplingSettings:
     negative_prompt: str = ""
     """What images should not show; needs guidance."""
     batch_size: _BatchSize | Literal["auto"] = 8
-    """Images drawn at once; less needs less memory. Batches that are not full cost as much. auto:
-    the number with which this machine is fastest, measured at the first use."""
+    """Images generated at once; less needs less memory. Batches that are not full cost as much.
+    auto: the number with which this machine is fastest, measured at the first use."""
     resolution: _Pixels | None = None
     """Side of the images in pixels, a multiple of 8; null for the base's own."""
     autocast: Autocast | None = None
     """What the denoising steps are computed in: null for the type that the weights are held in,
-    bfloat16 for less exact and, where the processor has instructions for it, faster drawing."""
+    bfloat16 for less exact and, where the processor has instructions for it, faster sampling."""
 
     def __post_init__(self) -> None:
         check_values(type(self), self, "sampling")

@@ -19,8 +19,6 @@ from dreambooth_pl.runs.finished import Run
 class RunEvaluationSettings:
     """What `train.py test` evaluates."""
 
-    __test__ = False  # not a test of pytest
-
     protocol: str = PROBES
     """`probes`, `dreambench`, or the path of a YAML file of your own prompts."""
 
