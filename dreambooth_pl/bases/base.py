@@ -107,7 +107,8 @@ class Base:
     @property
     def device(self) -> torch.device:
         """The denoiser's device."""
-        return self.denoiser.device
+        # diffusers' own `device` walks through all modules for hooks, milliseconds each time.
+        return next(self.denoiser.parameters()).device
 
     def to(self, device: torch.device | str) -> Base:
         """Move all networks to `device` in place and return the base."""

@@ -1,3 +1,5 @@
+import cProfile
+import pstats
 from dataclasses import replace
 
 import pytest
@@ -268,3 +270,20 @@ def test_fit_leaves_the_global_random_state_alone(tiny_base_dir, tmp_path):
 
     fit(module, DrawnData(), tmp_path, State())
     assert len(seen) == STEPS and all(torch.equal(state, seen[0]) for state in seen)
+
+
+def test_a_step_does_not_walk_through_all_modules(tiny_base_dir, tmp_path):
+    profile = cProfile.Profile()
+
+    class Profiled(Callback):
+        def on_train_batch_start(self, *_) -> None:
+            profile.enable()
+
+        def on_train_batch_end(self, *_) -> None:
+            profile.disable()
+
+    fit(new_module(tiny_base_dir), DrawnData(), tmp_path, Profiled())
+    calls = {name: n for (_, _, name), (_, n, *_) in pstats.Stats(profile).stats.items()}
+    assert calls["training_step"] == STEPS
+    # A walk visits each of the base's hundreds of modules; looking at one parameter visits five.
+    assert calls.get("named_modules", 0) < 100 * STEPS
