@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Tests are tiny: more threads cost more than they bring. And no test may reach for a model hub.
@@ -255,6 +256,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="write tests/golden/ anew, then compare"
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _answered_interrupt() -> Iterator[None]:
+    """Answer SIGINT even where the tests run in the background, whose shell lets it be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")
