@@ -37,12 +37,13 @@ GROUPS: dict[str, type] = {
     "model": ModelSettings,
     "sampling": SamplingSettings,
     "probe": ProbeSettings,
+    "checkpoint": CheckpointSettings,
     "validation": ValidationSettings,
     "fidelity": EncoderSettings,
     "trainer": TrainerNumbers,
 }
 """The settings class that holds the numbers of each group of keys."""
-_PLAIN = ("sampling", "probe", "validation", "fidelity")
+_PLAIN = ("sampling", "probe", "checkpoint", "validation", "fidelity")
 """Groups of plain values, whose settings can be made here and so are checked as a whole."""
 SEED = "seed_everything"
 SEED_BOUNDS = get_args(Seed)[1]

@@ -227,6 +227,14 @@ def test_intervals_out_of_range(key: str, value: float) -> None:
         CheckpointSettings(**{key: value})
 
 
+@pytest.mark.parametrize("key", ["every_n_steps", "every_n_minutes"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e12, 10**400, True])
+def test_nonsense_intervals(key: str, value: object) -> None:
+    """NaN minutes never pass, so a run would go without checkpoints and without a word."""
+    with pytest.raises(UserError, match=f"checkpoint.{key}: "):
+        CheckpointSettings(**{key: value})
+
+
 def test_what_is_not_finite_replaces_no_checkpoint(tmp_path: Path) -> None:
     class Diverge(Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:

@@ -130,6 +130,11 @@ def whole_parser() -> Parser:
     return command._subcommand_parsers["fit"]
 
 
+def test_no_group_of_keys_is_left_unchecked(whole_parser) -> None:
+    keys = [action.dest for action in whole_parser._actions]
+    assert {key.split(".")[0] for key in keys if "." in key} == set(GROUPS)
+
+
 @pytest.fixture(scope="module")
 def parsers() -> dict[str, Parser]:
     """A parser for each group alone, which is faster."""

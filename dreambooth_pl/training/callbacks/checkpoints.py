@@ -7,12 +7,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from dreambooth_pl.adapters import check_finite
+from dreambooth_pl.bounds import Bounds, check_values
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.atomic import link_file, remove_leftovers
 from dreambooth_pl.runs.folder import LAST
@@ -21,6 +22,7 @@ from dreambooth_pl.stop_signals import STOP, Stopped
 from dreambooth_pl.training.callbacks.validation import Validation
 from dreambooth_pl.training.checkpoint import CONFIG_KEY
 from dreambooth_pl.training.checkpoint_io import use_atomic_checkpoints
+from dreambooth_pl.training.trainer_settings import MAX_STEPS
 
 BEST = "best.ckpt"
 
@@ -29,10 +31,10 @@ BEST = "best.ckpt"
 class CheckpointSettings:
     """When a run saves what it goes on from after an interruption."""
 
-    every_n_steps: int | None = None
+    every_n_steps: Annotated[int, Bounds(0, MAX_STEPS)] | None = None
     """Optimiser steps between two checkpoints; null: as probe.every_n_steps. 0: none by steps. A
     checkpoint holds the adapters and the optimiser's state, and replaces the one before."""
-    every_n_minutes: float | None = 10.0
+    every_n_minutes: Annotated[float, Bounds(0, 1_000_000, open_low=True)] | None = 10.0
     """Longest time without a checkpoint, in minutes; null: no such limit."""
 
     def __post_init__(self) -> None:
@@ -45,6 +47,7 @@ class CheckpointSettings:
                 f"checkpoint.every_n_minutes is {self.every_n_minutes:g}; it must be above 0, or "
                 "null"
             )
+        check_values(type(self), self, "checkpoint")
 
 
 class Checkpoints(Checkpoint):
