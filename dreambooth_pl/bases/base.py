@@ -107,8 +107,7 @@ class Base:
     @property
     def device(self) -> torch.device:
         """The denoiser's device."""
-        # diffusers' own `device` walks through all modules for hooks, milliseconds each time.
-        return next(self.denoiser.parameters()).device
+        return _device_of(self.denoiser)
 
     def to(self, device: torch.device | str) -> Base:
         """Move all networks to `device` in place and return the base."""
@@ -237,8 +236,9 @@ class Base:
             raise ValueError(f"images to encode are [B, 3, H, W], not {tuple(pixels.shape)}")
         if pixels.abs().max() > 1.0001:
             raise ValueError("images to encode must lie in [-1, 1]")
-        with torch.autocast(self.vae.device.type, enabled=False):
-            distribution = self.vae.encode(pixels.to(self.vae.device)).latent_dist
+        device = _device_of(self.vae)
+        with torch.autocast(device.type, enabled=False):
+            distribution = self.vae.encode(pixels.to(device)).latent_dist
         mean, std = distribution.mean, distribution.std
         if not (mean.isfinite().all() and std.isfinite().all()):
             raise UserError(
@@ -253,8 +253,9 @@ class Base:
 
         The images are not finite where the latents are not, or if the VAE's weights are damaged.
         """
-        latents = latents.to(self.vae.device, self.vae.dtype)
-        with torch.autocast(self.vae.device.type, enabled=False):
+        device = _device_of(self.vae)
+        latents = latents.to(device, self.vae.dtype)
+        with torch.autocast(device.type, enabled=False):
             return self.vae.decode(self.rules.latents_to_vae(latents, self.vae)).sample
 
     def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
@@ -289,3 +290,8 @@ class Base:
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    """Return a network's device. diffusers' `device` takes milliseconds: it walks all modules."""
+    return next(network.parameters()).device
