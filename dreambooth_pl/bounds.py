@@ -6,8 +6,8 @@ settings class against all its types, and `explained` tells the bounds to the co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from dreambooth_pl.errors import UserError
 
 MAX_SEED = 2**63 - 1
+Mistake = Callable[[Any, Any], str | None]
+"""What is wrong with a value of a type; None if nothing is."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Bounds:
             closed = not (self.open_low or self.open_high)
             between = f"between {_plain(self.low)} and {_plain(self.high)}"
             problem = f"is not {between if closed else self}"
-        return f"{_short(value)} {problem}.{f' {self.remedy}' if self.remedy else ''}"
+        return f"{short(value)} {problem}.{f' {self.remedy}' if self.remedy else ''}"
 
 
 Seed = Annotated[int, Bounds(0, MAX_SEED)]
@@ -98,7 +100,7 @@ class Filled:
     def mistake(self, value: Any) -> str | None:
         """Return what is wrong with a value and what to do, as a sentence; None if it is fine."""
         if not isinstance(value, str):
-            return f"{_short(value)} is no text; give {self.remedy}."
+            return f"{short(value)} is no text; give {self.remedy}."
         return None if value.strip() else f"is empty; give {self.remedy}."
 
 
@@ -115,7 +117,7 @@ def check_values(settings: type, values: Any, group: str) -> None:
         UserError: a number is outside its bounds, or a value is of another type; names its key.
     """
     values = values if isinstance(values, Mapping) else vars(values)
-    for name, hint in _hints(settings).items():
+    for name, hint in field_types(settings).items():
         if name not in values:
             continue
         key, value = f"{group}.{name}", values[name]
@@ -123,14 +125,14 @@ def check_values(settings: type, values: Any, group: str) -> None:
             if not is_dataclass(value):  # else it was checked when it was made
                 check_values(hint, value, key)
             continue
-        mistake = _mistake(hint, value)
+        mistake = _mistake(value, hint)
         if mistake:
             raise UserError(f"{key}: {mistake}")
 
 
 def explained(settings: type, group: str) -> Iterator[tuple[str, str]]:
     """Yield the dotted key of each number in a settings class, with its interval in words."""
-    for name, hint in _hints(settings).items():
+    for name, hint in field_types(settings).items():
         key, bounds = f"{group}.{name}", _bounds(hint)
         if is_dataclass(hint):
             yield from explained(hint, key)
@@ -139,9 +141,29 @@ def explained(settings: type, group: str) -> Iterator[tuple[str, str]]:
 
 
 @cache
-def _hints(settings: type) -> dict[str, Any]:
+def field_types(settings: type) -> dict[str, Any]:
     """Return the types of a dataclass's fields, bounds included."""
-    return get_type_hints(settings, include_extras=True)
+    hints = get_type_hints(settings, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(settings)}
+
+
+def literal_mistake(value: Any, choices: Sequence[Any]) -> str | None:
+    """Return what is wrong with a value that must be one of `choices`; None if it is one.
+
+    True is not 1 here, nor is 1.0.
+    """
+    if any(type(value) is type(one) and value == one for one in choices):
+        return None
+    return f"{short(value)} is not one of {', '.join(map(str, choices))}."
+
+
+def union_mistake(value: Any, kinds: Sequence[Any], mistake: Mistake) -> str | None:
+    """Return what `mistake` says of the first of `kinds`; None if it accepts any of them.
+
+    The first says more than the others, which are most often only null.
+    """
+    mistakes = [mistake(value, kind) for kind in kinds]
+    return None if None in mistakes else mistakes[0]
 
 
 def _bounds(hint: Any) -> Bounds | None:
@@ -151,26 +173,23 @@ def _bounds(hint: Any) -> Bounds | None:
     return next(filter(None, map(_bounds, get_args(hint))), None)
 
 
-def _mistake(hint: Any, value: Any) -> str | None:
+def _mistake(value: Any, hint: Any) -> str | None:
     """Return what is wrong with a value of a type; None if nothing, or if the type is another's."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _annotated_mistake(parts[0], parts[1:], value)
     if origin in (Union, UnionType):
-        mistakes = [_mistake(part, value) for part in parts]
-        # What a number or a text with a rule says is more than that null is something else.
-        return None if None in mistakes else mistakes[0]
+        return union_mistake(value, parts, _mistake)
     if origin is Literal:
-        known = any(value == word and type(value) is type(word) for word in parts)
-        return None if known else f"{_short(value)} is not one of {', '.join(map(str, parts))}."
+        return literal_mistake(value, parts)
     if origin in (list, tuple):
         return _sequence_mistake(origin, parts, value)
     if hint is NoneType:
-        return None if value is None else f"{_short(value)} is not null."
+        return None if value is None else f"{short(value)} is not null."
     if hint is bool:
-        return None if isinstance(value, bool) else f"{_short(value)} is neither true nor false."
+        return None if isinstance(value, bool) else f"{short(value)} is neither true nor false."
     if hint is str:
-        return None if isinstance(value, str) else f"{_short(value)} is no text."
+        return None if isinstance(value, str) else f"{short(value)} is no text."
     return None
 
 
@@ -180,24 +199,28 @@ def _annotated_mistake(kind: type, notes: Sequence[Any], value: Any) -> str | No
             return note.mistake(value, whole=kind is int)
         if isinstance(note, Filled):
             return note.mistake(value)
-    return _mistake(kind, value)
+    return _mistake(value, kind)
 
 
 def _sequence_mistake(origin: type, parts: Sequence[Any], value: Any) -> str | None:
     if not isinstance(value, (list, tuple)):
-        return f"{_short(value)} is no list."
+        return f"{short(value)} is no list."
     if not value:
         return "is an empty list."
     if origin is tuple and len(value) != len(parts):
-        return f"{_short(value)} is not a list of {len(parts)} values."
+        return f"{short(value)} is not a list of {len(parts)} values."
     hints = parts if origin is tuple else parts * len(value)
-    return next(filter(None, map(_mistake, hints, value)), None)
+    return next(filter(None, map(_mistake, value, hints)), None)
 
 
 def _plain(number: float) -> str:
     return "2**63 - 1" if number == MAX_SEED else f"{number:.10g}"
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
+def short(value: Any) -> str:
+    """Return a value in one short line, whatever it is."""
+    try:
+        text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    except (ValueError, RecursionError):  # Python does not print numbers of very many digits
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."

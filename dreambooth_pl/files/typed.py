@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from dreambooth_pl.bounds import Bounds
+from dreambooth_pl.bounds import Bounds, field_types, literal_mistake, short, union_mistake
 from dreambooth_pl.errors import UserError
 
 Settings = TypeVar("Settings")
@@ -119,7 +118,7 @@ class TypedReader:
         """
         values: Any = self.get(key, dict) if key else self._mapping
         start, given = f"{key}." if key else "", {}
-        for field, hint in _hints(kind).items():
+        for field, hint in field_types(kind).items():
             name = (names or {}).get(field, field)
             if name in values:
                 given[field] = self.checked(f"{start}{name}", values[name], hint)
@@ -145,11 +144,9 @@ def mistake(value: Any, kind: Any) -> str | None:
     if origin is Annotated:
         return _annotated(value, *get_args(kind))
     if origin in (Union, UnionType):
-        return _of_union(value, get_args(kind))
+        return union_mistake(value, get_args(kind), mistake)
     if origin is Literal:
-        fine = any(type(value) is type(one) and value == one for one in get_args(kind))
-        choices = ", ".join(map(str, get_args(kind)))
-        return None if fine else f"{short(value)} is not one of {choices}."
+        return literal_mistake(value, get_args(kind))
     if kind in (None, NoneType):
         return None if value is None else f"{short(value)} is not null."
     if kind is str:
@@ -162,15 +159,6 @@ def mistake(value: Any, kind: Any) -> str | None:
     assert isinstance(kind, type), kind
     fine = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
     return None if fine else f"{short(value)} is no {_WORDS.get(kind, kind.__name__)}."
-
-
-def short(value: Any) -> str:
-    """Return a value in one short line, whatever it is."""
-    try:
-        text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    except (ValueError, RecursionError):
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 _WORDS = {int: "whole number", bool: "true or false", list: "list", dict: "group of keys"}
@@ -188,12 +176,6 @@ def _annotated(value: Any, kind: Any, *notes: Any) -> str | None:
     return mistake(value, kind)
 
 
-def _of_union(value: Any, kinds: tuple[Any, ...]) -> str | None:
-    """Return the first kind's complaint if all complain, as null is seldom what is meant."""
-    wrong = [mistake(value, kind) for kind in kinds]
-    return None if None in wrong else wrong[0]
-
-
 def _of_items(value: Any, kind: type, kinds: tuple[Any, ...]) -> str | None:
     if not isinstance(value, kind):
         return f"{short(value)} is no {_WORDS[kind]}."
@@ -201,9 +183,3 @@ def _of_items(value: Any, kind: type, kinds: tuple[Any, ...]) -> str | None:
         return next(filter(None, (mistake(one, kinds[0]) for one in value)), None)
     pairs = ((one, part) for item in value.items() for one, part in zip(item, kinds, strict=True))
     return next(filter(None, (mistake(one, part) for one, part in pairs)), None)
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    hints = get_type_hints(kind, include_extras=True)
-    return {field.name: hints[field.name] for field in fields(kind)}
