@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.plain_yaml import load_yaml
 from dreambooth_pl.runs.folder import (
     CHECKPOINTS,
     CONFIG,
@@ -97,7 +96,7 @@ def _root(words: Sequence[str]) -> Path:
         config, left = _without_option(left, "--config")
         if config is None:
             break
-        values = yaml.safe_load(Path(config).read_text(encoding="utf-8"))  # checked to be a mapping
+        values = load_yaml(Path(config).read_text(encoding="utf-8"))  # checked to be a mapping
         root = (values.get("trainer") or {}).get("default_root_dir")
     return Path(root or ".")
 
