@@ -14,7 +14,12 @@ import torch
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.bounds import MAX_SEED, Bounds
-from dreambooth_pl.commands.common import find_device, quiet_libraries, table_width
+from dreambooth_pl.commands.common import (
+    find_device,
+    quiet_libraries,
+    table_width,
+    tells_mistakes,
+)
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.identifiers.rare_tokens import Word, load_tokenizer, look_up, rare_words
 from dreambooth_pl.identifiers.trial import Trial, check_folder, save_trials, try_identifiers
@@ -43,6 +48,7 @@ _KEYS = {
 }
 
 
+@tells_mistakes
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -60,8 +66,7 @@ def main(args: Sequence[str] | None = None) -> int:
         text = str(error)
         for key, option in _KEYS.items():  # messages name config keys; here they are options
             text = text.replace(f"{key}_pretrained", f"{option}-pretrained").replace(key, option)
-        print(f"error: {text}", file=sys.stderr)
-        return 1
+        raise UserError(text) from error
     return 0
 
 
