@@ -12,10 +12,16 @@ import diffusers
 import torch
 from safetensors.torch import save_file
 
-from dreambooth_pl.adapters import AdapterSettings, adapted_layers, adapter_scale
+from dreambooth_pl.adapters import (
+    AdapterSettings,
+    adapted_layers,
+    adapter_scale,
+    first_not_finite,
+)
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.families import is_text_encoder
 from dreambooth_pl.bases.single_file import CONFIGS
+from dreambooth_pl.errors import UserError
 from dreambooth_pl.export.format import ExportFormat, ExportOptions
 from dreambooth_pl.export.origin import Origin
 from dreambooth_pl.export.original_layout import original_weights
@@ -39,8 +45,7 @@ class MergedFormat(ExportFormat):
         """Merge the adapters at the scales of the options, and write the model."""
         with merged(base, options.unet_scale, options.text_encoder_scale):
             if options.half:
-                for module in base.modules.values():
-                    module.to(torch.float16)
+                _to_half(base)
             if options.single_file:
                 write_single_file(base, folder / f"{origin.name}.safetensors", origin)
                 return [f"{origin.name}.safetensors"]
@@ -90,6 +95,21 @@ def merged(base: Base, denoiser_scale: float, text_encoder_scale: float) -> Iter
         if layers:
             base.pipeline().unload_lora_weights()
         yield base
+
+
+def _to_half(base: Base) -> None:
+    """Cast all weights to float16.
+
+    Raises:
+        UserError: a weight is too large for float16, whose largest number is 65,504.
+    """
+    for component, module in base.modules.items():
+        name = first_not_finite(dict(module.to(torch.float16).named_parameters()))
+        if name is not None:
+            raise UserError(
+                f"--half: the weights {component}.{name} are too large for float16. Leave --half "
+                "out, or merge at a lower LoRA scale."
+            )
 
 
 def write_folder(base: Base, folder: Path) -> None:

@@ -452,3 +452,13 @@ def test_nothing_is_overwritten_or_left_half_written(adapted, tmp_path, monkeypa
         "README.md",
         "probes.png",
     }
+
+
+def test_half_refuses_weights_that_float16_cannot_hold(load, tmp_path):
+    base = copy.deepcopy(load("sd15"))
+    add_adapters(base, LORA, train_text_encoder=True, seed=0)
+    base.denoiser.conv_out.bias.data[1] = 70_000.0
+    options = ExportOptions("merged", half=True)
+    with pytest.raises(UserError, match=r"--half: the weights unet.conv_out.bias are too large"):
+        write_export(base, LORA, tmp_path / "out", origin(base), options)
+    assert list(tmp_path.iterdir()) == []
