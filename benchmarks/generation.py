@@ -1,11 +1,11 @@
-"""Images per second: this project's drawing beside one diffusers call per prompt.
+"""Images per second: this project's generation beside one diffusers call per prompt.
 
-`python benchmarks/generation.py` draws the same prompts with the same sampler, steps, guidance and
-base, once through `generate` at the batch size that this machine likes best, and once as scripts
-usually do it: one pipeline call for each image. With `--lora` it does so with adapters, too, and
-adds up what an evaluation draws: as many images with them as without. Then it measures what scoring
-the images costs. Both ways take turns, and each one's fastest round counts, since other work on the
-machine only ever slows a round down.
+`python benchmarks/generation.py` generates the same prompts with the same sampler, steps, guidance
+and base, once through `generate` at the batch size that this machine likes best, and once as
+scripts usually do it: one pipeline call for each image. With `--lora` it does so with adapters too,
+and adds up what an evaluation generates: as many images with them as without. Then it measures what
+scoring the images costs. Both ways take turns, and each one's fastest round counts: other work
+on the machine only slows a round down.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--singles", type=int, default=6, help="images per round, one by one")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each way")
-    parser.add_argument("--lora", help="adapters to draw with, both ways: a run's lora folder")
+    parser.add_argument("--lora", help="adapters to generate with, both ways: a run's lora folder")
     parser.add_argument(
         "--autocast", choices=AUTOCAST, help="denoise in it, both ways, as evaluate.py --autocast"
     )
@@ -155,7 +155,7 @@ def main() -> None:
 
     score()
     scoring = min(seconds(score, device) / size for _ in range(args.rounds))
-    print(f"scoring costs {scoring / ours:.1%} of drawing")
+    print(f"scoring costs {scoring / ours:.1%} of generation")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What training and drawing cost on a GPU, beside plain loops and what the arithmetic alone takes.
+"""What training and generation cost on a GPU, beside plain loops and the arithmetic alone.
 
 `python benchmarks/gpu.py` makes bases with random weights in the shapes of Stable Diffusion 1.5 and
 XL, trains adapters on them through the ordinary trainer, one photo and one class image a step, and
@@ -34,7 +34,7 @@ import torch
 from gpu_bases import SD15, SDXL, TINY_SD15, TINY_SDXL, Shape, write_base, write_photos
 from gpu_loops import TARGETS, Measured, Stopwatch, train_plainly
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from timed_trainer import timed_trainer
 from torch.utils.flop_counter import FlopCounterMode
 
 from dreambooth_pl.adapters import AdapterSettings
@@ -66,7 +66,7 @@ class Plan:
     Attributes:
         shape: of the base.
         warm_up, size, count: see `Stopwatch`.
-        images: drawn at once.
+        images: generated at once.
         steps: denoising steps per image.
         class_images: pictures of the class.
     """
@@ -178,26 +178,21 @@ def train_ours(
     data.set_class_images(others)
     clock = Clock(watch, profile)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
+        trainer = timed_trainer(
+            folder,
+            clock,
             max_steps=watch.steps + (PROFILED if profile else 0),
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=1,
             precision="bf16-mixed",
-            logger=[CSVLogger(folder), TensorBoardLogger(folder)],
-            callbacks=[clock],
-            log_every_n_steps=10,
-            gradient_clip_val=1.0,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
         )
         trainer.fit(module, data)
     assert clock.measured is not None
     return clock.measured, module
 
 
-def draw_ours(base: Base, plan: Plan) -> float:
-    """Return images per second, drawn together, adapters at their trained strength."""
+def generate_ours(base: Base, plan: Plan) -> float:
+    """Return images per second, generated together, adapters at their trained strength."""
     settings = SamplingSettings(
         num_inference_steps=plan.steps,
         lora_scale_unet=1.0,
@@ -206,21 +201,21 @@ def draw_ours(base: Base, plan: Plan) -> float:
     )
     requests = [ImageRequest("a sks dog on the beach", seed) for seed in range(plan.images)]
 
-    def draw(steps: int) -> None:
+    def work(steps: int) -> None:
         few = SamplingSettings(**{**asdict(settings), "num_inference_steps": steps})
         assert len(list(generate(base, requests, few))) == plan.images
 
-    draw(2)
-    return plan.images / _seconds(lambda: draw(plan.steps), base.device)
+    work(2)
+    return plan.images / _seconds(lambda: work(plan.steps), base.device)
 
 
-def draw_plainly(base: Base, plan: Plan) -> float:
+def generate_plainly(base: Base, plan: Plan) -> float:
     """Return images per second, each by one call of the pipeline."""
     settings = SamplingSettings(num_inference_steps=plan.steps)
     pipeline = base.pipeline(base.objective.sampler(settings.scheduler))
     base.denoiser.eval()
 
-    def draw(steps: int) -> None:
+    def work(steps: int) -> None:
         with torch.autocast(base.device.type, torch.bfloat16):
             pipeline(
                 "a sks dog on the beach",
@@ -229,8 +224,8 @@ def draw_plainly(base: Base, plan: Plan) -> float:
                 generator=torch.Generator().manual_seed(0),
             )
 
-    draw(2)
-    return 1 / _seconds(lambda: draw(plan.steps), base.device)
+    work(2)
+    return 1 / _seconds(lambda: work(plan.steps), base.device)
 
 
 def count_operations(module: DreamBooth, shape: Shape) -> int:
@@ -313,7 +308,7 @@ def _our_row(
     profile: Path | None,
     count: bool,
 ) -> tuple[Measured, float | None, int]:
-    """Return what a row took, images per second where they are drawn, operations if asked for."""
+    """Return what a row took, images per second and operations; the last two where asked for."""
     measured, module = train_ours(base, *pictures, plan, device, OURS[row], profile)
     operations, rate = 0, None
     if count or row == "ours":
@@ -321,18 +316,18 @@ def _our_row(
     if count:
         operations = count_operations(module, plan.shape)
     if row == "ours":
-        rate = draw_ours(module.base_model, plan)
+        rate = generate_ours(module.base_model, plan)
     return measured, rate, operations
 
 
 def _their_row(
     row: str, base: Path, pictures: _Pictures, plan: Plan, device: torch.device
 ) -> tuple[Measured, float | None]:
-    """Return what a row took and images per second where they are drawn."""
+    """Return what a row took and images per second where they are generated."""
     watch = Stopwatch(device, plan.warm_up, plan.size, plan.count)
     resolution = plan.shape.resolution
     measured, networks = train_plainly(base, *pictures, resolution, watch, row == CACHED)
-    return measured, draw_plainly(networks, plan) if row == PLAIN else None
+    return measured, generate_plainly(networks, plan) if row == PLAIN else None
 
 
 HEAD = (

@@ -15,8 +15,8 @@ import time
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch import Callback
+from timed_trainer import timed_trainer
 
 from dreambooth_pl.adapters import AdapterSettings, trainable_parameters
 from dreambooth_pl.commands.train import quiet_libraries
@@ -55,18 +55,7 @@ def trainer_step(base: str, steps: int) -> tuple[float, DreamBooth]:
             module.base_model, "a dog", 4, SamplingSettings(num_inference_steps=2), folder, seed=0
         )
         data.set_class_images(images)
-        trainer = Trainer(
-            max_steps=steps,
-            accelerator="cpu",
-            logger=[CSVLogger(folder), TensorBoardLogger(folder)],
-            callbacks=[clock],
-            log_every_n_steps=10,
-            gradient_clip_val=1.0,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-        )
-        trainer.fit(module, data)
+        timed_trainer(folder, clock, max_steps=steps, accelerator="cpu").fit(module, data)
     return median_ms(clock.times), module
 
 
