@@ -15,7 +15,7 @@ import yaml
 
 from dreambooth_pl.bounds import Bounds
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml
+from dreambooth_pl.files.plain_yaml import read_yaml
 
 FACTS = files("dreambooth_pl").joinpath("facts")
 """Folder of the YAML files."""
@@ -149,11 +149,7 @@ def prompt_set(name: str | Path) -> PromptSet:
             f"{str(name)!r} is neither a set of prompts ({', '.join(PROMPT_SETS)}) nor a file. "
             "Give one of these names or the path of a YAML file with a list of prompts."
         )
-    try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a YAML file: {error}") from error
-    return _parse_prompt_set(content, path.stem, str(path))
+    return _parse_prompt_set(read_yaml(path), path.stem, str(path))
 
 
 def _parse_prompt_set(content: Any, name: str, source: str) -> PromptSet:

@@ -13,7 +13,7 @@ from dreambooth_pl.data.dreambench import DreamBench
 from dreambooth_pl.data.photos import vet_folder
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.dotted_keys import flatten
-from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml
+from dreambooth_pl.files.plain_yaml import read_yaml
 
 RUNS = "runs"  # in a benchmark's folder
 
@@ -56,10 +56,7 @@ class Job:
         """
         merged: dict[str, Any] = {}
         for path in self.variant.configs:
-            try:
-                content = load_yaml(path.read_text(encoding="utf-8"))
-            except (OSError, YAMLError, UnicodeDecodeError) as error:
-                raise UserError(f"{path} cannot be read as a config: {error}") from error
+            content = read_yaml(path)
             if not isinstance(content, dict):
                 raise UserError(f"{path} holds no keys, such as `data:` and `model:`.")
             merged |= flatten(content)

@@ -27,7 +27,7 @@ from dreambooth_pl.bounds import Seed
 from dreambooth_pl.data.dreambench import subjects_folder
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.protocols import PROBES, protocol_name
-from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml
+from dreambooth_pl.files.plain_yaml import read_yaml
 from dreambooth_pl.prompts import SUBJECTS
 
 DEFAULT_SEED = 42
@@ -99,12 +99,7 @@ def read_benchmark(path: Path) -> Benchmark:
     Raises:
         UserError: the file cannot be read, or a key is wrong; the message names the key.
     """
-    try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"--config: {str(path)!r} cannot be read: {error.strerror}.") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--config: {str(path)!r} is not valid YAML: {error}") from error
+    content = read_yaml(path, f"--config: {str(path)!r}")
     try:
         return _benchmark(path.stem, content)
     except UserError as error:

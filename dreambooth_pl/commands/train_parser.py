@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from dreambooth_pl.commands.class_paths import check_config, check_words
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml
+from dreambooth_pl.files.plain_yaml import read_yaml
 
 _KINDS = {
     "int": "a whole number",
@@ -112,12 +112,7 @@ def check_config_files(arguments: Sequence[str]) -> None:
         if not is_config and option != "-c":
             continue
         path = Path(value)
-        try:
-            content = load_yaml(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"--config: {value!r} cannot be read: {error.strerror}.") from error
-        except (YAMLError, ValueError) as error:
-            raise UserError(f"--config: {value!r} is not valid YAML: {error}") from error
+        content = read_yaml(path, f"--config: {value!r}")
         if not isinstance(content, dict):
             raise UserError(f"--config: {value!r} holds no keys, such as `data:` and `model:`.")
         check_config(path, content)

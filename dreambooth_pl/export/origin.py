@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth_pl.data.sidecars import is_picture
-from dreambooth_pl.errors import UserError
-from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml
+from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml, read_yaml
 from dreambooth_pl.runs.adapter_source import AdapterSource
 from dreambooth_pl.runs.checkpoint_adapters import SUFFIX, read_checkpoint
 from dreambooth_pl.runs.finished import final_weights
@@ -87,10 +86,7 @@ def origin_of(source: AdapterSource, path: Path, base: str, name: str) -> Origin
         trainer = trainer if isinstance(trainer, dict) else {}
         config["trainer"] = {**trainer, "max_steps": checkpoint.step}
     elif folder is not None and own:
-        try:
-            config = load_yaml((folder / CONFIG).read_text(encoding="utf-8")) or {}
-        except (OSError, YAMLError) as error:
-            raise UserError(f"{folder / CONFIG} cannot be read: {error}") from error
+        config = read_yaml(folder / CONFIG) or {}
     return Origin(
         name,
         base,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 from yaml import YAMLError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-__all__ = ["YAMLError", "load_yaml"]
+from dreambooth_pl.errors import UserError
+
+__all__ = ["YAMLError", "load_yaml", "read_yaml"]
 
 _MAX_REPEATED = 100_000  # nodes that aliases may add to those that a file writes out
 _MAX_BITS = 1024  # of whole numbers
@@ -31,6 +34,25 @@ def load_yaml(text: str) -> Any:
     except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
         # PyYAML's constructors raise these for dates, numbers and tags that make no sense.
         raise YAMLError(f"it holds a value that makes no sense: {error}") from error
+
+
+def read_yaml(path: Path, name: str | None = None) -> Any:
+    """Return what a YAML file holds, in plain types.
+
+    Args:
+        path: the file, in UTF-8.
+        name: what messages call it; None for its path.
+
+    Raises:
+        UserError: the file cannot be read, or is not valid; see `load_yaml`.
+    """
+    name = name or str(path)
+    try:
+        return load_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{name} cannot be read: {error.strerror or error}.") from error
+    except (YAMLError, ValueError) as error:  # ValueError: bytes that are no UTF-8, or a path's NUL
+        raise UserError(f"{name} is not valid YAML: {error}") from error
 
 
 class _Loader(yaml.SafeLoader):

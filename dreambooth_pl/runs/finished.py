@@ -12,7 +12,7 @@ from dreambooth_pl.adapters import TUNED_NAME, WEIGHTS_NAME
 from dreambooth_pl.bases.spec import BaseSpec, FrozenDtype
 from dreambooth_pl.bounds import Seed
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml
+from dreambooth_pl.files.plain_yaml import read_yaml
 from dreambooth_pl.files.typed import Name, TypedReader, Words
 from dreambooth_pl.metrics.encoders import EncoderSettings
 from dreambooth_pl.runs.checkpoint_adapters import read_checkpoint
@@ -108,7 +108,7 @@ def read_run(folder: Path) -> Run:
             f"{folder} is no run's folder: it has no {CONFIG}. Give a folder such as "
             "lightning_logs/sks/version_0."
         )
-    run = run_of_config(folder, read_config(path))
+    run = run_of_config(folder, read_yaml(path))
     if not run.lora_file.is_file():
         raise UserError(
             f"The run {folder} has no {LORA}/{WEIGHTS_NAME}: its training has not come to the end. "
@@ -171,21 +171,7 @@ def run_of_config_file(path: Path) -> Run:
     """
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
-    return run_of_config(path.parent, read_config(path))
-
-
-def read_config(path: Path) -> Any:
-    """Return what a run's `config.yaml` holds.
-
-    Raises:
-        UserError: it cannot be read, or is not valid YAML.
-    """
-    try:
-        return load_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
+    return run_of_config(path.parent, read_yaml(path))
 
 
 def run_of_config(folder: Path, config: Any, source: Path | None = None) -> Run:

@@ -16,6 +16,7 @@ from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.plain_yaml import read_yaml
 from dreambooth_pl.files.png_metadata import read_png_metadata
 from dreambooth_pl.files.typed import TypedReader
 from dreambooth_pl.runs.adapter_source import load_sources, read_source
@@ -25,7 +26,7 @@ from dreambooth_pl.runs.checkpoint_adapters import (
     fresh_adapters,
     read_checkpoint,
 )
-from dreambooth_pl.runs.finished import final_weights, read_config
+from dreambooth_pl.runs.finished import final_weights
 from dreambooth_pl.runs.folder import CHECKPOINTS, CONFIG
 from dreambooth_pl.sampling.generation import Progress, generate
 from dreambooth_pl.sampling.image_metadata import (
@@ -202,7 +203,7 @@ def _adapters_in(base: Base, place: Path, step: int | None, weight: float) -> It
         for path in sorted((place / CHECKPOINTS).glob("[!.]*.ckpt")):
             yield from _checkpoint(base, path)
         if step == 0:
-            fresh_adapters(base, read_config(place / CONFIG), str(place / CONFIG))
+            fresh_adapters(base, read_yaml(place / CONFIG), str(place / CONFIG))
             yield f"the start of {place}"
 
 

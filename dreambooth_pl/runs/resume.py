@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.files.plain_yaml import load_yaml
+from dreambooth_pl.files.plain_yaml import read_yaml
 from dreambooth_pl.runs.folder import (
     CHECKPOINTS,
     CONFIG,
@@ -96,9 +96,9 @@ def _root(words: Sequence[str]) -> Path:
         config, left = _without_option(left, "--config")
         if config is None:
             break
-        values = load_yaml(Path(config).read_text(encoding="utf-8"))  # checked to be a mapping
-        root = (values.get("trainer") or {}).get("default_root_dir")
-    return Path(root or ".")
+        trainer = read_yaml(Path(config)).get("trainer")  # the file is checked to be a mapping
+        root = trainer.get("default_root_dir") if isinstance(trainer, dict) else None
+    return Path(root if isinstance(root, str) else ".")  # the parser tells of anything else
 
 
 def _without_option(words: Sequence[str], option: str) -> tuple[str | None, list[str]]:

@@ -10,9 +10,9 @@ import pytest
 from dreambooth_pl.benchmark.spec import read_benchmark
 from dreambooth_pl.commands.train_parser import check_config_files
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml
+from dreambooth_pl.files.plain_yaml import YAMLError, load_yaml, read_yaml
 from dreambooth_pl.prompts import prompt_set
-from dreambooth_pl.runs.finished import read_config
+from dreambooth_pl.runs.resume import resumed_run
 
 TWICE = "data:\n  identifier: sks\nmodel: {}\ndata:\n  class_noun: dog\n"
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -57,7 +57,7 @@ def test_aliases_and_merge_keys_of_ordinary_size_are_read() -> None:
         lambda path: check_config_files(["fit", "--config", str(path)]),
         read_benchmark,
         prompt_set,
-        read_config,
+        read_yaml,
     ],
     ids=["config", "benchmark", "prompts", "run"],
 )
@@ -66,3 +66,21 @@ def test_every_reader_refuses_it(tmp_path: Path, text: str, message: str, read) 
     path.write_text(text)
     with pytest.raises(UserError, match=r"hostile\.yaml"):
         read(path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").is_file(), reason="a file that Linux cannot read")
+@pytest.mark.parametrize("read", [read_yaml, read_benchmark, prompt_set])
+def test_a_file_that_cannot_be_read_is_told(read) -> None:
+    with pytest.raises(UserError, match="/proc/self/mem.* cannot be read: "):
+        read(Path("/proc/self/mem"))
+
+
+@pytest.mark.parametrize("text", ["trainer: 5", "trainer:", "trainer: {default_root_dir: 5}", "{}"])
+def test_resume_last_survives_a_trainer_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "own.yaml"
+    config.write_text(text)
+    with pytest.raises(UserError, match="there is no run under"):
+        resumed_run(["fit", "--resume", "last", "--config", str(config)], first=True)
