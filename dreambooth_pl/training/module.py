@@ -18,10 +18,10 @@ from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.transfer import upload
 from dreambooth_pl.randomness import generator, keyed_global_random_state, stable_hash
 from dreambooth_pl.training.checkpoint import check_contract, write_contract
+from dreambooth_pl.training.cuda_graph.recorded import RecordedDenoiser
 from dreambooth_pl.training.losses import DreamBoothLoss, combine_losses, per_sample_mse
 from dreambooth_pl.training.noise import sample_noise
 from dreambooth_pl.training.optimizers import make_optimizer
-from dreambooth_pl.training.recorded import RecordedDenoiser
 from dreambooth_pl.training.settings import ModelSettings
 from dreambooth_pl.training.view_cache import ViewCache
 
