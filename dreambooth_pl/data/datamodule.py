@@ -48,6 +48,8 @@ class DreamBoothDataModule(LightningDataModule):
         self.num_class_images = self.settings.num_class_images
         class_dir = self.settings.class_dir
         self.class_dir = None if class_dir is None else Path(class_dir)
+        cache_dir = self.settings.cache_dir
+        self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self.resolution = self.settings.resolution
         self.caption_dropout = self.settings.caption_dropout
         self.seed = self.settings.seed

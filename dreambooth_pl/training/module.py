@@ -16,9 +16,11 @@ from dreambooth_pl.bases.conditioning import Conditioning
 from dreambooth_pl.bases.families import is_text_encoder
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.transfer import upload
+from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.randomness import generator, keyed_global_random_state, stable_hash
 from dreambooth_pl.training.checkpoint import check_contract, write_contract
 from dreambooth_pl.training.cuda_graph.recorded import RecordedDenoiser
+from dreambooth_pl.training.encoder import Encoder
 from dreambooth_pl.training.losses import DreamBoothLoss, combine_losses, per_sample_mse
 from dreambooth_pl.training.noise import sample_noise
 from dreambooth_pl.training.optimizers import make_optimizer
@@ -82,7 +84,9 @@ class DreamBooth(LightningModule):
             getattr(self, name).train()  # dropout of adapters; the rest stays in eval mode
         data = self.trainer.datamodule
         drops_prompts = getattr(data, "caption_dropout", 0.0) > 0
-        self.views = ViewCache(self.base_model, data.views, data.resolution, drops_prompts)
+        reporter = ProgressReporter() if self.trainer.is_global_zero else None
+        encoder = Encoder(self.base_model, data.cache_dir, reporter)
+        self.views = ViewCache(self.base_model, data.views, data.resolution, drops_prompts, encoder)
         if not own.train_text_encoder:
             self.views.encode_prompts()
         self._recorded = RecordedDenoiser(self.base_model) if self._can_record() else None
