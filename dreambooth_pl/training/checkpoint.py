@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dreambooth_pl.adapters import adapter_state_dict
 from dreambooth_pl.bases.base import Base
@@ -59,7 +60,7 @@ def check_steps(checkpoint: dict[str, Any], path: str | Path, max_steps: int) ->
 
 def write_contract(checkpoint: dict[str, Any], base: Base, settings: dict[str, Any]) -> None:
     """Put what is trained, the settings and the fingerprint of the base into a checkpoint."""
-    checkpoint["state_dict"] = adapter_state_dict(base)
+    checkpoint["state_dict"] = {n: _alone(t) for n, t in adapter_state_dict(base).items()}
     checkpoint["base"] = {"name": base.name, "fingerprint": base.fingerprint}
     checkpoint["settings"] = settings
 
@@ -93,6 +94,11 @@ def check_contract(
             f"the checkpoint's {len(theirs)} adapter weights do not fit the {len(mine)} of "
             "this run; model.lora and model.train_text_encoder must be those of its run."
         )
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """Return a tensor in memory of its own: a file holds a tensor's memory whole."""
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def _shaping(config: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class DreamBoothLoss(NamedTuple):
-    """The reduced loss and its parts, each a scalar."""
+    """The reduced loss and its parts, each a scalar, or one value for each of several runs."""
 
     total: Tensor
     instance: Tensor
@@ -35,19 +35,20 @@ def per_sample_mse(prediction: Tensor, target: Tensor, mask: Tensor | None = Non
 
 
 def combine_losses(
-    losses: Tensor, num_instance: int, prior_loss_weight: float = 1.0
+    losses: Tensor, num_instance: int, prior_loss_weight: float | Tensor = 1.0
 ) -> DreamBoothLoss:
     """Return the instance loss plus the weighted prior-preservation loss (arXiv 2208.12242, eq. 2).
 
     Args:
-        losses: of each sample, [N]: the instance samples first, then any class samples.
+        losses: of each sample, [N] or [runs, N]: instance samples first, then any class samples.
         num_instance: how many of the N samples are instance samples.
-        prior_loss_weight: lambda of eq. 2.
+        prior_loss_weight: lambda of eq. 2, or that of each run, [runs].
     """
-    if not 0 < num_instance <= len(losses):
-        raise ValueError(f"{num_instance} instance samples in a batch of {len(losses)}")
-    instance = losses[:num_instance].mean()
-    if num_instance == len(losses):
+    count = losses.shape[-1]
+    if not 0 < num_instance <= count:
+        raise ValueError(f"{num_instance} instance samples in a batch of {count}")
+    instance = losses[..., :num_instance].mean(-1)
+    if num_instance == count:
         return DreamBoothLoss(total=instance, instance=instance, prior=None)
-    prior = losses[num_instance:].mean()
+    prior = losses[..., num_instance:].mean(-1)
     return DreamBoothLoss(instance + prior_loss_weight * prior, instance, prior)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
@@ -28,22 +28,39 @@ from dreambooth_pl.training.settings import ModelSettings
 from dreambooth_pl.training.view_cache import ViewCache
 
 
+class Shown(NamedTuple):
+    """What a batch shows: instance samples first, then class samples."""
+
+    keys: list[tuple[str, int]]
+    """Kind and sample index of each sample, which key all that is random about it."""
+    views: Tensor
+    """View indices, [N]."""
+    dropped: Tensor | None
+    """Not 0 where the prompt is dropped, [N]; None without caption dropout."""
+
+
 @dataclass(frozen=True)
-class Samples:
-    """Training samples whose latents have one size; the denoiser sees them in one call."""
+class Drawn:
+    """Training samples whose latents have one size."""
 
     rows: list[int]
-    """Their positions in the batch: instance samples come first there, then class samples."""
+    """Their positions in the batch."""
     latents: Tensor
     """x_0, [n, C, h, w]."""
     noise: Tensor
     """[n, C, h, w]."""
     timesteps: Tensor
     """[n], as the objective samples them."""
-    conditioning: Conditioning
-    """n rows."""
     mask: Tensor | None
     """Weight of each latent cell in the loss, [n, 1, h, w]; None for 1 everywhere."""
+
+
+@dataclass(frozen=True)
+class Samples(Drawn):
+    """Training samples with their prompts; the denoiser sees them in one call."""
+
+    conditioning: Conditioning
+    """n rows."""
 
 
 class DreamBooth(LightningModule):
@@ -95,6 +112,11 @@ class DreamBooth(LightningModule):
         """Free the memory that recordings hold."""
         self._recorded = None
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the denoiser's passes are recorded while this run trains."""
+        return self._recorded is not None
+
     def _can_record(self) -> bool:
         """Whether the passes are to be recorded, and can be: see `ModelSettings.cuda_graph`."""
         own, trainer = self.settings, self.trainer
@@ -139,6 +161,16 @@ class DreamBooth(LightningModule):
         """
         if self.views is None:
             raise RuntimeError("photos are encoded when fit starts")
+        shown = self.shown(batch)
+        with self._keyed_dropout("text_encoder", batch["sample_index"].tolist()):
+            conditioning = self.views.conditioning(shown.views, shown.dropped)
+        return [
+            Samples(**vars(self.draw(shown, rows)), conditioning=conditioning.select(rows))
+            for rows in self.views.rows_by_size(shown.views)
+        ]
+
+    def shown(self, batch: dict[str, Tensor]) -> Shown:
+        """Return what a batch shows; see `training_step`."""
         indices = batch["sample_index"].tolist()
         keys = [("instance", index) for index in indices]
         views, dropped = batch["instance_view"], batch.get("caption_dropped")
@@ -147,35 +179,24 @@ class DreamBooth(LightningModule):
             views = torch.cat([views, batch["class_view"]])
             if dropped is not None:  # class images keep their prompt
                 dropped = torch.cat([dropped, torch.zeros_like(dropped)])
-        with self._keyed_dropout("text_encoder", indices):
-            conditioning = self.views.conditioning(views, dropped)
-        return [
-            self._samples(rows, [keys[row] for row in rows], views[rows], conditioning.select(rows))
-            for rows in self.views.rows_by_size(views)
-        ]
+        return Shown(keys, views, dropped)
 
-    def _samples(
-        self,
-        rows: list[int],
-        keys: list[tuple[str, int]],
-        views: Tensor,
-        conditioning: Conditioning,
-    ) -> Samples:
-        """Sample timesteps and noise of views of one size; see `Samples`."""
+    def draw(self, shown: Shown, rows: list[int]) -> Drawn:
+        """Sample timesteps and noise for those of the samples whose views have one size."""
+        views = shown.views[rows]
         shape = self.views.latent_shape(views[0])
         timesteps, noise, posterior = [], [], []
-        for kind, index in keys:
+        for kind, index in (shown.keys[row] for row in rows):
             rng = generator(self.settings.seed, "sample", kind, index)
             timesteps.append(self.base_model.objective.sample_timesteps(rng))
             of_sample, of_posterior = sample_noise(shape, self.settings.noise_offset, rng)
             noise.append(of_sample)
             posterior.append(of_posterior)
-        return Samples(
+        return Drawn(
             rows,
             self.views.latents(views, upload(torch.stack(posterior), self.device)),
             upload(torch.stack(noise), self.device),
             torch.cat(timesteps),
-            conditioning,
             self.views.loss_weights(views),
         )
 

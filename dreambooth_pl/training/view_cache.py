@@ -111,25 +111,35 @@ class ViewCache:
         Looked up after `encode_prompts`; otherwise the distinct prompts among them are encoded
         now, with gradients.
         """
+        prompts = self.prompts(views, dropped)
+        if self._conditioning is not None:
+            return self.complete(self._conditioning.select(prompts), views, dropped)
+        distinct, rows = prompts.unique(return_inverse=True)
+        encoded = self._base.encode_tokens(self.tokens(distinct)).select(rows)
+        return self.complete(encoded, views, dropped)
+
+    def prompts(self, views: Tensor, dropped: Tensor | None = None) -> Tensor:
+        """Return the positions of the views' prompts, [N]; see `conditioning`."""
         prompts = self._prompt_of_view[views]
-        if dropped is not None:
-            if self._empty_prompt is None:
-                raise ValueError("the cache was made without the empty prompt")
-            prompts = prompts.masked_fill(dropped != 0, self._empty_prompt)
-        conditioning = self._of_prompts(prompts)
+        if dropped is None:
+            return prompts
+        if self._empty_prompt is None:
+            raise ValueError("the cache was made without the empty prompt")
+        return prompts.masked_fill(dropped != 0, self._empty_prompt)
+
+    def tokens(self, prompts: Tensor) -> list[dict[str, Tensor]]:
+        """Return the tokens of the prompts at these positions [n]; see `Base.tokenize`."""
+        return [{name: ids[prompts] for name, ids in part.items()} for part in self._tokens]
+
+    def complete(
+        self, prompts: Conditioning, views: Tensor, dropped: Tensor | None = None
+    ) -> Conditioning:
+        """Return encoded prompts, N rows, with all else that conditions on `views` [N]."""
         if dropped is not None and self._base.zeros_for_empty_prompt:
-            conditioning = conditioning.zeroed(dropped)
+            prompts = prompts.zeroed(dropped)
         rows = upload(views, self._base.device)
         added = {name: value[rows] for name, value in self._micro_conditioning.items()}
-        return conditioning.with_added(added)
-
-    def _of_prompts(self, prompts: Tensor) -> Conditioning:
-        """Return the encoding of the prompts at these positions [N]."""
-        if self._conditioning is not None:
-            return self._conditioning.select(prompts)
-        distinct, rows = prompts.unique(return_inverse=True)
-        tokens = [{name: ids[distinct] for name, ids in part.items()} for part in self._tokens]
-        return self._base.encode_tokens(tokens).select(rows)
+        return prompts.with_added(added)
 
 
 def _latent_weights(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,7 @@ class StackedParameters:
         device = next(iter(next(iter(trainable_parameters(bases[0]).values())).values())).device
         self.values, self.gradients, *moments = torch.zeros(4, len(bases), end, device=device)
         self.moments = dict(zip(_MOMENTS, moments, strict=True))
-        self._hooks: list[RemovableHandle] = []
+        self._hooks: dict[int, RemovableHandle] = {}
         self._adopt()
         self.optimizer = self._optimizer()
 
@@ -97,15 +98,20 @@ class StackedParameters:
 
     def release(self) -> None:
         """Give every run memory of its own, as before."""
-        for base, optimizer in zip(self.bases, self.optimizers, strict=True):
-            optimizer.state_dict()  # sets the counts of steps
-            for parameters in trainable_parameters(base).values():
-                for parameter in parameters.values():
-                    parameter.data, parameter.grad = parameter.data.clone(), None
-                    for name in _MOMENTS:
-                        optimizer.state[parameter][name] = optimizer.state[parameter][name].clone()
-        for hook in self._hooks:
-            hook.remove()
+        for row in range(len(self.bases)):
+            self.release_run(row)
+
+    def release_run(self, row: int) -> None:
+        """Give a run memory of its own; what happens to its row no longer concerns it."""
+        hook = self._hooks.pop(row, None)
+        if hook is None:
+            return
+        optimizer = self.optimizers[row]
+        optimizer.load_state_dict(optimizer.state_dict())
+        hook.remove()
+        for parameters in trainable_parameters(self.bases[row]).values():
+            for parameter in parameters.values():
+                parameter.data, parameter.grad = parameter.data.clone(), None
 
     @torch.no_grad()
     def _adopt(self) -> None:
@@ -137,7 +143,7 @@ class StackedParameters:
                 states[whole] = {"step": count}
                 states[whole] |= {name: m[row, segment] for name, m in self.moments.items()}
                 counts.append((group["params"], count))
-            self._hooks.append(_count_when_saved(optimizer, counts))
+            self._hooks[row] = _complete_when_saved(optimizer, counts)
         names = ("lr", "betas", "weight_decay", "eps")
         merged = make_optimizer(
             None,
@@ -159,14 +165,17 @@ def _count_device(parameter: Tensor) -> torch.device:
     return parameter.device if parameter.is_cuda else torch.device("cpu")
 
 
-def _count_when_saved(
+def _complete_when_saved(
     optimizer: torch.optim.Optimizer, counts: Sequence[tuple[list[nn.Parameter], Tensor]]
 ) -> RemovableHandle:
-    """Let a run's optimiser know how many steps the shared one has taken when it is saved."""
+    """Have a run's optimiser save what is its own, with the steps that the shared one has taken."""
 
-    def count(_: torch.optim.Optimizer) -> None:
-        for parameters, steps in counts:
-            for parameter in parameters:
-                optimizer.state[parameter]["step"] = steps.clone()
+    def complete(_: torch.optim.Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+        for group, (_, steps) in zip(saved["param_groups"], counts, strict=True):
+            for number in group["params"]:
+                state = saved["state"][number]
+                moments = {name: state[name].clone() for name in _MOMENTS}
+                saved["state"][number] = state | moments | {"step": steps.clone()}
+        return saved
 
-    return optimizer.register_state_dict_pre_hook(count)
+    return optimizer.register_state_dict_post_hook(complete)
