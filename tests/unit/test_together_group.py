@@ -122,7 +122,9 @@ def test_runs_together_are_single_runs(tiny_base_dir, tmp_path, at_once) -> None
     for number in range(3):
         alone = run_one(tiny_base_dir, tmp_path, number, None)
         assert_same(fitted[number], alone)
-        same_checkpoint(tmp_path / f"group{number}/kept.ckpt", tmp_path / f"alone{number}/kept.ckpt")
+        same_checkpoint(
+            tmp_path / f"group{number}/kept.ckpt", tmp_path / f"alone{number}/kept.ckpt"
+        )
 
 
 def same_checkpoint(mine: Path, alone: Path) -> None:
@@ -141,9 +143,7 @@ def test_a_run_goes_on_alone_and_in_a_group(tiny_base_dir, tmp_path) -> None:
     fitted, _ = run_group(tiny_base_dir, tmp_path, range(2))
     whole = adapter_state_dict(fitted[1].module.base_model)
     alone = run_one(tiny_base_dir, tmp_path / "again", 1, None, ckpt_path=kept)
-    again, errors = run_group(
-        tiny_base_dir, tmp_path / "again", range(2), run1={"ckpt_path": kept}
-    )
+    again, errors = run_group(tiny_base_dir, tmp_path / "again", range(2), run1={"ckpt_path": kept})
     assert errors == [None, None]
     for run in (alone, again[1]):
         assert run.losses.values == pytest.approx(fitted[1].losses.values[2:], rel=1e-4)

@@ -75,7 +75,9 @@ class StackedParameters:
     def scaling(self, component: str, layer: str) -> Tensor:
         """Return the strength of a layer's adapters in each run, [N]."""
         layers = [base.adaptable[component].get_submodule(layer) for base in self.bases]
-        return torch.tensor([own.scaling[ADAPTER_NAME] for own in layers], device=self.values.device)
+        return torch.tensor(
+            [own.scaling[ADAPTER_NAME] for own in layers], device=self.values.device
+        )
 
     def norms(self, component: str | None = None) -> Tensor:
         """Return the norm of each run's gradient, [N], or of a component's part of it."""

@@ -54,7 +54,8 @@ class JointGradients:
         self.parameters = parameters
         self.context = context
         self.at_once = min(at_once or len(self.runs), len(self.runs))
-        self._prior_weights = torch.tensor([run.settings.prior_loss_weight for run in self.runs])
+        weights = [run.settings.prior_loss_weight for run in self.runs]
+        self._prior_weights = torch.tensor(weights, device=parameters.values.device)
         self._parts = self._split()
 
     def __call__(self, batches: Sequence[Sequence[Batch]]) -> DreamBoothLoss:
@@ -121,8 +122,7 @@ class JointGradients:
         if weights is not None:
             losses = losses * upload(weights, losses.device)
         count = len(batches[0]["instance_view"])
-        prior = upload(self._prior_weights[part.rows], losses.device)
-        return combine_losses(losses.view(len(runs), -1), count, prior)
+        return combine_losses(losses.view(len(runs), -1), count, self._prior_weights[part.rows])
 
 
 def _joined(losses: Sequence[DreamBoothLoss], join: Callable[[list[Tensor]], Tensor]):
@@ -132,9 +132,7 @@ def _joined(losses: Sequence[DreamBoothLoss], join: Callable[[list[Tensor]], Ten
     )
 
 
-def _conditioning(
-    base: Base, runs: Sequence[DreamBooth], shown: Sequence[Shown]
-) -> Conditioning:
+def _conditioning(base: Base, runs: Sequence[DreamBooth], shown: Sequence[Shown]) -> Conditioning:
     """Return the conditioning of all runs' samples, run by run."""
     if not runs[0].settings.train_text_encoder:
         first, *rest = (
