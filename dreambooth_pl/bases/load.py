@@ -22,7 +22,6 @@ from dreambooth_pl.bases.single_file import read_checkpoint
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 
-
 _LOADED: ContextVar[dict[BaseSpec, Base] | None] = ContextVar("loaded bases", default=None)
 
 

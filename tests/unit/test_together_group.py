@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
-from training import DrawnData, DrawnView, Losses, fit, new_module
+from training import DrawnData, Losses, drawn_view, fit, new_module
 
 from dreambooth_pl.adapters import adapter_state_dict
 from dreambooth_pl.bases.load import shared_weights
@@ -33,7 +33,7 @@ class Data(DrawnData):
 
     def __init__(self, number: int, steps: int = STEPS, **options: Any) -> None:
         super().__init__(batch_size=2, steps=steps, **options)
-        self.views[1] = DrawnView(f"a sks {'dog cat hat'.split()[number]}", 10 * number)
+        self.views[1] = drawn_view(f"a sks {['dog', 'cat', 'hat'][number]}", 10 * number)
 
 
 class Keep(Callback):

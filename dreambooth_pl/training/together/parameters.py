@@ -134,7 +134,7 @@ class StackedParameters:
         """Return AdamW over the rows: one tensor of a run and component instead of many."""
         groups: dict[tuple, list[nn.Parameter]] = {}
         states = {}
-        for row, (base, optimizer) in enumerate(zip(self.bases, self.optimizers, strict=True)):
+        for row, optimizer in enumerate(self.optimizers):
             counts = []
             for group in optimizer.param_groups:
                 segment = self.segments[group["name"]]

@@ -14,9 +14,9 @@ from torch import Tensor
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.conditioning import Conditioning
 from dreambooth_pl.bases.transfer import upload
+from dreambooth_pl.training.cuda_graph.recorded import RecordedDenoiser
 from dreambooth_pl.training.losses import DreamBoothLoss, combine_losses, per_sample_mse
 from dreambooth_pl.training.module import Drawn, DreamBooth, Shown
-from dreambooth_pl.training.recorded import RecordedDenoiser
 from dreambooth_pl.training.together.base import together
 from dreambooth_pl.training.together.parameters import StackedParameters
 
