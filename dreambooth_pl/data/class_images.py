@@ -23,10 +23,11 @@ from dreambooth_pl.files.atomic import WriteError, remove_leftovers, write_json
 from dreambooth_pl.files.folder_lock import taking_turns
 from dreambooth_pl.files.png_metadata import read_png_metadata, save_png
 from dreambooth_pl.randomness import stable_hash
-from dreambooth_pl.sampling.generation import Progress, generate
+from dreambooth_pl.sampling.generation import Progress
 from dreambooth_pl.sampling.image_metadata import image_metadata, settings_metadata
 from dreambooth_pl.sampling.requests import ImageRequest, image_seed
 from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.sampling.shared import generate
 
 MANIFEST = "manifest.json"
 CACHE = Path("data/class_images")

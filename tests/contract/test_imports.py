@@ -14,6 +14,7 @@ ROOMS = [
     "randomness",
     "progress",
     "stop_signals",
+    "distributed",
     "files",
     "prompts",
     "bases",
