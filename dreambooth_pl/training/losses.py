@@ -1,10 +1,16 @@
-"""The DreamBooth loss. Pure functions; per sample as long as possible, reduced last."""
+"""The DreamBooth loss. Pure functions; per sample as long as possible, reduced last.
+
+And what is logged of it: means over all that an optimiser step learns from.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+from dreambooth_pl import distributed
 
 
 class DreamBoothLoss(NamedTuple):
@@ -52,3 +58,31 @@ def combine_losses(
         return DreamBoothLoss(total=instance, instance=instance, prior=None)
     prior = losses[..., num_instance:].mean(-1)
     return DreamBoothLoss(instance + prior_loss_weight * prior, instance, prior)
+
+
+class StepLosses:
+    """Means of the loss and its parts over an optimiser step's micro-batches and all ranks."""
+
+    def __init__(self) -> None:
+        self._step: int | None = None
+        self._micro_batches: list[Tensor] = []
+
+    def add(self, step: int, loss: DreamBoothLoss) -> dict[str, Tensor]:
+        """Take in the loss of a micro-batch; return the means over those of its step so far.
+
+        All ranks call this alike.
+
+        Args:
+            step: number of optimiser steps that were taken before.
+            loss: of this rank.
+
+        Returns:
+            Scalars without gradients: `loss`, `loss_instance` and, with class images, `loss_prior`.
+        """
+        if step != self._step:
+            self._step, self._micro_batches = step, []
+        values = {"loss": loss.total, "loss_instance": loss.instance, "loss_prior": loss.prior}
+        parts = {name: value.detach() for name, value in values.items() if value is not None}
+        self._micro_batches.append(torch.stack(list(parts.values())))
+        means = distributed.mean(torch.stack(self._micro_batches).mean(0))
+        return dict(zip(parts, means, strict=True))

@@ -21,7 +21,7 @@ from dreambooth_pl.randomness import generator, keyed_global_random_state, stabl
 from dreambooth_pl.training.checkpoint import check_contract, write_contract
 from dreambooth_pl.training.cuda_graph.recorded import RecordedDenoiser
 from dreambooth_pl.training.encoder import Encoder
-from dreambooth_pl.training.losses import DreamBoothLoss, combine_losses, per_sample_mse
+from dreambooth_pl.training.losses import StepLosses, combine_losses, per_sample_mse
 from dreambooth_pl.training.noise import sample_noise
 from dreambooth_pl.training.optimizers import make_optimizer
 from dreambooth_pl.training.settings import ModelSettings
@@ -86,6 +86,7 @@ class DreamBooth(LightningModule):
         self.strict_loading = False  # checkpoints hold adapters alone; on_load_checkpoint is strict
         self.views: ViewCache | None = None
         self._recorded: RecordedDenoiser | None = None
+        self._step_losses = StepLosses()
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Nothing is left to do per batch: callbacks generate and score when a test starts."""
@@ -107,6 +108,7 @@ class DreamBooth(LightningModule):
         if not own.train_text_encoder:
             self.views.encode_prompts()
         self._recorded = RecordedDenoiser(self.base_model) if self._can_record() else None
+        self._step_losses = StepLosses()
 
     def on_fit_end(self) -> None:
         """Free the memory that recordings hold."""
@@ -218,10 +220,8 @@ class DreamBooth(LightningModule):
 
     def _log_loss(self, loss: DreamBoothLoss) -> None:
         # Not for Lightning's progress bar, which would wait for the GPU at every step.
-        self.log("train/loss", loss.total.detach())
-        self.log("train/loss_instance", loss.instance.detach())
-        if loss.prior is not None:
-            self.log("train/loss_prior", loss.prior.detach())
+        for name, value in self._step_losses.add(self.trainer.global_step, loss).items():
+            self.log(f"train/{name}", value)
 
     # --------------------------------------------------------------- optimiser
 

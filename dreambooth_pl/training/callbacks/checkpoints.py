@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from dreambooth_pl import distributed
 from dreambooth_pl.adapters import check_finite
 from dreambooth_pl.bounds import Bounds, check_values
 from dreambooth_pl.errors import UserError
@@ -119,9 +120,14 @@ class Checkpoints(Checkpoint):
             remove_leftovers(Path(trainer.ckpt_path).parent)
         if self.own_folder:
             self._catch_up(trainer)
-        if step > 0 and self.validation and (self.validation.latest or (None,))[0] == step:
-            self._save(trainer, again=True)  # the round of this step was made up for
+        if distributed.from_first(lambda: self._round_made_up_for(step)):
+            self._save(trainer, again=True)
         STOP.defer()
+
+    def _round_made_up_for(self, step: int) -> bool:
+        """Whether the step that training goes on from got its round just now, on this rank."""
+        latest = self.validation and self.validation.latest
+        return step > 0 and latest is not None and latest[0] == step
 
     def _catch_up(self, trainer: Trainer) -> None:
         if self._pending:
