@@ -126,6 +126,29 @@ def trainable_parameters(base: Base) -> dict[str, dict[str, Parameter]]:
     return {component: parameters for component, parameters in found.items() if parameters}
 
 
+def parameters_without_gradient(base: Base) -> list[str]:
+    """Return the names of trainable parameters that no prompt's encoding depends on.
+
+    They are those of text encoders' layers behind the states that the denoiser reads, as of the
+    last layer of Stable Diffusion XL's first text encoder. An optimiser leaves them as they are.
+
+    Returns:
+        Names that begin with the component, such as `text_encoder.`
+    """
+    named = {
+        f"{component}.{name}": parameter
+        for component, parameters in trainable_parameters(base).items()
+        if is_text_encoder(component)
+        for name, parameter in parameters.items()
+    }
+    if not named:
+        return []
+    encoded = base.encode_prompts([""])
+    outputs = [t.sum() for t in (encoded.hidden_states, *encoded.added.values()) if t.requires_grad]
+    gradients = torch.autograd.grad(outputs, list(named.values()), allow_unused=True)
+    return [name for name, gradient in zip(named, gradients, strict=True) if gradient is None]
+
+
 def check_trainable_set(
     base: Base, settings: AdapterSettings, train_text_encoder: bool, kind: AdapterKind = "lora"
 ) -> int:

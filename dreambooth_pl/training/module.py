@@ -10,8 +10,14 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
-from dreambooth_pl.adapters import add_adapters, check_trainable_set, trainable_parameters
+from dreambooth_pl.adapters import (
+    add_adapters,
+    check_trainable_set,
+    parameters_without_gradient,
+    trainable_parameters,
+)
 from dreambooth_pl.bases.conditioning import Conditioning
 from dreambooth_pl.bases.families import is_text_encoder
 from dreambooth_pl.bases.load import load_base
@@ -92,6 +98,13 @@ class DreamBooth(LightningModule):
         """Nothing is left to do per batch: callbacks generate and score when a test starts."""
 
     # ---------------------------------------------------------------- training
+
+    def setup(self, stage: str) -> None:
+        """Keep DDP from waiting for gradients that never come; without one it ends in an error."""
+        if stage == "fit" and self.trainer.world_size > 1:
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
+                self, parameters_without_gradient(self.base_model)
+            )
 
     def on_fit_start(self) -> None:
         """Check what trains and encode photos and prompts once (after the callbacks' turn)."""
