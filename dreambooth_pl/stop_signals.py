@@ -15,6 +15,26 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 _WAITING = b"\nStopping after this step. A second signal ends the process at once.\n"
 
 
+@contextmanager
+def blocked_signals() -> Iterator[None]:
+    """Let no process that the block starts receive such signals; this one answers for all.
+
+    What arrives here meanwhile is answered after the block.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _numbers())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _numbers() -> list[int]:
+    return [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+
+
 class Stopped(BaseException):
     """A signal has asked the process to end.
 
@@ -57,8 +77,7 @@ class StopSignals:
         ignored.
         """
         self.pending, self._deferring, self._pid = None, False, os.getpid()
-        numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-        handlers = {number: signal.getsignal(number) for number in numbers}
+        handlers = {number: signal.getsignal(number) for number in _numbers()}
         self._before = {n: found for n, found in handlers.items() if found is not signal.SIG_IGN}
         self._claim()
         try:

@@ -11,7 +11,6 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.data import DataLoader
 
 from dreambooth_pl.commands.common import quiet_libraries, tells_mistakes
@@ -39,6 +38,7 @@ from dreambooth_pl.files.writable import check_writable
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.runs import folder as run_folder
 from dreambooth_pl.runs.life import RunLife
+from dreambooth_pl.runs.processes import is_first, reporting_to_starter
 from dreambooth_pl.stop_signals import STOP, Stopped
 from dreambooth_pl.training.callbacks.evaluate_run import RunEvaluation
 from dreambooth_pl.training.callbacks.run_callbacks import run_callbacks, run_loggers
@@ -67,7 +67,7 @@ class DreamBoothCLI(LightningCLI):
 
     def __init__(self, args: list[str] | None = None) -> None:
         self.reporter = ProgressReporter()
-        self.life = RunLife(first=rank_zero_only.rank == 0)
+        self.life = RunLife(is_first(), self.reporter)
         # The settings' attribute docstrings are their --help.
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
         with self.life.ending(lambda: getattr(self, "trainer", None)):
@@ -199,7 +199,7 @@ class DreamBoothCLI(LightningCLI):
             )
         data, model = self.datamodule, self.model
         check_with_base(model.base_model, data.settings, settings.sampling)
-        if rank_zero_only.rank == 0:
+        if is_first():
             notes = training_notes(
                 model.base_model,
                 data.instance_photos,
@@ -235,9 +235,11 @@ class DreamBoothCLI(LightningCLI):
 
     def _trainer(self, **settings: Any) -> Trainer:
         try:
-            return super().instantiate_trainer(**TRAINER_FIXED, **settings)
+            trainer = super().instantiate_trainer(**TRAINER_FIXED, **settings)
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise UserError(f"trainer: {error}") from error
+        self.life.others.watch_those_of(trainer.strategy)
+        return trainer
 
     # --------------------------------------------------------------------- run
 
@@ -270,10 +272,10 @@ def main(args: list[str] | None = None) -> int:
         args: what stands after `train.py`; None for the process's own arguments.
     """
     quiet_libraries()
-    with STOP.handled():
+    with reporting_to_starter(), STOP.handled():
         try:
             DreamBoothCLI(args)
         except Stopped:
-            if rank_zero_only.rank == 0:
+            if is_first():
                 raise  # the first process tells; another one's status would be taken for a failure
     return 0

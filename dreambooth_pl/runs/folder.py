@@ -17,6 +17,7 @@ RESUME = "resume"  # the key of `--resume`
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"  # in the folder of checkpoints
 METRICS = "metrics.csv"
+FAILURE = "failure.txt"  # where one of several processes has failed
 LORA = "lora"
 TUNED = "tuned"  # in place of lora/, where the networks themselves were trained
 PROBES = "probes"

@@ -27,7 +27,12 @@ from dreambooth_pl.randomness import generator, keyed_global_random_state, stabl
 from dreambooth_pl.training.checkpoint import check_contract, write_contract
 from dreambooth_pl.training.cuda_graph.recorded import RecordedDenoiser
 from dreambooth_pl.training.encoder import Encoder
-from dreambooth_pl.training.losses import StepLosses, combine_losses, per_sample_mse
+from dreambooth_pl.training.losses import (
+    DreamBoothLoss,
+    StepLosses,
+    combine_losses,
+    per_sample_mse,
+)
 from dreambooth_pl.training.noise import sample_noise
 from dreambooth_pl.training.optimizers import make_optimizer
 from dreambooth_pl.training.settings import ModelSettings
