@@ -38,13 +38,13 @@ from dreambooth_pl.files.writable import check_writable
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.runs import folder as run_folder
 from dreambooth_pl.runs.life import RunLife
-from dreambooth_pl.runs.processes import is_first, reporting_to_starter
+from dreambooth_pl.runs.processes import check_strategy, is_first, reporting_to_starter
 from dreambooth_pl.stop_signals import STOP, Stopped
 from dreambooth_pl.training.callbacks.evaluate_run import RunEvaluation
 from dreambooth_pl.training.callbacks.run_callbacks import run_callbacks, run_loggers
 from dreambooth_pl.training.callbacks.save_config import SaveConfig
 from dreambooth_pl.training.callbacks.validation import ValidationSettings, validation_prompts
-from dreambooth_pl.training.checkpoint import check_same_config, check_steps
+from dreambooth_pl.training.checkpoint import check_same_config, check_same_processes, check_steps
 from dreambooth_pl.training.finish import only_finish
 from dreambooth_pl.training.module import DreamBooth
 from dreambooth_pl.training.photo_record import check_same_photos, photo_record
@@ -210,8 +210,11 @@ class DreamBoothCLI(LightningCLI):
             for line in [*data.report.lines(), *(f"note: {note}" for note in notes)]:
                 self.reporter.line(line)
         photos = photo_record(self.datamodule.views)
-        if self.life.checkpoint is not None and not settings.model.settings.allow_changed_settings:
-            check_same_photos(self.life.checkpoint, photos)
+        before = self.life.checkpoint
+        if settings.model.settings.allow_changed_settings:
+            before = None
+        if before is not None:
+            check_same_photos(before, photos)
         own = settings.trainer.callbacks or []
         config = SaveConfig(
             self._parser(self.subcommand), self.config[self.subcommand], self.run_folder
@@ -230,6 +233,8 @@ class DreamBoothCLI(LightningCLI):
             logger=run_loggers(settings.trainer.logger, self.run_folder),
             **kwargs,
         )
+        if before is not None and self.life.step < trainer.max_steps:
+            check_same_processes(before, trainer.world_size)
         self.life.tidy()
         return trainer
 
@@ -238,6 +243,7 @@ class DreamBoothCLI(LightningCLI):
             trainer = super().instantiate_trainer(**TRAINER_FIXED, **settings)
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise UserError(f"trainer: {error}") from error
+        check_strategy(trainer.strategy)
         self.life.others.watch_those_of(trainer.strategy)
         return trainer
 

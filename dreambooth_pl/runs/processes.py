@@ -24,7 +24,7 @@ from subprocess import Popen, TimeoutExpired
 from typing import Any
 
 import torch.distributed as dist
-from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -86,6 +86,21 @@ def is_lost(error: BaseException) -> bool:
 def is_started() -> bool:
     """Return whether another process of the run has started this one and watches it."""
     return _STARTER in os.environ
+
+
+def check_strategy(strategy: Strategy) -> None:
+    """Raise UserError for a strategy by which processes cannot train together here.
+
+    Others than DDP split the weights, which checkpoints and adapter files need whole, or start
+    processes that cannot be watched.
+    """
+    one = isinstance(strategy, SingleDeviceStrategy)
+    ddp = isinstance(strategy, DDPStrategy)
+    if not (one or (ddp and isinstance(strategy.launcher, _SubprocessScriptLauncher))):
+        raise UserError(
+            f"trainer.strategy: {type(strategy).__name__} is not supported as it is set here. Use "
+            "auto or ddp, in which each process holds the whole base."
+        )
 
 
 def is_first() -> bool:

@@ -15,6 +15,7 @@ from dreambooth_pl.files.dotted_keys import flatten
 from dreambooth_pl.training.settings import ModelSettings
 
 CONFIG_KEY = "dreambooth_pl_config"  # where the run's whole configuration is, in plain types
+PROCESSES_KEY = "dreambooth_pl_processes"  # how many processes have trained together
 SWITCH = "model.allow_changed_settings"
 # Change nothing in the results, or their rounding alone.
 FREE = (SWITCH, "model.gradient_checkpointing", "model.compile", "model.cuda_graph")
@@ -55,6 +56,21 @@ def check_steps(checkpoint: dict[str, Any], path: str | Path, max_steps: int) ->
     if step > max_steps:
         raise UserError(
             f"{path} is at step {step} already; raise trainer.max_steps, which is {max_steps}."
+        )
+
+
+def check_same_processes(checkpoint: dict[str, Any], count: int) -> None:
+    """Raise UserError if a checkpoint was written by another number of processes than `count`.
+
+    The processes share the samples of a step, so with another number other samples would follow. A
+    checkpoint without the number, of an earlier version, agrees with all.
+    """
+    before = checkpoint.get(PROCESSES_KEY, count)
+    if before != count:
+        raise UserError(
+            f"The checkpoint is of a run with {before} process{'es' * (before > 1)} "
+            f"(trainer.devices times trainer.num_nodes), this one has {count}. Set these back, or "
+            f"pass --{SWITCH}=true to go on with other samples in a step."
         )
 
 

@@ -24,15 +24,10 @@ from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.transfer import upload
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.randomness import generator, keyed_global_random_state, stable_hash
-from dreambooth_pl.training.checkpoint import check_contract, write_contract
+from dreambooth_pl.training.checkpoint import PROCESSES_KEY, check_contract, write_contract
 from dreambooth_pl.training.cuda_graph.recorded import RecordedDenoiser
 from dreambooth_pl.training.encoder import Encoder
-from dreambooth_pl.training.losses import (
-    DreamBoothLoss,
-    StepLosses,
-    combine_losses,
-    per_sample_mse,
-)
+from dreambooth_pl.training.losses import StepLosses, combine_losses, per_sample_mse
 from dreambooth_pl.training.noise import sample_noise
 from dreambooth_pl.training.optimizers import make_optimizer
 from dreambooth_pl.training.settings import ModelSettings
@@ -170,7 +165,9 @@ class DreamBooth(LightningModule):
         count = len(batch["instance_view"])
         per_sample = _in_batch_order(losses, groups)
         loss = combine_losses(per_sample, count, self.settings.prior_loss_weight)
-        self._log_loss(loss)
+        # Not for Lightning's progress bar, which would wait for the GPU at every step.
+        for name, value in self._step_losses.add(self.trainer.global_step, loss).items():
+            self.log(f"train/{name}", value)
         return loss.total
 
     def sample(self, batch: dict[str, Tensor]) -> list[Samples]:
@@ -236,11 +233,6 @@ class DreamBooth(LightningModule):
         key = stable_hash(self.settings.seed, "dropout", component, *indices)
         return keyed_global_random_state(key, self.device)
 
-    def _log_loss(self, loss: DreamBoothLoss) -> None:
-        # Not for Lightning's progress bar, which would wait for the GPU at every step.
-        for name, value in self._step_losses.add(self.trainer.global_step, loss).items():
-            self.log(f"train/{name}", value)
-
     # --------------------------------------------------------------- optimiser
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -281,6 +273,7 @@ class DreamBooth(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is trained, the settings and the fingerprint of the base they belong to."""
         write_contract(checkpoint, self.base_model, self._contract)
+        checkpoint[PROCESSES_KEY] = self.trainer.world_size
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another base, other adapters or, unless allowed, other settings.

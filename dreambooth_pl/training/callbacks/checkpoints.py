@@ -170,12 +170,12 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Save what a signal has interrupted while images were generated, between two steps.
 
-        Only a single process does: others may wait where they cannot take part.
+        The first rank does so alone: others may wait where they cannot take part.
         """
         STOP.release()
         trained = self._saved_step is not None and trainer.global_step > self._saved_step
-        if isinstance(exception, Stopped) and trained and trainer.world_size == 1:
-            self._save(trainer)
+        if isinstance(exception, Stopped) and trained and trainer.is_global_zero:
+            self._save(trainer, alone=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""
@@ -197,7 +197,7 @@ class Checkpoints(Checkpoint):
     def _rule(self) -> str | None:
         return self.validation and self.validation.settings.best_by
 
-    def _save(self, trainer: Trainer, again: bool = False) -> None:
+    def _save(self, trainer: Trainer, again: bool = False, alone: bool = False) -> None:
         if self._saved_step == trainer.global_step and not again:
             return
         step, score = self.validation and self.validation.latest or (None, None)
@@ -209,11 +209,16 @@ class Checkpoints(Checkpoint):
         last = self.folder / LAST
         self._pending = _pending(trainer)
         flush(trainer.loggers)  # before the checkpoint, or a killed run would lack points
-        trainer.save_checkpoint(last)  # all ranks take part
+        if alone:  # as the trainer does, but without waiting for the other ranks
+            checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+            trainer.strategy.save_checkpoint(checkpoint, last)
+        else:
+            trainer.save_checkpoint(last)
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
         if trainer.is_global_zero and is_best:
             link_file(last, self.folder / BEST)
-        trainer.strategy.barrier()
+        if not alone:
+            trainer.strategy.barrier()
 
 
 def _pending(trainer: Trainer) -> dict[str, float]:
