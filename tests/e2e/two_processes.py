@@ -78,9 +78,9 @@ def watch_for(fault: Fault | None, at: str, work: Callable[..., Any]) -> Callabl
     def watched(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
-        if fault and (fault.at, fault.number) == (at, calls):
-            if fault.rank in (None, rank_zero_only.rank):
-                fault.happen(args[0])
+        due = fault and (fault.at, fault.number) == (at, calls)
+        if due and fault.rank in (None, rank_zero_only.rank):
+            fault.happen(args[0])
         return work(*args, **kwargs)
 
     return watched

@@ -38,9 +38,7 @@ def on_ranks(
         joined = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
         with ProcessPoolExecutor(count, mp_context=_CONTEXT) as pool:
             started = [
-                pool.submit(
-                    _on_rank, rank, count, nodes, joined, Path(folder), timeout, work, args
-                )
+                pool.submit(_on_rank, rank, count, nodes, joined, Path(folder), timeout, work, args)
                 for rank in range(count)
             ]
             return [each.result() for each in started]
