@@ -156,8 +156,18 @@ class OtherProcesses:
 
     @contextmanager
     def starting(self) -> Iterator[None]:
-        """Let processes that the block starts know this one. Signals are left to this one."""
-        self._reports = Path(tempfile.mkdtemp(prefix="dreambooth_pl_"))
+        """Let processes that the block starts know this one. Signals are left to this one.
+
+        Raises:
+            UserError: the system's folder for temporary files cannot be written to.
+        """
+        try:
+            self._reports = Path(tempfile.mkdtemp(prefix="dreambooth_pl_"))
+        except OSError as error:
+            raise UserError(
+                f"No folder for temporary files can be made ({error.strerror or error}). Set "
+                "TMPDIR to one that can be written to."
+            ) from error
         own = {_STARTER: str(os.getpid()), _REPORTS: str(self._reports)}
         os.environ.update(own)
         try:
@@ -183,7 +193,7 @@ class OtherProcesses:
         Args:
             error: what has ended it; None if it has finished.
         """
-        if not self._processes:
+        if self._reports is None:
             return
         if error is not None and is_lost(error):
             time.sleep(_CAUSE)  # the watching thread finds out why, and ends this process
@@ -198,8 +208,11 @@ class OtherProcesses:
             time.sleep(_LOOK)
         failure = self._cause()
         if self._over.acquire(blocking=False):
-            self._end_all()
-            self._on_failure(failure)
+            try:
+                self._end_all()
+                self._on_failure(failure)
+            finally:  # the main thread may wait for this
+                os._exit(1)
 
     def _cause(self) -> Failure:
         """Return why the first of them has failed; those that only miss it take their time."""
