@@ -129,7 +129,7 @@ class RunLife:
     def _failed(self, failure: Failure) -> None:
         """End this process, because another one has failed; from a thread."""
         self.reporter.close()
-        print(f"error: {self._told(failure)}", file=sys.stderr, flush=True)
+        self.reporter.line(f"error: {self._told(failure)}")
         os._exit(1)
 
     def _told(self, failure: Failure) -> str:
