@@ -27,7 +27,7 @@ from dreambooth_pl.sampling.generation import Progress
 from dreambooth_pl.sampling.image_metadata import image_metadata, settings_metadata
 from dreambooth_pl.sampling.requests import ImageRequest, image_seed
 from dreambooth_pl.sampling.settings import SamplingSettings
-from dreambooth_pl.sampling.shared import generate
+from dreambooth_pl.sampling.shared import generate_together as generate
 
 MANIFEST = "manifest.json"
 CACHE = Path("data/class_images")

@@ -36,7 +36,7 @@ def work_together(base: Base, lead: Callable[[], T]) -> T:
 
     Args:
         base: generates.
-        lead: asks this module's `generate` for images, and takes all that it has asked for.
+        lead: asks `generate_together` for images, and takes all that it has asked for.
 
     Returns:
         What `lead` returns, on all ranks. It is pickled.
@@ -59,7 +59,7 @@ def work_together(base: Base, lead: Callable[[], T]) -> T:
             pass
 
 
-def generate(
+def generate_together(
     base: Base,
     requests: Sequence[ImageRequest],
     settings: SamplingSettings,

@@ -35,7 +35,9 @@ def images(base_dir: Path) -> tuple[list[bytes] | None, bool]:
 
     def lead() -> list[bytes]:
         time.sleep(2 * TIMEOUT.seconds)
-        generated = shared.generate(base, REQUESTS, SAMPLING, lambda *done: seen.append(done))
+        generated = shared.generate_together(
+            base, REQUESTS, SAMPLING, lambda *done: seen.append(done)
+        )
         return [image.tobytes() for image in generated]
 
     found = shared.work_together(base, lead)

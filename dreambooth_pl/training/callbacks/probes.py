@@ -23,7 +23,7 @@ from dreambooth_pl.sampling.image_metadata import (
 )
 from dreambooth_pl.sampling.requests import ImageRequest, probe_requests
 from dreambooth_pl.sampling.settings import SamplingSettings
-from dreambooth_pl.sampling.shared import generate
+from dreambooth_pl.sampling.shared import generate_together as generate
 from dreambooth_pl.training.callbacks.fidelity import Fidelity
 from dreambooth_pl.training.callbacks.rounds import Rounds, show_sheet
 from dreambooth_pl.training.trainer_settings import MAX_STEPS
