@@ -15,6 +15,7 @@ from dreambooth_pl.commands.generate_options import (
     check_only_reproduces,
     read_plan,
 )
+from dreambooth_pl.memory.exhausted import tells_out_of_memory
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.runs.adapter_source import load_sources
 from dreambooth_pl.runs.reproduction import read_recorded, reproduce
@@ -26,6 +27,7 @@ from dreambooth_pl.sampling.settings import SamplingSettings, negative_note
 
 
 @tells_mistakes
+@tells_out_of_memory("Lower --batch-size, --resolution or --num-images.")
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command.
 

@@ -36,6 +36,7 @@ from dreambooth_pl.data.datamodule import DreamBoothDataModule
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.protocols import protocol_name
 from dreambooth_pl.files.writable import check_writable
+from dreambooth_pl.memory.exhausted import tells_out_of_memory
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.runs import folder as run_folder
 from dreambooth_pl.runs.life import RunLife
@@ -57,6 +58,11 @@ from dreambooth_pl.training.trainer_settings import (
 
 USAGE = "python train.py fit --config CONFIG [--config CONFIG ...] [--KEY VALUE ...]"
 
+_LESS_MEMORY = (
+    "Lower data.batch_size, data.resolution or sampling.batch_size, or set "
+    "model.gradient_checkpointing to true."
+)
+
 
 class DreamBoothCLI(LightningCLI):
     """`fit` with the keys data, model, sampling, probe, validation, fidelity, trainer, seed; and
@@ -70,7 +76,8 @@ class DreamBoothCLI(LightningCLI):
         self.life = RunLife(first=rank_zero_only.rank == 0)
         # The settings' attribute docstrings are their --help.
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
-        with self.life.ending(lambda: getattr(self, "trainer", None)):
+        ending = self.life.ending(lambda: getattr(self, "trainer", None))
+        with ending, tells_out_of_memory(_LESS_MEMORY):
             self._run_command(args)
 
     def _run_command(self, args: list[str] | None) -> None:
