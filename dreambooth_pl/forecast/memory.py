@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 
 from dreambooth_pl.adapters import trainable_parameters
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
@@ -40,11 +42,31 @@ class Training:
     sampling: SamplingSettings
     mixed: bool
     """Whether operations are computed in half precision."""
-    images: bool
-    """Whether images are generated as well, for the prior loss or as probes."""
+    probes: bool
+    """Whether images are generated during training."""
     device: torch.device
     processes: int = 1
     """Processes that share the device's memory."""
+
+    @classmethod
+    def of(
+        cls, model: DreamBooth, data: DreamBoothDataModule, settings: Any, trainer: Trainer
+    ) -> Training:
+        """Return the run of a trainer; `settings` is its parsed config."""
+        return cls(
+            model,
+            data,
+            settings.sampling,
+            "mixed" in str(trainer.precision),
+            settings.probe.every_n_steps > 0,
+            trainer.strategy.root_device,
+            trainer.num_devices if trainer.strategy.root_device.type == "cpu" else 1,
+        )
+
+    @property
+    def images(self) -> bool:
+        """Whether images are generated as well, for the prior loss or as probes."""
+        return self.probes or self.classes > 0
 
     @property
     def classes(self) -> int:
@@ -111,8 +133,8 @@ def memory_need(training: Training) -> MemoryNeed:
     )
 
 
-def check_training_memory(training: Training) -> str | None:
-    """Check that a run fits into memory; return a note if it just may not.
+def check_training_memory(training: Training) -> list[str]:
+    """Check that a run fits into memory; return notes if it just may not.
 
     Raises:
         OutOfMemoryError: it evidently does not fit; names the numbers and the keys to lower.
@@ -127,13 +149,14 @@ def check_training_memory(training: Training) -> str | None:
         "model.lora.rank": training.model.settings.lora.rank,
     }
     values = ", ".join(f"{key} ({value})" for key, value in keys.items())
-    return check_memory(
+    note = check_memory(
         training.processes * _bound(training),
         lambda: training.processes * memory_need(training).total,
         training.device,
         f"Training on {batch} of {width} x {height} px",
         f"Lower {values}, or set model.gradient_checkpointing to true.",
     )
+    return [note] if note else []
 
 
 def _bound(training: Training) -> int:

@@ -74,12 +74,16 @@ def best_batch_size(base: Base, settings: SamplingSettings, count: int | None = 
         count: number of images to generate. The last batch is filled up, so a size that divides
             `count` well may beat a size with a higher rate. None: many.
     """
-    path = cache_file(base, settings)
-    rates = _read(path)
+    rates = known_rates(base, settings)
     if rates is None:
         rates = measure_rates(base, settings)
-        _write(path, rates)
+        _write(cache_file(base, settings), rates)
     return choose(rates, count)
+
+
+def known_rates(base: Base, settings: SamplingSettings) -> Rates | None:
+    """Return what was measured on this machine; None if nothing was. Measures nothing."""
+    return _read(cache_file(base, settings))
 
 
 def choose(rates: Mapping[int, float], count: int | None = None) -> int:

@@ -78,6 +78,22 @@ def check_generation(
     )
 
 
+def check_kept_images(count: int, side: int, remedy: str) -> None:
+    """Check that images fit into the CPU's memory all at once.
+
+    Args:
+        count: number of images.
+        side: of each in pixels.
+        remedy: a sentence that names what to lower.
+
+    Raises:
+        OutOfMemoryError: they evidently do not.
+    """
+    size = 3 * count * side**2
+    what = f"Keeping {count} images of {side} x {side} px"
+    check_memory(size, lambda: size, torch.device("cpu"), what, remedy)
+
+
 def predict_anything(
     base: Base, rows: int, size: tuple[int, int], distinct_prompts: int = 1
 ) -> Tensor:
