@@ -60,10 +60,10 @@ def dry_run(training: Training, settings: Any, start: Start, notes: Sequence[str
         )
         for component, parameters in trainable_parameters(base).items()
     )
-    counted = _counted(training)
-    per_step, per_view, steps = 0.0, 0.0, 0
+    counted, per_step, per_view, steps = None, 0.0, 0.0, 0
     max_steps = settings.trainer.max_steps
     if start.step < max_steps:
+        counted = _counted(training)
         trial, per_view = try_training(
             start.make_trainer,
             model,
@@ -74,9 +74,9 @@ def dry_run(training: Training, settings: Any, start: Start, notes: Sequence[str
             settings.trainer.devices,
         )
         per_step, steps = trial.seconds_per_step, len(trial.steps)
-    sets = _image_sets(data, settings)
-    of_classes, of_probes = _generation_seconds(training, classes.to_generate, sets)
     rounds = _rounds(start.step, max_steps, settings.probe.every_n_steps)
+    sets = _image_sets(data, settings) if rounds else []
+    of_classes, of_probes = _generation_seconds(training, classes.to_generate, sets)
     pictures = len(data.views) + classes.wanted * (1 + data.settings.horizontal_flip)
     parts = {
         "class_images": of_classes,
@@ -131,8 +131,6 @@ def _memory(device: torch.device, counted: int | None) -> Memory:
 
 def _image_sets(data: DreamBoothDataModule, settings: Any) -> list[int]:
     """Return how many images each series of a round has."""
-    if not settings.probe.every_n_steps:
-        return []
     validation = settings.validation
     sets = [len(probe_requests(data.identifier, data.class_noun, data.seed))]
     prompts = validation_prompts(validation)
