@@ -171,8 +171,11 @@ def test_a_quick_bound_is_above_the_count(adapted) -> None:
 
 def test_what_cannot_fit_is_refused_with_its_numbers(adapted, monkeypatch) -> None:
     huge = SamplingSettings(batch_size=512, resolution=4096)
-    with pytest.raises(OutOfMemoryError, match=r"512 images at once of 4096 x 4096 px takes about "
-    r"[\d,]+ GB of memory, and this .* available\. Lower it\. If .* DREAMBOOTH_PL_MEMORY_CHECK"):  # fmt: skip
+    told = (
+        r"512 images at once of 4096 x 4096 px takes about [\d,]+ GB of memory, and this .* "
+        r"available\. Lower it\. If .* DREAMBOOTH_PL_MEMORY_CHECK"
+    )
+    with pytest.raises(OutOfMemoryError, match=told):
         check_generation(adapted, huge, CPU, "Lower it.")
     with pytest.raises(OutOfMemoryError, match="Keeping 1000000 images"):
         check_kept_images(1_000_000, 4096, "Lower it.")
