@@ -118,6 +118,7 @@ class DreamBoothDataModule(LightningDataModule):
             class_images: number of class images, for which photos stand in.
         """
         trial = copy.copy(self)
+        trial.cache_dir = None  # nothing is written
         report, views = self._vetted
         largest = sorted(views, key=lambda of_photo: of_photo[0].size, reverse=True)[:2]
         trial._vetted = report, [of_photo[:1] for of_photo in largest]

@@ -41,7 +41,7 @@ def test_it_reports_and_writes_nothing(fit, capfd) -> None:
     exif[0x0112] = 6
     turned.save(fit.photos / "06.jpg", exif=exif)
     before = tree(fit.cwd.parent)
-    assert dry_run(fit, model__lora__rank=2, data__caption_dropout=0.1) == 0
+    assert dry_run(fit, model__lora__rank=2, data__cache_dir="cache") == 0
     out = capfd.readouterr().out
     assert tree(fit.cwd.parent) == before
     assert "6 photos used" in out
