@@ -171,6 +171,11 @@ class DreamBoothCLI(LightningCLI):
         self.plain_config = yaml.safe_load(
             self._parser(self.subcommand).dump(config, skip_none=False, skip_link_targets=False)
         )
+        if config.trainer.max_steps < 1:
+            raise UserError(
+                f"trainer.max_steps is {config.trainer.max_steps}; a run is counted in optimiser "
+                "steps, so it must be at least 1."
+            )
         check_config_values(config)
         self.life.load_checkpoint(config)
         if self.subcommand == "fit" and (checkpoint := self.life.checkpoint) is not None:

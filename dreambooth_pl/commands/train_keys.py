@@ -72,11 +72,6 @@ def check_config_values(config: Any) -> None:
     Raises:
         UserError: a value is none of its key's; names it.
     """
-    if config.trainer.max_steps < 1:
-        raise UserError(
-            f"trainer.max_steps is {config.trainer.max_steps}; a run is counted in optimiser "
-            "steps, so it must be at least 1."
-        )
     for group, settings in GROUPS.items():
         values = _plain(config[group])
         if group in _PLAIN:
