@@ -32,6 +32,7 @@ from dreambooth_pl.commands.train import DreamBoothCLI
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.atomic import remove_leftovers
 from dreambooth_pl.files.folder_lock import locked
+from dreambooth_pl.memory.exhausted import tells_out_of_memory
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.reporting.tables import render
 
@@ -39,6 +40,9 @@ DEFAULT_OUT = Path("benchmark_runs")
 
 
 @tells_mistakes
+@tells_out_of_memory(
+    "Lower --at-once, or data.batch_size and sampling.batch_size in the benchmark's file."
+)
 def main(args: Sequence[str] | None = None, executor: Executor | None = None) -> int:
     """Run the command.
 

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from dreambooth_pl.commands.common import INTERRUPTED, find_device, quiet_libraries, table_width
+from dreambooth_pl.commands.common import (
+    INTERRUPTED,
+    find_device,
+    quiet_libraries,
+    table_width,
+    tells_mistakes,
+)
 from dreambooth_pl.commands.evaluate_options import build_parser
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.comparison import Comparison, compare_results
@@ -17,6 +23,7 @@ from dreambooth_pl.evaluation.evaluate_runs import score_runs
 from dreambooth_pl.evaluation.image_folder import Words
 from dreambooth_pl.evaluation.results import Result, averages, distance_notes
 from dreambooth_pl.files.writable import check_writable
+from dreambooth_pl.memory.exhausted import out_of_memory, tells_out_of_memory
 from dreambooth_pl.metrics.encoders import EncoderSettings
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.reporting.output import save_folder_record, save_images, save_plots, save_results
@@ -37,6 +44,11 @@ from dreambooth_pl.runs.finished import (
 from dreambooth_pl.runs.folder import CONFIG
 
 
+@tells_mistakes
+@tells_out_of_memory(
+    "Lower --class-images, images_per_prompt in the file of --protocol, or sampling.batch_size in "
+    "the run's config.yaml."
+)
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -56,6 +68,8 @@ def main(args: Sequence[str] | None = None) -> int:
         else:
             _evaluate_runs(options, failures)
     except UserError as error:
+        if out_of_memory(error):
+            raise
         failures.append(str(error))
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where it stopped", file=sys.stderr)

@@ -6,6 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import torch
+
+from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.commands.common import INTERRUPTED, find_device, quiet_libraries, tells_mistakes
 from dreambooth_pl.commands.generate_options import (
@@ -15,17 +18,20 @@ from dreambooth_pl.commands.generate_options import (
     check_only_reproduces,
     read_plan,
 )
+from dreambooth_pl.memory.exhausted import tells_out_of_memory
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.runs.adapter_source import load_sources
 from dreambooth_pl.runs.reproduction import read_recorded, reproduce
 from dreambooth_pl.sampling.batch_size import settle_batch_size
 from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.image_metadata import image_metadata, origin_metadata
+from dreambooth_pl.sampling.memory import check_generation, check_kept_images
 from dreambooth_pl.sampling.numbered_images import NumberedImages, check_folder, save_image
 from dreambooth_pl.sampling.settings import SamplingSettings, negative_note
 
 
 @tells_mistakes
+@tells_out_of_memory("Lower --batch-size, --resolution or --num-images.")
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -55,7 +61,9 @@ def _generate(options: argparse.Namespace) -> None:
     out = options.out or DEFAULT_OUT
     check_folder(out)
 
-    base = load_base(plan.base_spec).to(device)
+    base = load_base(plan.base_spec)
+    note = _check_memory(base, plan, device)
+    base.to(device)
     load_sources(base, plan.adapters)
     base.to(device)
     settings = settle_batch_size(base, plan.settings, len(plan.requests))
@@ -68,7 +76,11 @@ def _generate(options: argparse.Namespace) -> None:
     )
     reporter = ProgressReporter()
     series = NumberedImages(out)
-    for line in (*_description(plan, settings), f"images go to {out}, from number {series.first}"):
+    for line in (
+        *note,
+        *_description(plan, settings),
+        f"images go to {out}, from number {series.first}",
+    ):
         reporter.line(line)
     with reporter.task("images", total=len(plan.requests)) as task:
         images = generate(base, plan.requests, settings, progress=task.update)
@@ -78,6 +90,15 @@ def _generate(options: argparse.Namespace) -> None:
     if not options.no_grid and len(series.images) > 1:
         print(f"grid: {series.save_grid(columns=max(2, plan.columns))}")
     print(f"images: {len(series.images)} in {out}")
+
+
+def _check_memory(base: Base, plan: GenerationPlan, device: torch.device) -> list[str]:
+    settings, count = plan.settings, len(plan.requests)
+    side = settings.resolution or base.resolution
+    check_kept_images(count, side, f"Lower --num-images ({plan.columns}) or --resolution ({side}).")
+    lower = f"Lower --batch-size ({settings.batch_size}) or --resolution ({side})."
+    note = check_generation(base, settings, device, lower)
+    return [f"note: {note}"] if note else []
 
 
 def _description(plan: GenerationPlan, settings: SamplingSettings) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
-from jsonargparse import ArgumentParser
+from jsonargparse import SUPPRESS, ArgumentParser
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from dreambooth_pl.bounds import Seed, check_values, explained
+from dreambooth_pl.commands.train_parser import DRY_RUN_FORMATS
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
 from dreambooth_pl.data.settings import DataSettings
 from dreambooth_pl.errors import UserError
@@ -25,6 +26,8 @@ from dreambooth_pl.training.callbacks.validation import ValidationSettings
 from dreambooth_pl.training.module import DreamBooth
 from dreambooth_pl.training.settings import ModelSettings
 from dreambooth_pl.training.trainer_settings import (
+    PRECISION_ALIASES,
+    PRECISIONS,
     TRAINER_DEFAULTS,
     TRAINER_FIXED,
     TRAINER_HELP,
@@ -92,6 +95,11 @@ def _check_trainer(trainer: Any) -> None:
             f"trainer.max_time: {trainer.max_time!r} leaves no time to train. Write DD:HH:MM:SS, "
             "such as 00:01:30:00 for an hour and a half, or null."
         )
+    if trainer.precision not in PRECISION_ALIASES:
+        raise UserError(
+            f"trainer.precision: {trainer.precision!r} is not one of {', '.join(PRECISIONS)}. To "
+            "hold the base's weights in half precision, set model.frozen_dtype."
+        )
 
 
 def explain_numbers(parser: ArgumentParser) -> None:
@@ -138,6 +146,14 @@ def add_run_keys(parser: LightningArgumentParser) -> None:
             default=None,
             help="Run to go on with in its own folder, lightning_logs/NAME/version_N, or last "
             "for the one that was at work last. Its own config holds; other keys come on top.",
+        )
+        parser.add_argument(
+            "--dry-run",
+            nargs="?",
+            choices=DRY_RUN_FORMATS,
+            default=SUPPRESS,  # no key of configs
+            help="Check everything, say what would train, in what time and memory, and write "
+            "nothing. json prints the report for programs.",
         )
 
 

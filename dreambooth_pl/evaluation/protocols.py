@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.prompts import FIRST_IMAGE, PROMPT_SETS, PromptSet, fill, is_live, prompt_set
-from dreambooth_pl.sampling.requests import ImageRequest, image_seed, probe_requests
+from dreambooth_pl.sampling.requests import MAX_IMAGES, ImageRequest, image_seed, probe_requests
 
 PROBES = "probes"
 DREAMBENCH = "dreambench"
@@ -131,6 +131,11 @@ def _plan_of(
     prompts: PromptSet, identifier: str, class_noun: str, seed: int, subject: str
 ) -> ImagePlan:
     count = prompts.images_per_prompt
+    if count * len(prompts.prompts) > MAX_IMAGES:
+        raise UserError(
+            f"{prompts.name}: images_per_prompt: {count} images of each of {len(prompts.prompts)} "
+            f"prompts are more than {MAX_IMAGES} in all. Lower it, or take fewer prompts."
+        )
     rows = [
         (label if count == 1 else f"{label} {k + 1}", template, kind, k)
         for label, template, kind in zip(

@@ -45,6 +45,7 @@ from dreambooth_pl.runs.adapter_source import load_sources
 from dreambooth_pl.runs.checkpoint_adapters import SUFFIX
 from dreambooth_pl.runs.finished import Run
 from dreambooth_pl.sampling.batch_size import settle_batch_size
+from dreambooth_pl.sampling.memory import check_kept_images
 from dreambooth_pl.sampling.settings import SamplingSettings
 
 TUNED, BASE = "tuned", "base"
@@ -163,6 +164,9 @@ class ImageGenerator:
     def _generate(
         self, run: Run, recipe: GenerationRecipe, what: str, of_class: bool
     ) -> list[Image.Image | None]:
+        side = recipe.settings.resolution or self.base.resolution
+        lower = "--class-images" if of_class else "images_per_prompt in the file of --protocol"
+        check_kept_images(len(recipe.requests), side, f"Lower {lower}.")
         folder = folder_of(run, self.protocol, CLASS + what if of_class else what)
         title = f"{protocol_name(self.protocol)} of {run.name if what == TUNED else 'base'}"
         if of_class:

@@ -89,6 +89,10 @@ class RunLife:
             run_folder.share_run_folder(self.folder)
         return self.folder
 
+    def name_folder(self, root: Path, name: str) -> Path:
+        """Return the folder that `take_folder` would return, and make none."""
+        return self.folder or run_folder.free_run_folder(root, name)
+
     def tidy(self) -> None:
         """Remove what a resumed run's checkpoint does not know: log entries, parts of files."""
         if self.resumed and self.first:
