@@ -113,7 +113,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--save",
         type=Path,
         metavar="DIR",
-        help="save score tensors, images, contact sheets, plots and tables in all formats here",
+        help="save report.html, score tensors, images, contact sheets, plots and tables in all "
+        "formats here",
     )
     group.add_argument(
         "--paper",
