@@ -20,7 +20,7 @@ from dreambooth_pl.files.atomic import write_text
 from dreambooth_pl.files.png_metadata import save_png
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.reporting.html.report import REPORT, Report, save_report
-from dreambooth_pl.reporting.html.sources import asked_of_runs, own_pairs
+from dreambooth_pl.reporting.html.sources import asked_of_runs, own_pairs, run_folders
 from dreambooth_pl.reporting.tables import render, to_json
 from dreambooth_pl.reporting.verdict import verdict
 from dreambooth_pl.runs.finished import Run, read_run
@@ -97,7 +97,7 @@ def write_results(
         details=of_runs,
         notes=found,
         sheets={name: own_pairs(name, run, benchmark.protocol) for name, run in of_rows.items()},
-        runs={name: run.folder for name, run in of_rows.items()},
+        runs=run_folders([entry.line for entry in own]),
     )
     save_report(report, out / REPORT)
     return Results(tuple(rows), tuple(differences), tuple(notes), tuple(failures))

@@ -25,6 +25,7 @@ from dreambooth_pl.reporting.html.sources import (
     asked_of_runs,
     encoder_names,
     folder_pairs,
+    run_folders,
     saved_pairs,
 )
 from dreambooth_pl.reporting.output import save_folder_record, save_images, save_plots, save_results
@@ -143,10 +144,10 @@ def _evaluate_runs(
     results = [*averages(results), *results]
     _write(options, results, comparisons, notes)
     if options.save:
-        evaluated = {result.name: result.run for result in results if result.run is not None}
+        folders = run_folders(results)
         saved = save_images(results, options.protocol, options.save)
         report = Report(
-            title=f"Evaluation of {_several(evaluated)} on {protocol_name(options.protocol)}",
+            title=f"Evaluation of {_several(folders)} on {protocol_name(options.protocol)}",
             command=command,
             asked=asked_of_runs(results, options.protocol),
             results=results,
@@ -154,7 +155,7 @@ def _evaluate_runs(
             paper=_paper(options),
             notes=[*distance_notes(results), *notes],
             sheets={name: saved_pairs(name, folder) for name, folder in saved.items()},
-            runs={name: run.folder for name, run in evaluated.items()},
+            runs=folders,
         )
         _save_report(report, options.save)
     for path in save_plots(results, options.protocol, options.save):

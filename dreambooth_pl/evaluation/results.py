@@ -148,6 +148,13 @@ def references(result: Result, results: Sequence[Result]) -> dict[Role, Result]:
     return found
 
 
+def without_scale(result: Result) -> str:
+    """Return the name of a run's result without the LoRA scale that was asked for."""
+    if result.run is None or result.run.scale is None:
+        return result.name
+    return result.name.removesuffix(f", scale {result.run.scale:g}")
+
+
 def distance_notes(results: Sequence[Result]) -> list[str]:
     """Return a sentence for each distance that the results' diversity was measured with."""
     measured = (r for r in results if any("div" in own.scores for own in r.sets))

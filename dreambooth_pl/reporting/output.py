@@ -11,7 +11,7 @@ from dreambooth_pl.evaluation.comparison import Comparison
 from dreambooth_pl.evaluation.image_folder import INDEX, listed_files
 from dreambooth_pl.evaluation.protocols import protocol_name
 from dreambooth_pl.evaluation.record import save_record, save_sets
-from dreambooth_pl.evaluation.results import Result, references
+from dreambooth_pl.evaluation.results import Result, references, without_scale
 from dreambooth_pl.evaluation.run_images import BASE, CLASS, TUNED, folder_of
 from dreambooth_pl.evaluation.subject import ScoredImages
 from dreambooth_pl.files.atomic import atomic_folder, copy_file, remove_leftovers, write_text
@@ -117,7 +117,7 @@ def save_plots(results: Sequence[Result], protocol: str, out: Path | None = None
             of_run.setdefault((result.run.folder, result.run.adapter), []).append(result)
         of_run = {key: runs for key, runs in of_run.items() if len(runs) > 1}
         curves = {
-            _without_scale(runs[0]): {result.run.scale: result.row for result in runs}
+            without_scale(runs[0]): {result.run.scale: result.row for result in runs}
             for runs in of_run.values()
         }
         floor, ceiling = (ends[role].row if role in ends else None for role in ("floor", "ceiling"))
@@ -131,10 +131,6 @@ def save_plots(results: Sequence[Result], protocol: str, out: Path | None = None
             fidelity_plot(curves, path, floor, ceiling, title)
             written.append(path)
     return written
-
-
-def _without_scale(result: Result) -> str:
-    return result.name.removesuffix(f", scale {result.run.scale:g}")
 
 
 def _copy(source: Path, target: Path) -> None:

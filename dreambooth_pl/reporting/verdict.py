@@ -52,7 +52,7 @@ def verdict(results: Sequence[Result]) -> str:
         about = f"Best of {len(standings)}: {about}"
         alike = [s for s in standings if s is not first and not _apart(first.result, s.result)]
         if alike:
-            some = "the others" if len(alike) == len(standings) - 1 else f"{len(alike)} others"
+            some = f"{len(alike)} other{'s' * (len(alike) > 1)}"
             about += f"; {some} cannot be told apart from it"
     return about + "."
 

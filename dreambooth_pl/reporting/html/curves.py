@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dreambooth_pl.evaluation.results import Result, references
+from dreambooth_pl.evaluation.results import Result, references, without_scale
 from dreambooth_pl.metrics.scores import SCORES, curve_scores, table_scores
 from dreambooth_pl.reporting.html.charts import Chart, Line
 from dreambooth_pl.runs.folder import METRICS
@@ -71,7 +71,7 @@ def charts_over_scale(results: Sequence[Result]) -> list[Chart]:
 
 def _over_scale(results: Sequence[Result], score: str, colour: int) -> Line:
     scores = [(own.run.scale, own.row.scores[score]) for own in results]
-    name = results[0].name.removesuffix(f", scale {results[0].run.scale:g}")
+    name = without_scale(results[0])
     intervals = [(s.mean, s.mean) if math.isnan(s.low) else (s.low, s.high) for _, s in scores]
     points = tuple((scale, s.mean) for scale, s in scores)
     return Line(name, points, tuple(intervals), colour)

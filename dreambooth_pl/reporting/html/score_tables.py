@@ -91,7 +91,7 @@ def score_tables(
     for table in paper:
         lines: list[tuple[Role, Row]] = [("run", row) for row in table.rows]
         note = f"{table.source}. Of another base, and not comparable with the rows above."
-        found += _tables(lines, title=table.title, caption=note)
+        found += _tables(lines, title=f"The paper: {table.title}", caption=note)
     return found
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from dreambooth_pl.evaluation.evaluate_folder import image_sets
 from dreambooth_pl.evaluation.image_folder import INDEX, Words, image_paths, listed_files
-from dreambooth_pl.evaluation.results import Result
+from dreambooth_pl.evaluation.results import Result, without_scale
 from dreambooth_pl.evaluation.run_images import BASE, TUNED, folder_of
 from dreambooth_pl.metrics.encoders import EncoderSettings
 from dreambooth_pl.reporting.html.pictures import Pair, read_pairs
 from dreambooth_pl.runs.finished import Run
+from dreambooth_pl.sampling.settings import SamplingSettings
 
 
 def asked_of_runs(results: Sequence[Result], protocol: str) -> dict[str, str]:
@@ -36,11 +37,7 @@ def asked_of_runs(results: Sequence[Result], protocol: str) -> dict[str, str]:
         "photos": of_runs(lambda run: run.instance_dir),
         "words": of_runs(lambda run: f"{run.identifier} {run.class_noun}".strip()),
         "base": of_runs(lambda run: run.base_spec.base),
-        "sampler": of_runs(
-            lambda run: (
-                f"{run.sampling.num_inference_steps} steps, guidance {run.sampling.guidance_scale:g}"
-            )
-        ),
+        "sampler": of_runs(lambda run: _sampler(run.sampling)),
         "seed": of_runs(lambda run: run.seed),
         "encoders": of_runs(lambda run: encoder_names(run.encoders)),
     }
@@ -49,6 +46,13 @@ def asked_of_runs(results: Sequence[Result], protocol: str) -> dict[str, str]:
 def encoder_names(encoders: EncoderSettings) -> str:
     """Return what scores are measured with, for people."""
     return f"CLIP {encoders.clip}, DINO {encoders.dino}"
+
+
+def run_folders(results: Sequence[Result]) -> dict[str, Path]:
+    """Return the folders of the runs, each once, by their names without a LoRA scale."""
+    return {
+        without_scale(result): result.run.folder for result in results if result.run is not None
+    }
 
 
 def saved_pairs(name: str, folder: Path) -> list[Pair]:
@@ -80,6 +84,11 @@ def _pairs(name: str, record: Path, tuned: Path, base: Path) -> list[Pair]:
     of_tuned = [tuned / file for file in listed_files(tuned)]
     of_base = [base / file for file in listed_files(base)] if (base / INDEX).is_file() else None
     return read_pairs(name, record, of_tuned, of_base)
+
+
+def _sampler(settings: SamplingSettings) -> str:
+    steps, guidance = settings.num_inference_steps, settings.guidance_scale
+    return f"{steps} steps, guidance {guidance:g}"
 
 
 def _list(facts: Iterable[str]) -> str:
