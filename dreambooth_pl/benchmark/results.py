@@ -99,5 +99,5 @@ def write_results(
         sheets={name: own_pairs(name, run, benchmark.protocol) for name, run in of_rows.items()},
         runs=run_folders([entry.line for entry in own]),
     )
-    save_report(report, out / REPORT)
+    save_report(report, out / REPORT, reporter)
     return Results(tuple(rows), tuple(differences), tuple(notes), tuple(failures))

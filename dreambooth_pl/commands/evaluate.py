@@ -200,7 +200,7 @@ def _evaluate_images(options: argparse.Namespace, command: tuple[str, ...]) -> N
 
 
 def _save_report(report: Report, folder: Path) -> None:
-    save_report(report, folder / REPORT)
+    save_report(report, folder / REPORT, ProgressReporter())
     print(f"report: {folder / REPORT}", file=sys.stderr)
 
 

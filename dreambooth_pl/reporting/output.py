@@ -74,6 +74,8 @@ def save_images(results: Sequence[Result], protocol: str, out: Path) -> dict[str
         if result.run is None:
             continue
         target = out / re.sub(r"[^A-Za-z0-9._-]+", "-", result.name).strip("-.")
+        while target in saved.values():  # such as `a b` and `a-b`
+            target = target.with_name(f"{target.name}-again")
         remove_leftovers(target)
         for what in (TUNED, BASE, CLASS + TUNED, CLASS + BASE):
             source = folder_of(result.run, protocol, what)

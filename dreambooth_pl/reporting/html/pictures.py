@@ -9,15 +9,13 @@ import base64
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from PIL import Image
-
+from dreambooth_pl.data.photos import read_photo
 from dreambooth_pl.evaluation.record import SCORES_FILE
 from dreambooth_pl.evaluation.run_images import BASE, TUNED
 from dreambooth_pl.metrics.scores import Score, table_scores
@@ -111,38 +109,42 @@ def extremes(pairs: Sequence[Pair]) -> list[Extremes]:
     return found
 
 
-class Thumbnails:
-    """Makes thumbnails as data URLs, all of which together keep a page below 10 MB.
+def thumbnails(
+    paths: Sequence[Path], progress: Callable[[int], None] | None = None
+) -> dict[Path, str]:
+    """Return thumbnails as data URLs, small enough that a page with all of them is below 10 MB.
 
     Args:
-        count: how many will be asked for, at most.
+        paths: image files, each as often as the page shows it.
+        progress: called after each file with the number of files done.
+
+    Raises:
+        UserError: a file cannot be read.
     """
+    room = min(_MOST, _BYTES // max(len(paths), 1))  # bytes for each
+    made = {}
+    for path in dict.fromkeys(paths):
+        made[path] = "data:image/jpeg;base64," + base64.b64encode(_shrink(path, room)).decode()
+        if progress is not None:
+            progress(len(made))
+    return made
 
-    def __init__(self, count: int) -> None:
-        self._room = min(_MOST, _BYTES // max(count, 1))  # bytes for each
-        self._of = lru_cache(maxsize=None)(self._make)
 
-    def __call__(self, path: Path) -> str:
-        """Return the thumbnail of an image file.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
-        return self._of(path)
-
-    def _make(self, path: Path) -> str:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-        smallest = b""
-        for side, quality in _LADDER:
-            small = image.copy()
-            small.thumbnail((side, side))
-            stream = io.BytesIO()
-            small.save(stream, "JPEG", quality=quality, optimize=True)
-            smallest = stream.getvalue()
-            if len(smallest) <= self._room:
-                break
-        return "data:image/jpeg;base64," + base64.b64encode(smallest).decode("ascii")
+def _shrink(path: Path, room: int) -> bytes:
+    """Return an image as the best JPEG of `_LADDER` of at most `room` bytes, else as its last."""
+    image = read_photo(path)
+    data = b""
+    for side, quality in _LADDER:
+        if data and side > max(image.size):
+            continue  # the same size once more
+        small = image.copy()
+        small.thumbnail((side, side))
+        stream = io.BytesIO()
+        small.save(stream, "JPEG", quality=quality, optimize=True)
+        data = stream.getvalue()
+        if len(data) <= room:
+            break
+    return data
 
 
 def link(target: Path, page: Path) -> str:

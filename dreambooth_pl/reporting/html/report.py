@@ -18,21 +18,24 @@ from dreambooth_pl.evaluation.comparison import Comparison
 from dreambooth_pl.evaluation.results import Result, Row
 from dreambooth_pl.files.atomic import write_text
 from dreambooth_pl.metrics.scores import SCORES
+from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.reporting.html.charts import legend
 from dreambooth_pl.reporting.html.curves import MAX_LINES, charts_over_scale, charts_over_steps
 from dreambooth_pl.reporting.html.origins import settings_of, versions
 from dreambooth_pl.reporting.html.pictures import (
     Pair,
-    Thumbnails,
     extremes,
     link,
     spread,
+    thumbnails,
 )
 from dreambooth_pl.reporting.html.score_tables import BAR_WIDTH, score_tables
 from dreambooth_pl.reporting.paper import PaperTable
 from dreambooth_pl.reporting.verdict import verdict
 
 REPORT = "report.html"
+MANY = 100
+"""From so many thumbnails on, making them shows its progress."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +61,16 @@ class Report:
     """Folders of the runs, by the names of their rows."""
 
 
-def save_report(report: Report, path: Path) -> None:
+def save_report(report: Report, path: Path, reporter: ProgressReporter | None = None) -> None:
     """Write the page.
 
     Args:
         report: its content.
         path: of the file; images are linked to relatively to it.
+        reporter: shows how many of `MANY` and more thumbnails are made; None shows nothing.
 
     Raises:
-        WriteError: it cannot be written.
+        UserError: it cannot be written, or an image cannot be read.
     """
     environment = Environment(
         loader=PackageLoader("dreambooth_pl.reporting.html", "templates"),
@@ -80,15 +84,15 @@ def save_report(report: Report, path: Path) -> None:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     own = {"style": Markup(style), "script": Markup(script), "script_hash": Markup(digest)}
     page = environment.get_template("report.html.j2")
-    write_text(path, page.render(_content(report, path) | own))
+    write_text(path, page.render(_content(report, path, reporter) | own))
 
 
-def _content(report: Report, path: Path) -> dict[str, Any]:
+def _content(report: Report, path: Path, reporter: ProgressReporter | None) -> dict[str, Any]:
     sheets = spread(report.sheets)
     ends = extremes([pair for pairs in report.sheets.values() for pair in pairs])
     pairs = [pair for own in sheets.values() for pair in own]
-    pairs += [pair for end in ends for pair in (*end.best, *end.worst)]
-    thumbnails = Thumbnails(sum(1 if pair.base is None else 2 for pair in pairs))
+    shown = [path for pair in pairs for path in (pair.tuned, pair.base) if path is not None]
+    shown += [pair.tuned for end in ends for pair in (*end.best, *end.worst)]
     return {
         "report": report,
         "verdict": verdict(report.results),
@@ -110,6 +114,14 @@ def _content(report: Report, path: Path) -> dict[str, Any]:
         "headings": {name: score.heading for name, score in SCORES.items()},
         "settings": settings_of(report.runs),
         "versions": versions(),
-        "thumbnail": thumbnails,
+        "thumbnail": _thumbnails(shown, reporter).__getitem__,
         "link": lambda target: link(target, path),
     }
+
+
+def _thumbnails(paths: Sequence[Path], reporter: ProgressReporter | None) -> dict[Path, str]:
+    count = len(set(paths))
+    if reporter is None or count < MANY:
+        return thumbnails(paths)
+    with reporter.task("thumbnails of the report", count) as task:
+        return thumbnails(paths, task.update)
