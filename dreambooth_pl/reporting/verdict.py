@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 from dreambooth_pl.evaluation.bootstrap import Interval
 from dreambooth_pl.evaluation.comparison import paired_difference
-from dreambooth_pl.evaluation.protocols import DREAMBENCH
+from dreambooth_pl.evaluation.protocols import DEFAULT, DREAMBENCH
 from dreambooth_pl.evaluation.results import Result, references
 from dreambooth_pl.evaluation.shares import share_kept, share_of_range, stack_score
 from dreambooth_pl.training.best_checkpoint import balance
 
-ENOUGH_IMAGES = 50
+ENOUGH_IMAGES = 25
 """With so many images, two trainings of the same config seldom differ by 10 % of the range; see
 docs/evaluate.md."""
-_MORE = f"--protocol {DREAMBENCH}"
+_MORE = f"--protocol {DEFAULT}"
 SUBJECT_SCORE, PROMPT_SCORE = "dino", "clip_t"
 
 
@@ -46,7 +46,7 @@ def verdict(results: Sequence[Result]) -> str:
     images = first.result.image_count
     about = f"{first.result.name} {_what(first, results)}, on {images} image{'s' * (images != 1)}"
     if images < ENOUGH_IMAGES:
-        advice = "" if first.result.protocol == DREAMBENCH else f" ({_MORE})"
+        advice = "" if first.result.protocol in (DEFAULT, DREAMBENCH) else f" ({_MORE})"
         about += f": too few to tell runs apart, {ENOUGH_IMAGES} or more do{advice}"
     if len(standings) > 1:
         about = f"Best of {len(standings)}: {about}"

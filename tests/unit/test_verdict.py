@@ -105,7 +105,7 @@ def test_verdict_of_one_run() -> None:
     assert f" of the way from floor to ceiling, keeps {kept * 100:.0f} % [" in sentence
     assert sentence.endswith(
         f"of prompt fidelity, on 6 images: too few to tell runs apart, {ENOUGH_IMAGES} or more do "
-        "(--protocol dreambench)."
+        "(--protocol short)."
     )
     assert verdict(evaluation(images=ENOUGH_IMAGES)).endswith(f"on {3 * ENOUGH_IMAGES} images.")
     assert verdict([ceiling, floor]) == ""
