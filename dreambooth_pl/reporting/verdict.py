@@ -39,7 +39,13 @@ def verdict(results: Sequence[Result]) -> str:
     """
     evaluated = [result for result in results if result.role == "run"]
     means = [result for result in evaluated if result.run is None and len(result.subjects) > 1]
-    standings = [standing(result, results) for result in means or evaluated]
+    averaged = {id(own) for mean in means for own in mean.sets}
+    others = [
+        result
+        for result in evaluated
+        if result not in means and not averaged & {id(own) for own in result.sets}
+    ]
+    standings = [standing(result, results) for result in (*means, *others)]
     if not standings:
         return ""
     first = max(standings, key=lambda own: _weight(own, results))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dreambooth_pl.evaluation.bootstrap import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED
-from dreambooth_pl.evaluation.results import Result, references
+from dreambooth_pl.evaluation.results import Result, mean_of, references
 from dreambooth_pl.evaluation.score_set import ScoreSet
 from dreambooth_pl.evaluation.shares import share_kept, share_of_range
 from dreambooth_pl.reporting.verdict import ENOUGH_IMAGES, verdict
@@ -143,3 +143,22 @@ def test_references_are_narrowed_to_the_subjects_of_a_result() -> None:
     assert references(run, [floor])["floor"].sets == (both[0],)
     assert references(run, [floor, evaluation()[1]])["floor"].sets[0].subject == "rex"
     assert references(Result("run", "x", "trial", run.sets, group=1), [floor]) == {}
+
+
+def test_averages_stand_for_their_runs_and_other_runs_for_themselves() -> None:
+    def of(subject: str, own: Result) -> Result:
+        return Result(
+            own.role,
+            own.name,
+            own.protocol,
+            tuple(ScoreSet(subject, *list(vars(part).values())[1:]) for part in own.sets),
+        )
+
+    ceiling, floor, run = evaluation(level=0.5)
+    better = result("run", scores(9, 3, 2, 0.7), scores(4, 3, 2, 0.5), name="hta")
+    ends = [[of(subject, own) for own in (ceiling, floor)] for subject in ("rex", "tom")]
+    runs = [of("rex", run), of("tom", run), of("rex", better)]
+    averages = [mean_of(f"mean {own[0].name}", own) for own in (*zip(*ends, strict=True), runs[:2])]
+    sentence = verdict([*averages, *ends[0], *ends[1], *runs])
+    assert sentence.startswith("Best of 2: hta goes ")
+    assert verdict([*averages, *ends[0], *ends[1], *runs[:2]]).startswith("mean sks goes ")

@@ -83,9 +83,8 @@ def score_tables(
         found += _tables(parts, "fidelity", title=f"Fidelity: {group}")
     differences: list[tuple[Role, Row]] = [("run", own.difference) for own in comparisons]
     for table, title in _TITLES.items():
-        found += _tables(
-            differences, table, title=f"Paired differences: {title}", caption=_DIFFERENCE
-        )
+        title = f"Paired differences: {title}"
+        found += _tables(differences, table, title=title, caption=_DIFFERENCE, signed=True)
     for table, title in _TITLES.items():
         found += _tables([("run", row) for row in details], table, title=f"Each run: {title}")
     for table in paper:
@@ -96,7 +95,11 @@ def score_tables(
 
 
 def _tables(
-    rows: Sequence[tuple[Role, Row]], *tables: Table, title: str = "", caption: str = ""
+    rows: Sequence[tuple[Role, Row]],
+    *tables: Table,
+    title: str = "",
+    caption: str = "",
+    signed: bool = False,
 ) -> Iterator[ScoreTable]:
     """Yield the tables (all if none is named) of which rows have scores."""
     for table in tables or _TITLES:
@@ -107,7 +110,6 @@ def _tables(
         }
         own = [(role, row) for role, row in rows if row.scores.keys() & names.keys()]
         if own:
-            signed = caption is _DIFFERENCE
             bars = {name: _bars(name, own, signed) for name in names}
             lines = (
                 tuple(
