@@ -34,6 +34,7 @@ from dreambooth_pl.evaluation.image_store import (
     recorded_batch_size,
 )
 from dreambooth_pl.evaluation.protocols import (
+    FEW,
     PROBES,
     ImagePlan,
     class_plan,
@@ -122,10 +123,10 @@ class ImageGenerator:
     def settings(self, run: Run) -> SamplingSettings:
         """Return the run's sampler at the batch size of images that are there, else at the best.
 
-        The probes keep the batch size of training, so that they come out as they did then.
+        Few images keep the batch size of training, and the probes come out as they did then.
         """
         size = None
-        if self.protocol != PROBES:
+        if self.protocol not in FEW:
             folders = (folder_of(run, self.protocol, what) for what in (TUNED, BASE))
             size = next(filter(None, map(recorded_batch_size, folders)), "auto")
         settings = replace(run.sampling, batch_size=size or run.sampling.batch_size)

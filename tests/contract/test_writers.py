@@ -41,6 +41,7 @@ ALLOWED = {
     ("files/folder_lock.py", "open"): "an empty file to lock",
     ("files/torch_file.py", "open"): "writes to a temporary path, as its name for it says",
     ("files/torch_file.py", "save"): "writes to a temporary path, as its name for it says",
+    ("reporting/html/pictures.py", "save"): "to memory, for a page",
     ("miniature/pretrain/stages.py", "save"): INTERMEDIATE,
     ("miniature/pretrain/stages.py", "save_pretrained"): INTERMEDIATE,
     ("miniature/pretrain/assemble.py", "save"): INTERMEDIATE,

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from dreambooth_pl import distributed
 from dreambooth_pl.adapters import save_adapters
 from dreambooth_pl.evaluation.evaluate_runs import score_runs
-from dreambooth_pl.evaluation.protocols import PROBES
+from dreambooth_pl.evaluation.protocols import DEFAULT
 from dreambooth_pl.evaluation.results import Result
 from dreambooth_pl.evaluation.run_images import generate_images, settle_batch_sizes
 from dreambooth_pl.progress import ProgressReporter
@@ -20,8 +20,8 @@ from dreambooth_pl.runs.finished import Run
 class RunEvaluationSettings:
     """What `train.py test` evaluates."""
 
-    protocol: str = PROBES
-    """`probes`, `dreambench`, or the path of a YAML file of your own prompts."""
+    protocol: str = DEFAULT
+    """`short`, `dreambench`, `probes`, or the path of a YAML file of your own prompts."""
 
 
 class RunEvaluation(Callback):
