@@ -15,12 +15,10 @@ from torch.utils.data import DataLoader
 
 from dreambooth_pl.commands.common import quiet_libraries, tells_mistakes
 from dreambooth_pl.commands.tested_run import (
-    DESCRIPTION,
     print_results,
     tested_run,
     without_saved_checkpoint,
 )
-from dreambooth_pl.commands.tested_run import USAGE as TEST_USAGE
 from dreambooth_pl.commands.train_keys import (
     DEFAULT_SEED,
     LIGHTNING_SEEDS,
@@ -31,6 +29,7 @@ from dreambooth_pl.commands.train_keys import (
 )
 from dreambooth_pl.commands.train_notes import check_with_base, training_notes
 from dreambooth_pl.commands.train_parser import (
+    PARSER_SETTINGS,
     Parser,
     check_config_files,
     check_dry_run,
@@ -58,8 +57,6 @@ from dreambooth_pl.training.finish import only_finish
 from dreambooth_pl.training.module import DreamBooth
 from dreambooth_pl.training.photo_record import check_same_photos, photo_record
 from dreambooth_pl.training.trainer_settings import TRAINER_DEFAULTS, TRAINER_FIXED
-
-USAGE = "python train.py fit --config CONFIG [--config CONFIG ...] [--KEY VALUE ...]"
 
 _LESS_MEMORY = (
     "Lower data.batch_size, data.resolution or sampling.batch_size, or set "
@@ -92,17 +89,7 @@ class DreamBoothCLI(LightningCLI):
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=DEFAULT_SEED,
             parser_class=Parser,
-            parser_kwargs={
-                "usage": USAGE,
-                "description": "Train, see python train.py fit --help.",
-                "test": {"command": "test", "usage": TEST_USAGE, "description": DESCRIPTION},
-                "fit": {
-                    "command": "fit",
-                    "usage": USAGE,
-                    "description": "Train adapters on the photos of a subject. All keys may stand "
-                    "in config files, on the command line, or both; what comes later holds.",
-                },
-            },
+            parser_kwargs=PARSER_SETTINGS,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # config.yaml is the record of a run
             args=args,

@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 from lightning.pytorch.cli import LightningArgumentParser
 
 from dreambooth_pl.commands.class_paths import check_config, check_words
+from dreambooth_pl.commands.tested_run import DESCRIPTION as TEST_DESCRIPTION
+from dreambooth_pl.commands.tested_run import USAGE as TEST_USAGE
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.plain_yaml import read_yaml
 from dreambooth_pl.forecast.report import Forecast
@@ -25,6 +27,19 @@ _KINDS = {
 }
 """Python's types in words."""
 DRY_RUN_FORMATS = ("text", "json")
+_USAGE = "python train.py fit --config CONFIG [--config CONFIG ...] [--KEY VALUE ...]"
+PARSER_SETTINGS: dict[str, Any] = {
+    "usage": _USAGE,
+    "description": "Train, see python train.py fit --help.",
+    "test": {"command": "test", "usage": TEST_USAGE, "description": TEST_DESCRIPTION},
+    "fit": {
+        "command": "fit",
+        "usage": _USAGE,
+        "description": "Train adapters on the photos of a subject. All keys may stand in config "
+        "files, on the command line, or both; what comes later holds.",
+    },
+}
+"""Of the parser and its subcommands, for LightningCLI."""
 
 
 class Parser(LightningArgumentParser):
