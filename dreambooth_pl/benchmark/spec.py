@@ -42,6 +42,7 @@ _RESERVED = {  # keys that the benchmark sets itself: what to do instead
     "data.instance_dir": "name the photos under `subjects`",
     "trainer.default_root_dir": "every job has its own folder, see --out",
     "ckpt_path": "interrupted jobs resume by themselves",
+    "resume": "interrupted jobs resume by themselves",
     "config": "list config files under `configs`",
 }
 

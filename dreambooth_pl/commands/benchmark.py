@@ -15,7 +15,7 @@ import torch
 
 from dreambooth_pl.benchmark.executors import Executor, LocalExecutor
 from dreambooth_pl.benchmark.generation import generate_in_parallel
-from dreambooth_pl.benchmark.job_folder import check_unchanged, complete_run, newest_checkpoint
+from dreambooth_pl.benchmark.job_folder import begun_run, check_unchanged, complete_run
 from dreambooth_pl.benchmark.jobs import Job, check_photos, expand
 from dreambooth_pl.benchmark.results import write_results
 from dreambooth_pl.benchmark.spec import Benchmark, read_benchmark
@@ -173,8 +173,8 @@ def _show(jobs: Sequence[Job]) -> None:
     for job in jobs:
         check_unchanged(job)
     for number, job in enumerate(jobs, start=1):
-        run, checkpoint = complete_run(job), newest_checkpoint(job)
-        state = f"complete: {run}" if run else "goes on" if checkpoint else "to be run"
+        run, begun = complete_run(job), begun_run(job)
+        state = f"complete: {run}" if run else "goes on" if begun else "to be run"
         print(f"job {number} of {len(jobs)}: {job.name} ({state})")
         if run is None:
-            print("  " + shlex.join(["python", "train.py", *job.arguments(checkpoint)]))
+            print("  " + shlex.join(["python", "train.py", *job.arguments(begun)]))
