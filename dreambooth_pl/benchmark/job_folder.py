@@ -10,7 +10,8 @@ from typing import Any
 
 from dreambooth_pl.benchmark.jobs import Job
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.files.atomic import remove_leftovers, write_json
+from dreambooth_pl.files.atomic import write_json
+from dreambooth_pl.files.leftovers import remove_leftovers
 from dreambooth_pl.runs.finished import final_weights
 from dreambooth_pl.runs.folder import CONFIG, LOGS
 

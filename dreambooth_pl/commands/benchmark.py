@@ -21,19 +21,14 @@ from dreambooth_pl.benchmark.results import write_results
 from dreambooth_pl.benchmark.spec import Benchmark, read_benchmark
 from dreambooth_pl.benchmark.training import train
 from dreambooth_pl.bounds import Bounds
-from dreambooth_pl.commands.common import (
-    find_device,
-    quiet_libraries,
-    table_width,
-    tells_mistakes,
-    whole_number,
-)
+from dreambooth_pl.commands.common import find_device, quiet_libraries, table_width, whole_number
 from dreambooth_pl.commands.train import DreamBoothCLI
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.files.atomic import remove_leftovers
 from dreambooth_pl.files.folder_lock import locked
+from dreambooth_pl.files.leftovers import remove_leftovers
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.reporting.tables import render
+from dreambooth_pl.start import tells_mistakes
 
 DEFAULT_OUT = Path("benchmark_runs")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
-from dreambooth_pl.commands.common import quiet_libraries, real_number, tells_mistakes
+from dreambooth_pl.commands.common import quiet_libraries, real_number
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.export.format import ExportOptions
 from dreambooth_pl.export.formats import FORMATS
@@ -19,6 +19,7 @@ from dreambooth_pl.export.write import write_export
 from dreambooth_pl.files.writable import check_writable
 from dreambooth_pl.runs.adapter_source import load_sources, read_source
 from dreambooth_pl.sampling.settings import LORA_SCALE
+from dreambooth_pl.start import tells_mistakes
 
 
 def build_parser() -> argparse.ArgumentParser:

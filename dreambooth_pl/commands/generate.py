@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from dreambooth_pl.bases.load import load_base
-from dreambooth_pl.commands.common import INTERRUPTED, find_device, quiet_libraries, tells_mistakes
+from dreambooth_pl.commands.common import INTERRUPTED, find_device, quiet_libraries
 from dreambooth_pl.commands.generate_options import (
     DEFAULT_OUT,
     GenerationPlan,
@@ -23,6 +23,7 @@ from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.image_metadata import image_metadata, origin_metadata
 from dreambooth_pl.sampling.numbered_images import NumberedImages, check_folder, save_image
 from dreambooth_pl.sampling.settings import SamplingSettings, negative_note
+from dreambooth_pl.start import tells_mistakes
 
 
 @tells_mistakes

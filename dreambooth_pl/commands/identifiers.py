@@ -14,12 +14,7 @@ import torch
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.bounds import MAX_SEED, Bounds
-from dreambooth_pl.commands.common import (
-    find_device,
-    quiet_libraries,
-    table_width,
-    tells_mistakes,
-)
+from dreambooth_pl.commands.common import find_device, quiet_libraries, table_width
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.identifiers.rare_tokens import Word, load_tokenizer, look_up, rare_words
 from dreambooth_pl.identifiers.trial import Trial, check_folder, save_trials, try_identifiers
@@ -29,6 +24,7 @@ from dreambooth_pl.prompts import IDENTIFIERS, fill
 from dreambooth_pl.reporting.tables import TABLE_FORMATS
 from dreambooth_pl.reporting.text_table import TextTable, render_table
 from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.start import tells_mistakes
 
 PAPERS_ENCODERS = EncoderSettings(
     clip="ViT-B-32-quickgelu", clip_pretrained="openai", dino="vit_small_patch16_224.dino"

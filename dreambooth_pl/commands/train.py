@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.data import DataLoader
 
-from dreambooth_pl.commands.common import quiet_libraries, tells_mistakes
+from dreambooth_pl.commands.common import quiet_libraries
 from dreambooth_pl.commands.tested_run import (
     DESCRIPTION,
     print_results,
@@ -39,6 +39,7 @@ from dreambooth_pl.files.writable import check_writable
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.runs import folder as run_folder
 from dreambooth_pl.runs.life import RunLife
+from dreambooth_pl.start import tells_mistakes
 from dreambooth_pl.stop_signals import STOP, Stopped
 from dreambooth_pl.training.callbacks.evaluate_run import RunEvaluation
 from dreambooth_pl.training.callbacks.run_callbacks import run_callbacks, run_loggers

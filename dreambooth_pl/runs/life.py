@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.files.atomic import remove_leftovers
+from dreambooth_pl.files.leftovers import remove_leftovers
 from dreambooth_pl.runs import folder as run_folder
 from dreambooth_pl.runs.folder import RESUME
 from dreambooth_pl.runs.logs import LogPoint, cut_logs

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from dreambooth_pl.commands.common import run_command, tells_mistakes
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.start import run_command, tells_mistakes
 
 SHOWS_MUCH = (
-    "from dreambooth_pl.commands.common import run_command\n"
+    "from dreambooth_pl.start import run_command\n"
     "run_command(lambda: print('a line of a table\\n' * 100_000))"
 )
 
