@@ -29,6 +29,7 @@ from dreambooth_pl.files.leftovers import remove_leftovers
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.reporting.tables import render
 from dreambooth_pl.start import tells_mistakes
+from dreambooth_pl.stop_signals import NOTHING, advising
 
 DEFAULT_OUT = Path("benchmark_runs")
 
@@ -46,19 +47,21 @@ def main(args: Sequence[str] | None = None, executor: Executor | None = None) ->
     """
     options = build_parser().parse_args(args)
     quiet_libraries()
-    benchmark = read_benchmark(options.config)
-    out = options.out or DEFAULT_OUT / benchmark.name
-    jobs = expand(benchmark, out)
-    check_photos(benchmark)
-    check_variants(jobs)
-    if options.dry_run:
-        _show(jobs)
-        return 0
-    device = find_device(options.device)
+    with advising(NOTHING):
+        benchmark = read_benchmark(options.config)
+        out = options.out or DEFAULT_OUT / benchmark.name
+        jobs = expand(benchmark, out)
+        check_photos(benchmark)
+        check_variants(jobs)
+        if options.dry_run:
+            _show(jobs)
+            return 0
+        device = find_device(options.device)
     with locked(out) as descriptor:
         remove_leftovers(out)
         executor = executor or LocalExecutor([descriptor], options.at_once)
-        return _run(benchmark, jobs, out, device, executor, in_parallel=options.at_once > 1)
+        with advising("Runs and images so far are kept; the same command goes on from there."):
+            return _run(benchmark, jobs, out, device, executor, in_parallel=options.at_once > 1)
 
 
 def build_parser() -> argparse.ArgumentParser:

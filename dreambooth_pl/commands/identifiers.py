@@ -25,6 +25,7 @@ from dreambooth_pl.reporting.tables import TABLE_FORMATS
 from dreambooth_pl.reporting.text_table import TextTable, render_table
 from dreambooth_pl.sampling.settings import SamplingSettings
 from dreambooth_pl.start import tells_mistakes
+from dreambooth_pl.stop_signals import NOTHING, advising
 
 PAPERS_ENCODERS = EncoderSettings(
     clip="ViT-B-32-quickgelu", clip_pretrained="openai", dino="vit_small_patch16_224.dino"
@@ -57,7 +58,8 @@ def main(args: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(args)
     quiet_libraries()
     try:
-        _run(options)
+        with advising(NOTHING):
+            _run(options)
     except UserError as error:
         text = str(error)
         for key, option in _KEYS.items():  # messages name config keys; here they are options
@@ -169,7 +171,8 @@ def _generate_trials(
             options.seed,
             task.update,
         )
-    sheet = save_trials(trials, base, settings, options.draw, options.seed)
+    with advising(f"Some images are in {options.draw}; start again with the same command."):
+        sheet = save_trials(trials, base, settings, options.draw, options.seed)
     reporter.line(f"contact sheet: {sheet}")
     return trials
 

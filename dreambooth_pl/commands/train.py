@@ -40,7 +40,7 @@ from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.runs import folder as run_folder
 from dreambooth_pl.runs.life import RunLife
 from dreambooth_pl.start import tells_mistakes
-from dreambooth_pl.stop_signals import STOP, Stopped
+from dreambooth_pl.stop_signals import NOTHING, Stopped, advising
 from dreambooth_pl.training.callbacks.evaluate_run import RunEvaluation
 from dreambooth_pl.training.callbacks.run_callbacks import run_callbacks, run_loggers
 from dreambooth_pl.training.callbacks.save_config import SaveConfig
@@ -252,13 +252,14 @@ class DreamBoothCLI(LightningCLI):
 
     def test(self, model: DreamBooth, datamodule: DreamBoothDataModule) -> None:
         """Evaluate the run, each process generating its share, and print the table."""
-        self.trainer.test(
-            model,
-            dataloaders=DataLoader([0]),  # all is done when the test starts: callbacks/testing.py
-            ckpt_path=self.config[self.subcommand].ckpt_path,
-            verbose=False,
-            weights_only=True,
-        )
+        with advising("Images made so far are kept; the same command goes on from there."):
+            self.trainer.test(
+                model,
+                dataloaders=DataLoader([0]),  # all is done when the test starts: RunEvaluation
+                ckpt_path=self.config[self.subcommand].ckpt_path,
+                verbose=False,
+                weights_only=True,
+            )
         if self.trainer.is_global_zero:
             print_results(self.testing.results)
 
@@ -271,10 +272,10 @@ def main(args: list[str] | None = None) -> int:
         args: what stands after `train.py`; None for the process's own arguments.
     """
     quiet_libraries()
-    with STOP.handled():
-        try:
+    try:
+        with advising(NOTHING):
             DreamBoothCLI(args)
-        except Stopped:
-            if rank_zero_only.rank == 0:
-                raise  # the first process tells; another one's status would be taken for a failure
+    except Stopped:
+        if rank_zero_only.rank == 0:
+            raise  # the first process tells; another one's status would be taken for a failure
     return 0

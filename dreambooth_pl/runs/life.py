@@ -16,7 +16,7 @@ from dreambooth_pl.runs import folder as run_folder
 from dreambooth_pl.runs.folder import RESUME
 from dreambooth_pl.runs.logs import LogPoint, cut_logs
 from dreambooth_pl.runs.resume import log_point, own_checkpoint, resumed_run
-from dreambooth_pl.stop_signals import Stopped
+from dreambooth_pl.stop_signals import NOTHING, Stopped
 from dreambooth_pl.training.checkpoint import load_checkpoint
 
 
@@ -105,7 +105,7 @@ class RunLife:
         except Stopped as stopped:
             if (started := trainer()) is not None:
                 _end_other_processes(started)
-            stopped.advice = self._advice(started)
+            stopped.advice = stopped.advice or self._advice(started)
             raise
         except BaseException:
             if self.folder is not None and self.folder.is_dir() and not any(self.folder.iterdir()):
@@ -114,7 +114,7 @@ class RunLife:
 
     def _advice(self, trainer: Trainer | None) -> str:
         if self.folder is None:
-            return "Nothing was changed."
+            return NOTHING
         if not (self.folder / run_folder.CONFIG).is_file():
             self._discard()
             return "The run had not begun; start it again with the same command."
