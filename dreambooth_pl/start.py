@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn, ParamSpec
+from typing import NoReturn, ParamSpec, TextIO
 
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.stop_signals import STOP, Stopped
 
+_PLAIN = {"↑": "^", "↓": "v", "…": ".", "─": "-", "━": "-", "│": "|", "┃": "|", "±": "~"}
+"""ASCII characters, each as wide as what it stands for: tables keep their columns."""
+_BOXES = range(0x2500, 0x2580)  # corners and crossings of tables
+_PLAINLY = "dreambooth_pl.plain"
 _BROKEN_PIPE = 141  # what shells report for a process whose reader has left
 P = ParamSpec("P")
 
@@ -28,6 +34,7 @@ def run_command(command: str | Callable[[], int | None]) -> NoReturn:
             libraries are loaded here, where signals are answered already.
     """
     _open_missing_streams()
+    write_plainly(sys.stdout, sys.stderr)
     try:
         with STOP.handled():
             if isinstance(command, str):
@@ -62,6 +69,30 @@ def tells_mistakes(main: Callable[P, int]) -> Callable[P, int]:
             return _tell(stopped)
 
     return told
+
+
+def write_plainly(*streams: TextIO) -> None:
+    """Have streams write something similar for characters that their encodings do not have.
+
+    Arrows become ASCII, and letters of file names their codes: no text is an error.
+    """
+    codecs.register_error(_PLAINLY, _plain_characters)
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_PLAINLY)
+
+
+def _plain_characters(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    return "".join(map(_plain_character, letters)), error.end
+
+
+def _plain_character(letter: str) -> str:
+    if ord(letter) in _BOXES:
+        return _PLAIN.get(letter, "+")
+    return _PLAIN.get(letter) or letter.encode("ascii", "backslashreplace").decode()
 
 
 def _tell(stopped: Stopped) -> int:

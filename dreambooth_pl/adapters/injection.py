@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 
 import torch
+from peft import PeftConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn import Parameter
@@ -223,13 +224,27 @@ def inject(
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # mixed on purpose
         try:
-            config = KINDS[kind].config(**peft_arguments(kind, settings, targets))
-            module.add_adapter(config, name)
+            wrap_layers(module, KINDS[kind].config(**peft_arguments(kind, settings, targets)), name)
         except ValueError as error:
             raise UserError(f"{key}: {error}") from error
     module.eval()
     for parameter in adapter_parameters(module).values():
         parameter.data = parameter.data.float()
+
+
+def wrap_layers(module: nn.Module, config: PeftConfig, name: str) -> None:
+    """Let PEFT itself wrap layers, and make the adapter of this name the active one.
+
+    The networks' own `add_adapter` does the same, but refuses versions of PEFT that do it well.
+
+    Raises:
+        ValueError: PEFT finds no layer, or none that it can wrap.
+    """
+    inject_adapter_in_model(config, module, name)
+    module._hf_peft_config_loaded = True  # by this, diffusers and transformers know of adapters
+    for layer in module.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.set_adapter(name)
 
 
 def copy_exactly(target: dict[str, Tensor], state: dict[str, Tensor], source: str) -> None:

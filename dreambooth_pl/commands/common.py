@@ -70,12 +70,15 @@ def quiet_libraries() -> None:
         ("lightning.pytorch", logging.WARNING),
         ("lightning.fabric", logging.WARNING),
         ("huggingface_hub", logging.ERROR),
+        ("transformers", logging.ERROR),  # a report of each file's weights; `bases.checks` looks
         ("diffusers.models.modeling_utils", logging.ERROR),  # casting, where no part refuses it
     ):
         logging.getLogger(name).setLevel(level)
+    warnings.formatwarning = _one_line  # after Lightning, which has a form of its own
     warnings.filterwarnings("ignore", module=r"timm|open_clip|diffusers|transformers")
     for message in (
         ".*does not have many workers.*",
+        ".*smaller than the logging interval.*",
         ".*no `val(idation)?_dataloader`.*",
         ".*overridden `transfer_batch_to_device`.*",
         ".*module\\(s\\) in eval mode.*",
@@ -83,3 +86,8 @@ def quiet_libraries() -> None:
         ".*isinstance\\(treespec, LeafSpec\\).*",
     ):
         warnings.filterwarnings("ignore", message=message)
+
+
+def _one_line(message: Warning | str, *_: Any) -> str:
+    """Return a warning without the line of the library's code that it came from."""
+    return f"warning: {' '.join(str(message).split())}\n"
