@@ -7,6 +7,7 @@ import functools
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ _PLAIN = {"↑": "^", "↓": "v", "…": ".", "─": "-", "━": "-", "│": "|"
 _BOXES = range(0x2500, 0x2580)  # corners and crossings of tables
 _PLAINLY = "dreambooth_pl.plain"
 _BROKEN_PIPE = 141  # what shells report for a process whose reader has left
+_HOME = re.compile(r"(--[\w.-]+=)?(local-dir:)?~(?=/)")
 P = ParamSpec("P")
 
 
@@ -35,6 +37,7 @@ def run_command(command: str | Callable[[], int | None]) -> NoReturn:
     """
     _open_missing_streams()
     write_plainly(sys.stdout, sys.stderr)
+    sys.argv[1:] = map(with_home, sys.argv[1:])
     try:
         with STOP.handled():
             if isinstance(command, str):
@@ -49,6 +52,19 @@ def run_command(command: str | Callable[[], int | None]) -> NoReturn:
     except OSError as error:
         status = _status_of_broken_output(error)
     sys.exit(status)
+
+
+def with_home(text: str) -> str:
+    """Return a path, or an option with a path, with the home folder in place of `~`.
+
+    Shells do this, but neither for `--key=~/folder` nor in config files.
+    """
+    found = _HOME.match(text)
+    return (
+        text
+        if found is None
+        else f"{found[1] or ''}{found[2] or ''}" + os.path.expanduser(text[found.end() - 1 :])
+    )
 
 
 def tells_mistakes(main: Callable[P, int]) -> Callable[P, int]:

@@ -39,7 +39,7 @@ from dreambooth_pl.files.writable import check_writable
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.runs import folder as run_folder
 from dreambooth_pl.runs.life import RunLife
-from dreambooth_pl.start import tells_mistakes
+from dreambooth_pl.start import tells_mistakes, with_home
 from dreambooth_pl.stop_signals import NOTHING, Stopped, advising
 from dreambooth_pl.training.callbacks.evaluate_run import RunEvaluation
 from dreambooth_pl.training.callbacks.run_callbacks import run_callbacks, run_loggers
@@ -139,6 +139,9 @@ class DreamBoothCLI(LightningCLI):
         check_config_files(words)
         words = self.life.read_words(words)
         self.config = parser.parse_args(words)
+        for key, value in list(self.config[self.config.subcommand].items()):
+            if isinstance(value, str):
+                self.config[self.config.subcommand][key] = with_home(value)
         if self.config.subcommand == "test":
             without_saved_checkpoint(self.config.test, words)
 

@@ -11,7 +11,7 @@ import pytest
 from dreambooth_pl.commands.common import quiet_libraries
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.progress import ProgressReporter
-from dreambooth_pl.start import run_command, tells_mistakes
+from dreambooth_pl.start import run_command, tells_mistakes, with_home
 
 SHOWS_MUCH = (
     "from dreambooth_pl.start import run_command\n"
@@ -129,3 +129,16 @@ def test_a_warning_is_one_line_without_code(monkeypatch) -> None:
         quiet_libraries()
     told = warnings.formatwarning("something\nodd", UserWarning, "path.py", 3, "code()")
     assert told == "warning: something odd\n"
+
+
+def test_a_home_folder_is_found_where_shells_do_not_look(monkeypatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    for text, found in {
+        "~/photos": "/home/me/photos",
+        "--data.instance_dir=~/my photos": "--data.instance_dir=/home/me/my photos",
+        "--fidelity.clip=local-dir:~/clip": "--fidelity.clip=local-dir:/home/me/clip",
+        "local-dir:~/clip": "local-dir:/home/me/clip",
+    }.items():
+        assert with_home(text) == found
+    for text in ("--data.class_dir=~", "~", "a ~/b", "--prompt=about ~/", "x~/y"):
+        assert with_home(text) == text

@@ -231,3 +231,50 @@ def test_the_command_tells_it_before_anything_is_written(
     message = capsys.readouterr().err
     assert message.startswith(f"error: {key}: ") and words in message
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("data: {identifier: no}", "data.identifier: 'False' .*put it in quotes: YAML reads no"),
+        ("data: {class_noun: 1e3}", "data.class_noun: '1000.0' .*quotes.*number"),
+        ("data: {class_noun: 1:30}", "data.class_noun: '90' .*quotes.*time"),
+    ],
+)
+def test_what_yaml_makes_of_words_is_told(whole_parser, text, words) -> None:
+    with pytest.raises(UserError, match=words):
+        whole_parser.parse_string(text)
+
+
+@pytest.mark.parametrize("value", ["-1e-4", "-1E-4", "-.5", "-2.5e+3", "-1"])
+def test_a_negative_number_is_no_option(whole_parser, value) -> None:
+    config = whole_parser.parse_args(["--model.learning_rate", value])
+    assert config.model.learning_rate == float(value)
+    with pytest.raises(UserError, match="model.learning_rate: .*is not above 0"):
+        check_config_values(config)
+
+
+@pytest.mark.parametrize("following", [[], ["--model.base=x"], ["-x"]])
+def test_a_value_that_is_missing_is_told(whole_parser, following) -> None:
+    with pytest.raises(UserError, match="model.learning_rate: which.*--model.learning_rate=VALUE"):
+        whole_parser.parse_args(["--model.learning_rate", *following])
+
+
+CHOICES = {
+    "trainer.precision": ("fp8", "32-true"),
+    "trainer.logger": ("Nonsense", "class"),
+    "trainer.callbacks": ("Nonsense", "class"),
+    "trainer.profiler": ("Nonsense", "class"),
+    "trainer.strategy": ("Nonsense", "class"),
+    "model.optimizer": ("Nonsense", "class"),
+    "model.adapter": ("lorra", "lora"),
+}
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_choices_are_listed_and_no_types(whole_parser, key) -> None:
+    value, word = CHOICES[key]
+    try:
+        whole_parser.parse_args([f"--{key}={value}"])
+    except UserError as error:
+        print(key, "=>", error)
