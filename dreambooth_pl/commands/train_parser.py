@@ -95,7 +95,8 @@ def _type_mistake(message: str) -> str | None:
         return None
     words = [word for part in re.findall(r"Literal\[(.+?)\]", expected[1]) for word in _words(part)]
     lists = ["a list"] if "list[" in expected[1] else []
-    wanted = ", ".join([*(_KINDS[kind] for kind in types), *lists, *words])
+    classes = ["the path of a class"] * bool(re.search(r"<class '\w+\.|Callable", expected[1]))
+    wanted = ", ".join(dict.fromkeys([*(_KINDS[k] for k in types), *lists, *words, *classes]))
     given = value[1].strip()
     hint = ""
     if "str" in types and _NO_TEXT.fullmatch(given):
