@@ -3,7 +3,8 @@
 `python benchmarks/gpu.py` makes bases with random weights in the shapes of Stable Diffusion 1.5 and
 XL, trains adapters on them through the ordinary trainer, one photo and one class image a step, and
 then with loops as example scripts have them: one that encodes photos and prompts at each step, one
-that looks them up. It prints a table, and with `--json` writes all numbers. No network is needed.
+that looks them up. Rows `together N` train N subjects side by side; their step is that of all N. It
+prints a table, and with `--json` writes all numbers. No network is needed.
 
 Steps are timed in windows, at whose ends alone the GPU is waited for: a row has the windows' median
 and their range. The floor is what a step's matrix products and attention, counted, would take at
@@ -33,6 +34,7 @@ import dreambooth_pl  # noqa: F401  isort: skip  (mends the import of torchvisio
 import torch
 from gpu_bases import SD15, SDXL, TINY_SD15, TINY_SDXL, Shape, write_base, write_photos
 from gpu_loops import TARGETS, Measured, Stopwatch, train_plainly
+from gpu_together import train_together
 from lightning.pytorch import Callback, Trainer
 from timed_trainer import timed_trainer
 from torch.utils.flop_counter import FlopCounterMode
@@ -53,9 +55,14 @@ OURS: dict[str, dict[str, bool]] = {
     "ours, compiled": {"compile": True},
     "ours, compiled and recorded": {"compile": True, "cuda_graph": True},
 }
+TOGETHER: dict[str, tuple[int, dict[str, bool]]] = {
+    "together 8": (8, {}),
+    "together 8, recorded": (8, {"cuda_graph": True}),
+}
+"""Rows of several subjects that train side by side: how many, and options."""
 PLAIN, CACHED = "plain loop", "cached loop"
-ROWS = (*OURS, PLAIN, CACHED)
-DEFAULT_ROWS = ("ours", "ours, recorded", PLAIN, CACHED)
+ROWS = (*OURS, *TOGETHER, PLAIN, CACHED)
+DEFAULT_ROWS = ("ours", "ours, recorded", "together 8, recorded", PLAIN, CACHED)
 PROFILED = 2  # steps
 
 
@@ -95,7 +102,9 @@ class Row:
     name: str
     measured: Measured
     images_per_s: float | None
+    subjects: int = 1
     step_ms: float = field(init=False)
+    """Of all subjects together."""
 
     def __post_init__(self) -> None:
         self.step_ms = statistics.median(self.measured.window_ms)
@@ -286,6 +295,12 @@ def measure_base(
                         row, base, pictures, plan, device, profile, not operations
                     )
                     operations = operations or counted
+                elif row in TOGETHER:
+                    count, options = TOGETHER[row]
+                    watch = Stopwatch(device, plan.warm_up, plan.size, plan.count)
+                    resolution = plan.shape.resolution
+                    measured = train_together(base, *pictures, resolution, watch, count, **options)
+                    rate = None
                 else:
                     measured, rate = _their_row(row, base, pictures, plan, device)
             except Exception:
@@ -293,7 +308,8 @@ def measure_base(
                 continue
             seconds = time.perf_counter() - begun
             log.info("%s, %s: measured in %.0f s", plan.shape.name, row, seconds)
-            yield Row(plan.shape.name, row, measured, rate), operations
+            subjects = TOGETHER[row][0] if row in TOGETHER else 1
+            yield Row(plan.shape.name, row, measured, rate, subjects), operations
 
 
 _Pictures = tuple[list[Path], list[Path]]
@@ -341,7 +357,7 @@ def line(row: Row, operations: int, rate: float) -> str:
     windows = row.measured.window_ms
     spread = f"{min(windows):.1f} to {max(windows):.1f}"
     images = "" if row.images_per_s is None else f"{row.images_per_s:.2f}"
-    floor = 1e3 * operations / rate
+    floor = 1e3 * operations * row.subjects / rate
     return (
         f"{row.base:<20}{row.name:<29}{row.step_ms:>8.1f}{spread:>16}{row.measured.begin_s:>9.1f}"
         f"{row.run_s:>14.1f}{images:>10}{row.measured.peak_bytes / 2**30:>9.1f}"
@@ -406,7 +422,8 @@ def main() -> None:
     plans = TINY if args.tiny else QUICK if args.quick else FULL
     plans = [plan for key, plan in zip(("sd15", "sdxl"), plans, strict=True) if key in args.bases]
     # On a CPU there is nothing to record.
-    rows = args.rows or (DEFAULT_ROWS if device.type == "cuda" else ("ours", PLAIN, CACHED))
+    on_cpu = ("ours", "together 8", PLAIN, CACHED)
+    rows = args.rows or (DEFAULT_ROWS if device.type == "cuda" else on_cpu)
     if args.profile:
         args.profile.mkdir(parents=True, exist_ok=True)
 

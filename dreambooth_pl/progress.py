@@ -158,6 +158,11 @@ class ProgressReporter:
             if self.bars and self._open_tasks == 0:
                 self.bars.stop()
 
+    def close(self) -> None:
+        """Remove all bars, for a process that ends in the middle of its tasks."""
+        if self.bars:
+            self.bars.stop()
+
     def line(self, text: str) -> None:
         """Write a permanent line above any bars."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -18,6 +18,26 @@ NOTHING = "Nothing was changed."
 """What is said of a command that had not begun to write."""
 
 
+@contextmanager
+def blocked_signals() -> Iterator[None]:
+    """Let no process that the block starts receive such signals; this one answers for all.
+
+    What arrives here meanwhile is answered after the block.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _numbers())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _numbers() -> list[int]:
+    return [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+
+
 class Stopped(BaseException):
     """A signal has asked the process to end.
 
@@ -70,8 +90,7 @@ class StopSignals:
             yield
             return
         self.pending, self._raised, self._deferring, self._pid = None, False, False, os.getpid()
-        numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-        handlers = {number: signal.getsignal(number) for number in numbers}
+        handlers = {number: signal.getsignal(number) for number in _numbers()}
         self._before = {n: found for n, found in handlers.items() if found is not signal.SIG_IGN}
         self._claim()
         try:

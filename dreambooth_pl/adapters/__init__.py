@@ -18,6 +18,7 @@ from dreambooth_pl.adapters.injection import (
     add_adapters,
     check_trainable_set,
     load_adapter_state_dict,
+    parameters_without_gradient,
     remove_adapters,
     trainable_parameters,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "load_weighted_adapters",
     "adapter_scale",
     "merged_while_generating",
+    "parameters_without_gradient",
     "remove_adapters",
     "save_adapters",
     "trainable_parameters",

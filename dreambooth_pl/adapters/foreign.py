@@ -17,13 +17,8 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from dreambooth_pl.adapters.injection import (
-    adapted_layers,
-    adapter_parameters,
-    copy_exactly,
-    wrap_layers,
-)
-from dreambooth_pl.adapters.kinds import KINDS, alphas, recognise
+from dreambooth_pl.adapters.injection import adapted_layers, adapter_parameters, copy_exactly
+from dreambooth_pl.adapters.kinds import KINDS, alphas, recognise, wrap_layers
 from dreambooth_pl.adapters.layouts import (
     is_named_by_layers,
     layer_table,

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator
 
 import torch
-from peft import PeftConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn import Parameter
@@ -24,6 +23,7 @@ from dreambooth_pl.adapters.kinds import (
     check_settings,
     layer_kind,
     peft_arguments,
+    wrap_layers,
 )
 from dreambooth_pl.adapters.ranks import check_rank
 from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings, targets_key
@@ -125,6 +125,29 @@ def trainable_parameters(base: Base) -> dict[str, dict[str, Parameter]]:
         for component, module in base.modules.items()
     }
     return {component: parameters for component, parameters in found.items() if parameters}
+
+
+def parameters_without_gradient(base: Base) -> list[str]:
+    """Return the names of trainable parameters that no prompt's encoding depends on.
+
+    They are those of text encoders' layers behind the states that the denoiser reads, as of the
+    last layer of Stable Diffusion XL's first text encoder. An optimiser leaves them as they are.
+
+    Returns:
+        Names that begin with the component, such as `text_encoder.`
+    """
+    named = {
+        f"{component}.{name}": parameter
+        for component, parameters in trainable_parameters(base).items()
+        if is_text_encoder(component)
+        for name, parameter in parameters.items()
+    }
+    if not named:
+        return []
+    encoded = base.encode_prompts([""])
+    outputs = [t.sum() for t in (encoded.hidden_states, *encoded.added.values()) if t.requires_grad]
+    gradients = torch.autograd.grad(outputs, list(named.values()), allow_unused=True)
+    return [name for name, gradient in zip(named, gradients, strict=True) if gradient is None]
 
 
 def check_trainable_set(
@@ -230,21 +253,6 @@ def inject(
     module.eval()
     for parameter in adapter_parameters(module).values():
         parameter.data = parameter.data.float()
-
-
-def wrap_layers(module: nn.Module, config: PeftConfig, name: str) -> None:
-    """Let PEFT itself wrap layers, and make the adapter of this name the active one.
-
-    The networks' own `add_adapter` does the same, but refuses versions of PEFT that do it well.
-
-    Raises:
-        ValueError: PEFT finds no layer, or none that it can wrap.
-    """
-    inject_adapter_in_model(config, module, name)
-    module._hf_peft_config_loaded = True  # by this, diffusers and transformers know of adapters
-    for layer in module.modules():
-        if isinstance(layer, BaseTunerLayer):
-            layer.set_adapter(name)
 
 
 def copy_exactly(target: dict[str, Tensor], state: dict[str, Tensor], source: str) -> None:

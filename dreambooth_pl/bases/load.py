@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,9 +22,37 @@ from dreambooth_pl.bases.single_file import read_checkpoint
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.errors import UserError
 
+_LOADED: ContextVar[dict[BaseSpec, Base] | None] = ContextVar("loaded bases", default=None)
+
+
+@contextmanager
+def shared_weights() -> Iterator[None]:
+    """Let bases that are loaded from one place inside the context share their frozen weights."""
+    token = _LOADED.set({})
+    try:
+        yield
+    finally:
+        _LOADED.reset(token)
+
+
+def replica(base: Base) -> Base:
+    """Return a base with the same weights in memory and modules of its own, for other adapters.
+
+    The VAE, the tokenizers and the objective are the same objects.
+    """
+
+    def copied(module: nn.Module) -> nn.Module:
+        tensors = (*module.parameters(), *module.buffers())
+        return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+
+    text_encoders = [copied(module) for module in base.text_encoders]
+    return replace(base, denoiser=copied(base.denoiser), text_encoders=text_encoders)
+
 
 def load_base(spec: BaseSpec | str) -> Base:
     """Load a base from a diffusers folder, a checkpoint file or, if neither exists, the hub.
+
+    Inside `shared_weights`, a base that was loaded before is returned as a `replica`.
 
     Args:
         spec: the base. A string stands for `BaseSpec(string)`. A name that looks like a path is
@@ -30,6 +63,15 @@ def load_base(spec: BaseSpec | str) -> Base:
             known, weights are missing, or a tokenizer does not belong to the base.
     """
     spec = BaseSpec(spec) if isinstance(spec, str) else spec
+    loaded = _LOADED.get()
+    if loaded is None:
+        return _load(spec)
+    if spec not in loaded:
+        loaded[spec] = _load(spec)
+    return replica(loaded[spec])
+
+
+def _load(spec: BaseSpec) -> Base:
     name = spec.base
     dtype = getattr(torch, spec.frozen_dtype)
     as_stored = dtype != torch.float32  # then cast below: less memory for half-precision files

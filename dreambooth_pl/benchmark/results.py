@@ -1,4 +1,4 @@
-"""Result files of a benchmark: the table of variants, the table of runs, the contact sheet."""
+"""Result files of a benchmark: tables of variants and of runs, contact sheet, report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from dreambooth_pl.evaluation.results import Row, distance_notes
 from dreambooth_pl.files.atomic import write_text
 from dreambooth_pl.files.png_metadata import save_png
 from dreambooth_pl.progress import ProgressReporter
+from dreambooth_pl.reporting.html.report import REPORT, Report, save_report
+from dreambooth_pl.reporting.html.sources import asked_of_runs, own_pairs, run_folders
 from dreambooth_pl.reporting.tables import render, to_json
+from dreambooth_pl.reporting.verdict import verdict
 from dreambooth_pl.runs.finished import Run, read_run
 
 TABLE = "table"  # .md and .json: ceiling, floor, one row per variant, differences
@@ -36,7 +39,7 @@ class Results:
     differences: tuple[Comparison, ...]
     """Differences of each variant from the first."""
     notes: tuple[str, ...]
-    """How diversity was measured, and which variants could not be compared."""
+    """How diversity was measured, which variants could not be compared, and the verdict."""
     failures: tuple[str, ...]
     """One message for each run that could not be evaluated."""
 
@@ -48,8 +51,9 @@ def write_results(
     out: Path,
     device: str | torch.device,
     reporter: ProgressReporter,
+    command: Sequence[str] = (),
 ) -> Results:
-    """Evaluate the complete runs, and write the tables and the contact sheet.
+    """Evaluate the complete runs, and write the tables, the contact sheet and the report.
 
     Args:
         benchmark: the checked benchmark.
@@ -58,6 +62,7 @@ def write_results(
         out: the benchmark's folder, where the files go.
         device: where images are generated and encoded.
         reporter: shows the progress.
+        command: words of the command that does all this again, for the report.
     """
     failures: list[str] = []
 
@@ -72,7 +77,8 @@ def write_results(
     means = variant_lines(own, jobs, lines)
     rows = [line.row for line in means]
     differences, not_compared = comparisons(own)
-    notes = [*distance_notes(means), *not_compared]
+    found = [*distance_notes(means), *not_compared]
+    notes = [*found, verdict(means)]
     of_runs = [entry.line.row for entry in own]
     write_text(out / f"{TABLE}.md", render(rows, "markdown", comparisons=differences, notes=notes))
     write_text(out / f"{TABLE}.json", to_json(rows, differences))
@@ -81,4 +87,17 @@ def write_results(
     sheet = benchmark_sheet(own, benchmark.protocol, benchmark.name)
     if sheet is not None:
         save_png(sheet, out / SHEET, {"title": benchmark.name})
+    of_rows = {entry.line.name: entry.line.run for entry in own if entry.line.run is not None}
+    report = Report(
+        title=f"Benchmark {benchmark.name}",
+        command=tuple(command),
+        asked=asked_of_runs([entry.line for entry in own], benchmark.protocol),
+        results=means,
+        comparisons=differences,
+        details=of_runs,
+        notes=found,
+        sheets={name: own_pairs(name, run, benchmark.protocol) for name, run in of_rows.items()},
+        runs=run_folders([entry.line for entry in own]),
+    )
+    save_report(report, out / REPORT, reporter)
     return Results(tuple(rows), tuple(differences), tuple(notes), tuple(failures))

@@ -26,7 +26,9 @@ from dreambooth_pl.commands.train import DreamBoothCLI
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.folder_lock import locked
 from dreambooth_pl.files.leftovers import remove_leftovers
+from dreambooth_pl.memory.exhausted import tells_out_of_memory
 from dreambooth_pl.progress import ProgressReporter
+from dreambooth_pl.reporting.html.report import REPORT
 from dreambooth_pl.reporting.tables import render
 from dreambooth_pl.start import tells_mistakes
 from dreambooth_pl.stop_signals import NOTHING, advising
@@ -35,6 +37,9 @@ DEFAULT_OUT = Path("benchmark_runs")
 
 
 @tells_mistakes
+@tells_out_of_memory(
+    "Lower --at-once, or data.batch_size and sampling.batch_size in the benchmark's file."
+)
 def main(args: Sequence[str] | None = None, executor: Executor | None = None) -> int:
     """Run the command.
 
@@ -45,7 +50,8 @@ def main(args: Sequence[str] | None = None, executor: Executor | None = None) ->
     Returns:
         The exit status: 0 if every job is complete and in the table, else 1.
     """
-    options = build_parser().parse_args(args)
+    words = sys.argv[1:] if args is None else args
+    options = build_parser().parse_args(words)
     quiet_libraries()
     with advising(NOTHING):
         benchmark = read_benchmark(options.config)
@@ -60,8 +66,10 @@ def main(args: Sequence[str] | None = None, executor: Executor | None = None) ->
     with locked(out) as descriptor:
         remove_leftovers(out)
         executor = executor or LocalExecutor([descriptor], options.at_once)
+        command = ["python", "benchmark.py", *words]
+        parallel = options.at_once > 1
         with advising("Runs and images so far are kept; the same command goes on from there."):
-            return _run(benchmark, jobs, out, device, executor, in_parallel=options.at_once > 1)
+            return _run(benchmark, jobs, out, device, executor, command, in_parallel=parallel)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -82,8 +90,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out",
         type=Path,
-        help=f"folder for runs, tables and contact sheet (default: {DEFAULT_OUT}/NAME, NAME being "
-        "the config file's)",
+        help="folder for runs, tables, contact sheet and report.html (default: "
+        f"{DEFAULT_OUT}/NAME, NAME being the config file's)",
     )
     parser.add_argument(
         "--device",
@@ -140,6 +148,7 @@ def _run(
     out: Path,
     device: torch.device,
     executor: Executor,
+    command: Sequence[str],
     in_parallel: bool,
 ) -> int:
     reporter = ProgressReporter()
@@ -148,13 +157,13 @@ def _run(
     if folders:
         if in_parallel:
             generate_in_parallel(folders, benchmark.protocol, out, str(device), executor, reporter)
-        results = write_results(benchmark, jobs, folders, out, device, reporter)
+        results = write_results(benchmark, jobs, folders, out, device, reporter, command)
         unscored = results.failures
         if results.rows:
             more = {"comparisons": results.differences, "notes": results.notes}
             text = render(results.rows, "table", table_width(), **more)
             print(text, end="")
-            reporter.line(f"tables, runs and contact sheet are in {out}")
+            reporter.line(f"tables, runs, contact sheet and {REPORT} are in {out}")
     for message in unscored:
         print(f"error: not evaluated: {message}", file=sys.stderr)
     if failures:

@@ -84,6 +84,7 @@ def quiet_libraries() -> None:
         ".*module\\(s\\) in eval mode.*",
         ".*callbacks used to create the checkpoint need to be provided.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",
+        "grad and param do not obey the gradient layout contract",  # rows of a matrix, on purpose
     ):
         warnings.filterwarnings("ignore", message=message)
 

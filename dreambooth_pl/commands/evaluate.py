@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -15,13 +15,24 @@ from dreambooth_pl.evaluation.comparison import Comparison, compare_results
 from dreambooth_pl.evaluation.evaluate_folder import score_folder
 from dreambooth_pl.evaluation.evaluate_runs import score_runs
 from dreambooth_pl.evaluation.image_folder import Words
+from dreambooth_pl.evaluation.protocols import protocol_name
 from dreambooth_pl.evaluation.results import Result, averages, distance_notes
 from dreambooth_pl.files.writable import check_writable
+from dreambooth_pl.memory.exhausted import out_of_memory, tells_out_of_memory
 from dreambooth_pl.metrics.encoders import EncoderSettings
 from dreambooth_pl.progress import ProgressReporter
+from dreambooth_pl.reporting.html.report import REPORT, Report, save_report
+from dreambooth_pl.reporting.html.sources import (
+    asked_of_runs,
+    encoder_names,
+    folder_pairs,
+    run_folders,
+    saved_pairs,
+)
 from dreambooth_pl.reporting.output import save_folder_record, save_images, save_plots, save_results
-from dreambooth_pl.reporting.paper import paper_table
+from dreambooth_pl.reporting.paper import PaperTable, paper_table
 from dreambooth_pl.reporting.tables import render
+from dreambooth_pl.reporting.verdict import verdict
 from dreambooth_pl.runs.checkpoint_adapters import SUFFIX
 from dreambooth_pl.runs.finished import (
     Run,
@@ -40,6 +51,10 @@ from dreambooth_pl.stop_signals import advising
 
 
 @tells_mistakes
+@tells_out_of_memory(
+    "Lower --class-images, images_per_prompt in the file of --protocol, or sampling.batch_size in "
+    "the run's config.yaml."
+)
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -49,18 +64,22 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 if everything was evaluated.
     """
-    options = build_parser().parse_args(args)
+    words = sys.argv[1:] if args is None else args
+    options = build_parser().parse_args(words)
+    command = ("python", "evaluate.py", *words)
     quiet_libraries()
     failures: list[str] = []
     try:
         check(options)
         if options.images:
             with advising("No table was made; start again with the same command."):
-                _evaluate_images(options)
+                _evaluate_images(options, command)
         else:
             with advising("Images made so far are kept; the same command goes on from there."):
-                _evaluate_runs(options, failures)
+                _evaluate_runs(options, command, failures)
     except UserError as error:
+        if out_of_memory(error):
+            raise
         failures.append(str(error))
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
@@ -89,7 +108,9 @@ def check(options: argparse.Namespace) -> None:
         check_writable(options.save, "--save")
 
 
-def _evaluate_runs(options: argparse.Namespace, failures: list[str]) -> None:
+def _evaluate_runs(
+    options: argparse.Namespace, command: tuple[str, ...], failures: list[str]
+) -> None:
     """Evaluate runs and write the results.
 
     An error in a run that the options name stops the command. Without named runs, all finished runs
@@ -132,12 +153,25 @@ def _evaluate_runs(options: argparse.Namespace, failures: list[str]) -> None:
     results = [*averages(results), *results]
     _write(options, results, comparisons, notes)
     if options.save:
-        save_images(results, options.protocol, options.save)
+        folders = run_folders(results)
+        saved = save_images(results, options.protocol, options.save)
+        report = Report(
+            title=f"Evaluation of {_several(folders)} on {protocol_name(options.protocol)}",
+            command=command,
+            asked=asked_of_runs(results, options.protocol),
+            results=results,
+            comparisons=comparisons,
+            paper=_paper(options),
+            notes=[*distance_notes(results), *notes],
+            sheets={name: saved_pairs(name, folder) for name, folder in saved.items()},
+            runs=folders,
+        )
+        _save_report(report, options.save)
     for path in save_plots(results, options.protocol, options.save):
         print(f"plot: {path}", file=sys.stderr)
 
 
-def _evaluate_images(options: argparse.Namespace) -> None:
+def _evaluate_images(options: argparse.Namespace, command: tuple[str, ...]) -> None:
     config = None
     if options.config:
         config = run_of_config_file(options.config)
@@ -155,7 +189,37 @@ def _evaluate_images(options: argparse.Namespace) -> None:
     )
     _write(options, results)
     if options.save:
-        save_folder_record(results, scored, options.save)
+        record = save_folder_record(results, scored, options.save)
+        name = str(options.images)
+        report = Report(
+            title=f"Evaluation of {name}",
+            command=command,
+            asked={
+                "images": name,
+                "prompts": options.prompts or "those that the folder names",
+                "photos": str(photos),
+                "encoders": encoder_names(encoders),
+            },
+            results=results,
+            paper=_paper(options),
+            notes=distance_notes(results),
+            sheets={name: folder_pairs(name, options.images, words, record)},
+        )
+        _save_report(report, options.save)
+
+
+def _save_report(report: Report, folder: Path) -> None:
+    save_report(report, folder / REPORT, ProgressReporter())
+    print(f"report: {folder / REPORT}", file=sys.stderr)
+
+
+def _several(names: Collection[str]) -> str:
+    """Name a run, or count several."""
+    return next(iter(names)) if len(names) == 1 else f"{len(names)} runs"
+
+
+def _paper(options: argparse.Namespace) -> list[PaperTable]:
+    return [paper_table("fidelity")] if options.paper else []
 
 
 def _runs_at(path: Path, options: argparse.Namespace) -> list[Run]:
@@ -207,8 +271,8 @@ def _write(
     more_notes: Sequence[str] = (),
 ) -> None:
     rows = [result.row for result in results]
-    paper = [paper_table("fidelity")] if options.paper else []
-    notes = [*distance_notes(results), *more_notes]
+    paper = _paper(options)
+    notes = [*distance_notes(results), *more_notes, verdict(results)]
     more = {"comparisons": comparisons, "paper": paper, "notes": notes}
     sys.stdout.write(render(rows, options.format, table_width(), **more))
     if options.save:

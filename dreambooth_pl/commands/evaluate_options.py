@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dreambooth_pl.bounds import Bounds
 from dreambooth_pl.commands.common import real_number, whole_number
-from dreambooth_pl.evaluation.protocols import PROBES
+from dreambooth_pl.evaluation.protocols import DEFAULT
 from dreambooth_pl.evaluation.run_images import CLASS_IMAGES
 from dreambooth_pl.reporting.tables import TABLE_FORMATS
 from dreambooth_pl.runs.folder import LOGS
@@ -38,9 +38,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--logs", type=Path, default=Path(LOGS), help=f"folder to search for runs{default}")
     add(
         "--protocol",
-        default=PROBES,
-        help="probes, dreambench (the paper's 25 prompts for the class, 4 images each), or the "
-        f"path of a YAML file of your own prompts{default}",
+        default=DEFAULT,
+        help="short (13 of the paper's prompts for the class, 2 images each), dreambench (all 25, "
+        "4 images each), probes (the 8 images that training generates), or the path of a YAML file "
+        f"of your own prompts{default}",
     )
     add(
         "--lora-scale",
@@ -113,7 +114,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--save",
         type=Path,
         metavar="DIR",
-        help="save score tensors, images, contact sheets, plots and tables in all formats here",
+        help="save report.html, score tensors, images, contact sheets, plots and tables in all "
+        "formats here",
     )
     group.add_argument(
         "--paper",

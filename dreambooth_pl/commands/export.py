@@ -17,6 +17,7 @@ from dreambooth_pl.export.hub import check_hub, push
 from dreambooth_pl.export.origin import origin_of
 from dreambooth_pl.export.write import write_export
 from dreambooth_pl.files.writable import check_writable
+from dreambooth_pl.memory.exhausted import tells_out_of_memory
 from dreambooth_pl.runs.adapter_source import load_sources, read_source
 from dreambooth_pl.sampling.settings import LORA_SCALE
 from dreambooth_pl.start import tells_mistakes
@@ -63,6 +64,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 @tells_mistakes
+@tells_out_of_memory(
+    "Take another --format than merged, leave out --single-file, or free memory: the whole --base "
+    "is loaded in float32."
+)
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command.
 

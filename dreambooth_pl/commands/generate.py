@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+import torch
+
+from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.commands.common import find_device, quiet_libraries
 from dreambooth_pl.commands.generate_options import (
@@ -14,12 +17,14 @@ from dreambooth_pl.commands.generate_options import (
     check_only_reproduces,
     read_plan,
 )
+from dreambooth_pl.memory.exhausted import tells_out_of_memory
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.runs.adapter_source import load_sources
 from dreambooth_pl.runs.reproduction import read_recorded, reproduce
 from dreambooth_pl.sampling.batch_size import settle_batch_size
 from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.image_metadata import image_metadata, origin_metadata
+from dreambooth_pl.sampling.memory import check_generation, check_kept_images
 from dreambooth_pl.sampling.numbered_images import NumberedImages, check_folder, save_image
 from dreambooth_pl.sampling.settings import SamplingSettings, negative_note
 from dreambooth_pl.start import tells_mistakes
@@ -27,6 +32,7 @@ from dreambooth_pl.stop_signals import NOTHING, advising
 
 
 @tells_mistakes
+@tells_out_of_memory("Lower --batch-size, --resolution or --num-images.")
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -53,7 +59,9 @@ def _generate(options: argparse.Namespace) -> None:
     out = options.out or DEFAULT_OUT
     check_folder(out)
 
-    base = load_base(plan.base_spec).to(device)
+    base = load_base(plan.base_spec)
+    note = _check_memory(base, plan, device)
+    base.to(device)
     load_sources(base, plan.adapters)
     base.to(device)
     settings = settle_batch_size(base, plan.settings, len(plan.requests))
@@ -66,7 +74,11 @@ def _generate(options: argparse.Namespace) -> None:
     )
     reporter = ProgressReporter()
     series = NumberedImages(out)
-    for line in (*_description(plan, settings), f"images go to {out}, from number {series.first}"):
+    for line in (
+        *note,
+        *_description(plan, settings),
+        f"images go to {out}, from number {series.first}",
+    ):
         reporter.line(line)
     with advising(lambda: _kept(series, len(plan.requests))):
         with reporter.task("images", total=len(plan.requests)) as task:
@@ -83,6 +95,15 @@ def _kept(series: NumberedImages, total: int) -> str:
     """Return what a user is told who stops the command."""
     done = len(series.images)
     return f"{done} of {total} images are kept in {series.folder}." if done else NOTHING
+
+
+def _check_memory(base: Base, plan: GenerationPlan, device: torch.device) -> list[str]:
+    settings, count = plan.settings, len(plan.requests)
+    side = settings.resolution or base.resolution
+    check_kept_images(count, side, f"Lower --num-images ({plan.columns}) or --resolution ({side}).")
+    lower = f"Lower --batch-size ({settings.batch_size}) or --resolution ({side})."
+    note = check_generation(base, settings, device, lower)
+    return [f"note: {note}"] if note else []
 
 
 def _description(plan: GenerationPlan, settings: SamplingSettings) -> list[str]:

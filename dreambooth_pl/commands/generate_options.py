@@ -12,14 +12,13 @@ from dreambooth_pl.bounds import MAX_SEED, Bounds, check_values
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.prompts import fill
 from dreambooth_pl.runs.adapter_source import AdapterSource, read_source
-from dreambooth_pl.sampling.requests import ImageRequest
+from dreambooth_pl.sampling.requests import MAX_IMAGES, ImageRequest
 from dreambooth_pl.sampling.settings import AUTOCAST, SamplingSettings, scheduler_name
 
 DEFAULT_OUT = Path("generated")
 DEFAULT_PROMPT = "a {identifier} {class}"
 _NUM_IMAGES = Bounds(1, 10_000, too_high="too many")
 _WEIGHT = Bounds(-10, 10)
-_MAX_IMAGES = 100_000
 _OPTIONS = {
     "guidance_scale": "guidance",
     "num_inference_steps": "steps",
@@ -164,10 +163,10 @@ def read_plan(options: argparse.Namespace) -> GenerationPlan:
     identifier = _first(options.identifier, *(source.identifier for source in sources))
     class_noun = _first(options.class_noun, *(source.class_noun for source in sources))
     prompts = _prompts(options, identifier, class_noun)
-    if len(prompts) * options.num_images > _MAX_IMAGES:
+    if len(prompts) * options.num_images > MAX_IMAGES:
         raise UserError(
             f"--num-images: {options.num_images} images of each of {len(prompts)} prompts are more "
-            f"than {_MAX_IMAGES} in all. Ask for fewer, or for a part of the prompts at a time."
+            f"than {MAX_IMAGES} in all. Ask for fewer, or for a part of the prompts at a time."
         )
     requests = [
         ImageRequest(prompt, options.seed + k)

@@ -18,6 +18,7 @@ from dreambooth_pl.commands.common import find_device, quiet_libraries, table_wi
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.identifiers.rare_tokens import Word, load_tokenizer, look_up, rare_words
 from dreambooth_pl.identifiers.trial import Trial, check_folder, save_trials, try_identifiers
+from dreambooth_pl.memory.exhausted import tells_out_of_memory
 from dreambooth_pl.metrics.encoders import EncoderSettings, load_encoders
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.prompts import IDENTIFIERS, fill
@@ -46,6 +47,7 @@ _KEYS = {
 
 
 @tells_mistakes
+@tells_out_of_memory("Lower --batch-size, --images or --count.")
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command.
 

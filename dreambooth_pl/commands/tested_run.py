@@ -13,6 +13,7 @@ from dreambooth_pl.commands.common import table_width
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.results import Result, distance_notes
 from dreambooth_pl.reporting.tables import render
+from dreambooth_pl.reporting.verdict import verdict
 from dreambooth_pl.runs.finished import EVALUATION, Run, run_of_config
 from dreambooth_pl.runs.folder import CHECKPOINTS, CONFIG, folder_of_config, resume_command
 
@@ -72,4 +73,5 @@ def without_saved_checkpoint(config: Any, arguments: Sequence[str]) -> None:
 def print_results(results: Sequence[Result]) -> None:
     """Write the tables to standard output, as evaluate.py does."""
     rows = [result.row for result in results]
-    sys.stdout.write(render(rows, "table", table_width(), notes=distance_notes(results)))
+    notes = [*distance_notes(results), verdict(results)]
+    sys.stdout.write(render(rows, "table", table_width(), notes=notes))

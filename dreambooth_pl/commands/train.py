@@ -11,7 +11,6 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.data import DataLoader
 
 from dreambooth_pl.commands.common import quiet_libraries
@@ -29,34 +28,45 @@ from dreambooth_pl.commands.train_keys import (
     add_run_keys,
     check_config_values,
     check_seed,
+    find_homes,
 )
 from dreambooth_pl.commands.train_notes import check_with_base, training_notes
-from dreambooth_pl.commands.train_parser import Parser, check_config_files
+from dreambooth_pl.commands.train_parser import (
+    Parser,
+    check_config_files,
+    check_dry_run,
+    print_forecast,
+    take_dry_run,
+)
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.protocols import protocol_name
 from dreambooth_pl.files.writable import check_writable
+from dreambooth_pl.forecast.dry_run import Start, dry_run
+from dreambooth_pl.forecast.memory import Training, check_training_memory
+from dreambooth_pl.memory.exhausted import tells_out_of_memory
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.runs import folder as run_folder
 from dreambooth_pl.runs.life import RunLife
-from dreambooth_pl.start import tells_mistakes, with_home
+from dreambooth_pl.runs.processes import check_strategy, is_first, reporting_to_starter
+from dreambooth_pl.start import tells_mistakes
 from dreambooth_pl.stop_signals import NOTHING, Stopped, advising
 from dreambooth_pl.training.callbacks.evaluate_run import RunEvaluation
 from dreambooth_pl.training.callbacks.run_callbacks import run_callbacks, run_loggers
 from dreambooth_pl.training.callbacks.save_config import SaveConfig
 from dreambooth_pl.training.callbacks.validation import ValidationSettings, validation_prompts
-from dreambooth_pl.training.checkpoint import check_same_config, check_steps
+from dreambooth_pl.training.checkpoint import check_same_config, check_same_processes, check_steps
 from dreambooth_pl.training.finish import only_finish
 from dreambooth_pl.training.module import DreamBooth
 from dreambooth_pl.training.photo_record import check_same_photos, photo_record
-from dreambooth_pl.training.trainer_settings import (
-    PRECISION_ALIASES,
-    PRECISIONS,
-    TRAINER_DEFAULTS,
-    TRAINER_FIXED,
-)
+from dreambooth_pl.training.trainer_settings import TRAINER_DEFAULTS, TRAINER_FIXED
 
 USAGE = "python train.py fit --config CONFIG [--config CONFIG ...] [--KEY VALUE ...]"
+
+_LESS_MEMORY = (
+    "Lower data.batch_size, data.resolution or sampling.batch_size, or set "
+    "model.gradient_checkpointing to true."
+)
 
 
 class DreamBoothCLI(LightningCLI):
@@ -68,10 +78,12 @@ class DreamBoothCLI(LightningCLI):
 
     def __init__(self, args: list[str] | None = None) -> None:
         self.reporter = ProgressReporter()
-        self.life = RunLife(first=rank_zero_only.rank == 0)
+        self.life = RunLife(is_first(), self.reporter)
+        self.dry_run: str | None = None  # format of its report
         # The settings' attribute docstrings are their --help.
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
-        with self.life.ending(lambda: getattr(self, "trainer", None)):
+        ending = self.life.ending(lambda: getattr(self, "trainer", None))
+        with ending, tells_out_of_memory(_LESS_MEMORY):
             self._run_command(args)
 
     def _run_command(self, args: list[str] | None) -> None:
@@ -137,11 +149,11 @@ class DreamBoothCLI(LightningCLI):
         """Parse the command line and the config files on it."""
         words = sys.argv[1:] if args is None else args
         check_config_files(words)
+        words, self.dry_run = take_dry_run(words)
         words = self.life.read_words(words)
         self.config = parser.parse_args(words)
-        for key, value in list(self.config[self.config.subcommand].items()):
-            if isinstance(value, str):
-                self.config[self.config.subcommand][key] = with_home(value)
+        find_homes(self.config[self.config.subcommand])
+        check_dry_run(self.config, self.dry_run)
         if self.config.subcommand == "test":
             without_saved_checkpoint(self.config.test, words)
 
@@ -168,17 +180,11 @@ class DreamBoothCLI(LightningCLI):
                 "steps, so it must be at least 1."
             )
         check_config_values(config)
-        if config.trainer.precision not in PRECISION_ALIASES:
-            raise UserError(
-                f"trainer.precision: {config.trainer.precision!r} is not one of "
-                f"{', '.join(PRECISIONS)}. To hold the base's weights in half precision, set "
-                "model.frozen_dtype."
-            )
         self.life.load_checkpoint(config)
-        if self.subcommand == "fit" and self.life.checkpoint is not None:
-            check_steps(self.life.checkpoint, self.life.ckpt_path, config.trainer.max_steps)
+        if self.subcommand == "fit" and (checkpoint := self.life.checkpoint) is not None:
+            check_steps(checkpoint, self.life.ckpt_path, config.trainer.max_steps)
             if not config.model.allow_changed_settings:
-                check_same_config(self.life.checkpoint, self.plain_config)
+                check_same_config(checkpoint, self.plain_config)
         config_files = [Path(str(path)) for path in config.config or []]
         validation_prompts(ValidationSettings(**config.validation))
         if self.subcommand == "test":
@@ -187,7 +193,8 @@ class DreamBoothCLI(LightningCLI):
             return
         root = Path(config.trainer.default_root_dir or ".")
         check_writable(self.life.folder or root / run_folder.LOGS)
-        self.run_folder = self.life.take_folder(root, run_folder.run_name(config_files))
+        take = self.life.name_folder if self.dry_run else self.life.take_folder
+        self.run_folder = take(root, run_folder.run_name(config_files))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the callbacks and loggers that every run has."""
@@ -203,19 +210,22 @@ class DreamBoothCLI(LightningCLI):
             )
         data, model = self.datamodule, self.model
         check_with_base(model.base_model, data.settings, settings.sampling)
-        if rank_zero_only.rank == 0:
-            notes = training_notes(
-                model.base_model,
-                data.instance_photos,
-                data.settings,
-                model.settings,
-                settings.sampling,
-            )
-            for line in [*data.report.lines(), *(f"note: {note}" for note in notes)]:
+        self.notes = training_notes(
+            model.base_model,
+            data.instance_photos,
+            data.settings,
+            model.settings,
+            settings.sampling,
+        )
+        if is_first() and not self.dry_run:
+            for line in [*data.report.lines(), *(f"note: {note}" for note in self.notes)]:
                 self.reporter.line(line)
         photos = photo_record(self.datamodule.views)
-        if self.life.checkpoint is not None and not settings.model.settings.allow_changed_settings:
-            check_same_photos(self.life.checkpoint, photos)
+        before = self.life.checkpoint
+        if settings.model.settings.allow_changed_settings:
+            before = None
+        if before is not None:
+            check_same_photos(before, photos)
         own = settings.trainer.callbacks or []
         config = SaveConfig(
             self._parser(self.subcommand), self.config[self.subcommand], self.run_folder
@@ -234,19 +244,35 @@ class DreamBoothCLI(LightningCLI):
             logger=run_loggers(settings.trainer.logger, self.run_folder),
             **kwargs,
         )
-        self.life.tidy()
+        if before is not None and self.life.step < trainer.max_steps:
+            check_same_processes(before, trainer.world_size)
+        if not self.dry_run:
+            self.life.tidy()
         return trainer
 
     def _trainer(self, **settings: Any) -> Trainer:
         try:
-            return super().instantiate_trainer(**TRAINER_FIXED, **settings)
+            trainer = super().instantiate_trainer(**TRAINER_FIXED, **settings)
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             raise UserError(f"trainer: {error}") from error
+        check_strategy(trainer.strategy)
+        self.life.others.watch_those_of(trainer.strategy)
+        return trainer
 
     # --------------------------------------------------------------------- run
 
     def fit(self, model: DreamBooth, datamodule: DreamBoothDataModule) -> None:
         """Train, or only make what belongs to the end of a run that has all its steps."""
+        settings, life = self.config_init[self.subcommand], self.life
+        training = Training.of(model, datamodule, settings, self.trainer)
+        notes = check_training_memory(training)
+        if self.dry_run:
+            notes = [*self.notes, *notes]
+            start = Start(self.run_folder, life.step, life.ckpt_path, self._trainer)
+            print_forecast(dry_run(training, settings, start, notes), self.dry_run)
+            return
+        for note in notes if self.trainer.is_global_zero else ():
+            self.reporter.line(f"note: {note}")
         if self.life.step == self.trainer.max_steps:
             only_finish(self.trainer)
         self.trainer.fit(
@@ -275,10 +301,11 @@ def main(args: list[str] | None = None) -> int:
         args: what stands after `train.py`; None for the process's own arguments.
     """
     quiet_libraries()
-    try:
-        with advising(NOTHING):
-            DreamBoothCLI(args)
-    except Stopped:
-        if rank_zero_only.rank == 0:
-            raise  # the first process tells; another one's status would be taken for a failure
+    with reporting_to_starter():
+        try:
+            with advising(NOTHING):
+                DreamBoothCLI(args)
+        except Stopped:
+            if is_first():
+                raise  # the first process tells; another one's status would be taken for a failure
     return 0

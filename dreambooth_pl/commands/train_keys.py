@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
-from jsonargparse import ArgumentParser
+from jsonargparse import SUPPRESS, ArgumentParser
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from dreambooth_pl.bounds import Seed, check_values, explained
+from dreambooth_pl.commands.train_parser import DRY_RUN_FORMATS
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
 from dreambooth_pl.data.settings import DataSettings
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.metrics.encoders import EncoderSettings
 from dreambooth_pl.runs.folder import RESUME
 from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.start import with_home
 from dreambooth_pl.training.callbacks.checkpoints import CheckpointSettings
 from dreambooth_pl.training.callbacks.evaluate_run import RunEvaluationSettings
 from dreambooth_pl.training.callbacks.probes import ProbeSettings
@@ -25,6 +27,8 @@ from dreambooth_pl.training.callbacks.validation import ValidationSettings
 from dreambooth_pl.training.module import DreamBooth
 from dreambooth_pl.training.settings import ModelSettings
 from dreambooth_pl.training.trainer_settings import (
+    PRECISION_ALIASES,
+    PRECISIONS,
     TRAINER_DEFAULTS,
     TRAINER_FIXED,
     TRAINER_HELP,
@@ -60,6 +64,13 @@ def check_seed(seed: Any) -> None:
     SEED_BOUNDS.check(SEED, seed, whole=True)
 
 
+def find_homes(config: Any) -> None:
+    """Put the home folder in place of `~` in the paths of a parsed config."""
+    for key, value in list(config.items()):
+        if isinstance(value, str):
+            config[key] = with_home(value)
+
+
 def check_config_values(config: Any) -> None:
     """Check the values of a parsed config.
 
@@ -91,6 +102,11 @@ def _check_trainer(trainer: Any) -> None:
         raise UserError(
             f"trainer.max_time: {trainer.max_time!r} leaves no time to train. Write DD:HH:MM:SS, "
             "such as 00:01:30:00 for an hour and a half, or null."
+        )
+    if trainer.precision not in PRECISION_ALIASES:
+        raise UserError(
+            f"trainer.precision: {trainer.precision!r} is not one of {', '.join(PRECISIONS)}. To "
+            "hold the base's weights in half precision, set model.frozen_dtype."
         )
 
 
@@ -138,6 +154,14 @@ def add_run_keys(parser: LightningArgumentParser) -> None:
             default=None,
             help="Run to go on with in its own folder, lightning_logs/NAME/version_N, or last "
             "for the one that was at work last. Its own config holds; other keys come on top.",
+        )
+        parser.add_argument(
+            "--dry-run",
+            nargs="?",
+            choices=DRY_RUN_FORMATS,
+            default=SUPPRESS,  # no key of configs
+            help="Check everything, say what would train, in what time and memory, and write "
+            "nothing. json prints the report for programs.",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from dreambooth_pl.commands.class_paths import check_config, check_words
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.plain_yaml import read_yaml
+from dreambooth_pl.forecast.report import Forecast
 
 _NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|-\.?(inf|nan)$")
 _NO_TEXT = re.compile(r"True|False|-?[\d.]+([eE][+-]?\d+)?|nan|-?inf")
@@ -24,6 +26,7 @@ _KINDS = {
     "NoneType": "null",
 }
 """Python's types in words."""
+DRY_RUN_FORMATS = ("text", "json")
 
 
 class Parser(LightningArgumentParser):
@@ -134,3 +137,48 @@ def check_config_files(arguments: Sequence[str]) -> None:
             raise UserError(f"--config: {value!r} holds no keys, such as `data:` and `model:`.")
         check_config(path, content)
     check_words(arguments)
+
+
+def take_dry_run(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """Return the command line without `--dry-run [FORMAT]`, and the format; None without it.
+
+    Raises:
+        UserError: there is no such format.
+    """
+    left = list(arguments)
+    places = [n for n, word in enumerate(left) if _dry_run_word(word)]
+    form = None
+    for place in reversed(places):
+        _, equals, value = left.pop(place).partition("=")
+        own = not equals and place < len(left) and not left[place].startswith("-")
+        form = form or (value if equals else left[place] if own else DRY_RUN_FORMATS[0])
+        if own:
+            left.pop(place)
+    if form not in (None, *DRY_RUN_FORMATS):
+        raise UserError(f"--dry-run: {form!r} is not one of {', '.join(DRY_RUN_FORMATS)}.")
+    return left, form
+
+
+def check_dry_run(config: Any, form: str | None) -> None:
+    """Check where `--dry-run` was given.
+
+    Args:
+        config: the parsed command line.
+        form: what `take_dry_run` returned.
+
+    Raises:
+        UserError: with another subcommand than `fit`, or in a config file.
+    """
+    if form is not None and config.subcommand != "fit":
+        raise UserError(f"--dry-run belongs to fit, not to {config.subcommand}.")
+    if "dry_run" in config[config.subcommand]:
+        raise UserError("dry_run stands in a config file; give --dry-run on the command line.")
+
+
+def print_forecast(forecast: Forecast, form: str) -> None:
+    """Print what a dry run has found, in a format of `DRY_RUN_FORMATS`."""
+    print(json.dumps(forecast.plain(), indent=1) if form == "json" else "\n".join(forecast.lines()))
+
+
+def _dry_run_word(word: str) -> bool:
+    return word.partition("=")[0] in ("--dry-run", "--dry_run")

@@ -23,11 +23,13 @@ from dreambooth_pl.files.atomic import WriteError, write_json
 from dreambooth_pl.files.folder_lock import taking_turns
 from dreambooth_pl.files.leftovers import remove_leftovers
 from dreambooth_pl.files.png_metadata import read_png_metadata, save_png
+from dreambooth_pl.files.writable import check_writable
 from dreambooth_pl.randomness import stable_hash
-from dreambooth_pl.sampling.generation import Progress, generate
+from dreambooth_pl.sampling.generation import Progress
 from dreambooth_pl.sampling.image_metadata import image_metadata, settings_metadata
 from dreambooth_pl.sampling.requests import ImageRequest, image_seed
 from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.sampling.shared import generate_together as generate
 
 MANIFEST = "manifest.json"
 CACHE = Path("data/class_images")
@@ -86,12 +88,45 @@ def ensure_class_images(
             remove_leftovers(folder)
             _generate_missing(base, prompt, count, sampling, folder, seed, progress)
     except OSError as error:
-        raise UserError(
-            f"{_KEY}: cannot write class images to {str(folder)!r}: {error.strerror or error}."
-        ) from error
+        raise _not_writable(folder, error) from error
     except WriteError as error:
         raise UserError(f"{_KEY}: {error}") from error
     return [folder / _name(index) for index in range(count)]
+
+
+def count_class_images(
+    base: Base,
+    prompt: str,
+    count: int,
+    sampling: SamplingSettings,
+    folder: str | Path,
+    seed: int,
+) -> int:
+    """Return how many of the images that `ensure_class_images` returns are there already.
+
+    It takes the same arguments and makes the same checks. It generates and writes nothing.
+
+    Raises:
+        UserError: as `ensure_class_images`.
+    """
+    folder = Path(folder)
+    if _holds_own_images(folder):
+        return len(_own_images(folder, count))
+    manifest, _ = _read_manifest(folder, _recipe(base, prompt, sampling, seed))
+    missing = [i for i in range(count) if _name(i) not in manifest["files"]]
+    _check_not_in_the_way(folder, missing)
+    if missing:
+        try:
+            check_writable(folder)
+        except UserError as error:
+            assert isinstance(error.__cause__, OSError)
+            raise _not_writable(folder, error.__cause__) from error
+    return count - len(missing)
+
+
+def _not_writable(folder: Path, error: OSError) -> UserError:
+    why = error.strerror or error
+    return UserError(f"{_KEY}: cannot write class images to {str(folder)!r}: {why}.")
 
 
 def _generate_missing(
@@ -196,6 +231,19 @@ def _open_manifest(folder: Path, recipe: dict[str, Any]) -> dict[str, Any]:
     Files of another recipe are first taken off the manifest and then removed, so an interruption
     never leaves a stale file on the manifest.
     """
+    manifest, stale = _read_manifest(folder, recipe)
+    if stale is not None:
+        _write_manifest(folder, manifest)
+        for name in stale:
+            (folder / name).unlink()
+    return manifest
+
+
+def _read_manifest(folder: Path, recipe: dict[str, Any]) -> tuple[dict[str, Any], list[str] | None]:
+    """Return the manifest that is right for the recipe, and the files of another recipe.
+
+    The latter is None if the manifest on disk is right as it is.
+    """
     path = folder / MANIFEST
     manifest: dict[str, Any] = {"recipe": recipe, "files": {}}
     stale: list[str] = []
@@ -223,11 +271,8 @@ def _open_manifest(folder: Path, recipe: dict[str, Any]) -> dict[str, Any]:
         else:
             stale = list(present)
         if found == manifest:
-            return manifest
-    _write_manifest(folder, manifest)
-    for name in stale:
-        (folder / name).unlink()
-    return manifest
+            return manifest, None
+    return manifest, stale
 
 
 def _check_not_in_the_way(folder: Path, missing: Sequence[int]) -> None:

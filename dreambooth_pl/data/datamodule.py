@@ -5,6 +5,7 @@ Batches hold view indices, not pixels. The LightningModule encodes every view on
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -48,6 +49,8 @@ class DreamBoothDataModule(LightningDataModule):
         self.num_class_images = self.settings.num_class_images
         class_dir = self.settings.class_dir
         self.class_dir = None if class_dir is None else Path(class_dir)
+        cache_dir = self.settings.cache_dir
+        self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self.resolution = self.settings.resolution
         self.caption_dropout = self.settings.caption_dropout
         self.seed = self.settings.seed
@@ -107,6 +110,20 @@ class DreamBoothDataModule(LightningDataModule):
         views += [View(path, self.class_prompt, size=square) for path in self._class_images]
         flips = (False, True) if self.settings.horizontal_flip else (False,)
         return [replace(view, flip=flip) for view in views for flip in flips]
+
+    def for_trial(self, class_images: int) -> DreamBoothDataModule:
+        """Return a copy with few views, for some steps whose result is thrown away.
+
+        Args:
+            class_images: number of class images, for which photos stand in.
+        """
+        trial = copy.copy(self)
+        trial.cache_dir = None  # nothing is written
+        report, views = self._vetted
+        largest = sorted(views, key=lambda of_photo: of_photo[0].size, reverse=True)[:2]
+        trial._vetted = report, [of_photo[:1] for of_photo in largest]
+        trial.set_class_images([of_photo[0].path for of_photo in largest][:class_images])
+        return trial
 
     def samples(self, length: int, block: int | None = None) -> Samples:
         """Return the first samples of a run.

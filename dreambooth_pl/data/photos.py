@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import overload
 
@@ -34,6 +36,8 @@ from dreambooth_pl.progress import ProgressReporter
 
 MANY = 20
 """From this many photos on, reading them shows its progress."""
+_THREADS = min(4, os.cpu_count() or 1)
+"""Pillow decodes without Python's lock, so that threads share the cores. Each may hold a photo."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,28 @@ def read_photo(path: str | Path) -> Image.Image:
         UserError: no such file, or it cannot be read as a picture; says why and what to do.
     """
     return _read(Path(path)).image
+
+
+def read_ahead(paths: Sequence[Path]) -> Iterator[Image.Image]:
+    """Yield what `read_photo` returns for each path, in order.
+
+    Threads read the next few photos while the caller uses one.
+
+    Raises:
+        UserError: as `read_photo`, when the photo's turn comes.
+    """
+    formats()  # prepares Pillow, which is not to be done by several threads at once
+    pool = ThreadPoolExecutor(_THREADS)
+    rest, reading = iter(paths), deque[Future[Image.Image]]()
+    try:
+        while True:
+            for path in islice(rest, _THREADS - len(reading)):
+                reading.append(pool.submit(read_photo, path))
+            if not reading:
+                return
+            yield reading.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def vet_folder(
@@ -199,8 +225,7 @@ Vetted = tuple[list[str], Look | None]
 def _vet_all(paths: Sequence[Path], resolution: int | None) -> Iterator[Vetted | str]:
     """Yield what reading each file found, or the reason why it cannot be read."""
     formats()  # prepares Pillow, which is not to be done by several threads at once
-    # Pillow decodes without Python's lock, so that threads share the cores.
-    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(_THREADS)
     try:
         results = pool.map(lambda path: _vet(path, resolution), paths)
         if len(paths) < MANY:

@@ -62,6 +62,9 @@ class DataSettings:
     """also show every picture with left and right swapped."""
     num_workers: _Workers = field(default=0, metadata=_FREE)
     """processes that prepare batches; batches are a few indices, so 0 is fastest."""
+    cache_dir: _Folder | None = field(default=None, metadata=_FREE)
+    """folder that keeps encoded pictures and prompts by their content, so that a later run of the
+    same pictures and base starts sooner; it may be removed at any time. null: none are kept."""
     seed: Seed = 42
     """keys the order of the pictures; follows seed_everything."""
     captions: CaptionSource = "template"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dreambooth_pl.data.masks import prepare_mask, read_mask
@@ -31,9 +32,16 @@ class View:
     mask_background_weight: float = 0.0
     """Weight of the loss where the mask is black; 1 where it is white."""
 
-    def pixels(self, resolution: int) -> Tensor:
-        """Return float32 [3, height, width] in [-1, 1]."""
-        image = prepare(_last_photo(self.path), self.size or resolution, self.centering)
+    def pixels(self, resolution: int, photo: Image.Image | None = None) -> Tensor:
+        """Return float32 [3, height, width] in [-1, 1].
+
+        Args:
+            resolution: side in pixels of a view without a size of its own.
+            photo: what `read_photo` returns for the view's path, if it has been read already.
+        """
+        if photo is None:
+            photo = read_photo(self.path)
+        image = prepare(photo, self.size or resolution, self.centering)
         pixels = to_tensor(image)
         return pixels.flip(-1) if self.flip else pixels
 
@@ -93,7 +101,6 @@ def random_crops(
     return [(share, 0.5) if across >= down else (0.5, share) for share in shares]
 
 
-# The views of a photo are looked at one after another, at full size: only the last photo and the
-# last mask are kept, so that each file is decoded once, and not once for each crop and flip.
-_last_photo = once_per_file(1)(read_photo)
+# The views of a photo are looked at one after another: with the last mask kept, each is read once,
+# and not once for each crop and flip.
 _last_mask = once_per_file(1)(read_mask)

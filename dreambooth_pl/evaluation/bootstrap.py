@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,16 +45,28 @@ def interval(scores: Tensor, seed: int = BOOTSTRAP_SEED) -> Interval:
         scores: NaN where there is no image.
         seed: of the resamplings.
     """
+    totals, counts = units(scores)
+    return bootstrap_interval(totals, counts, seed)
+
+
+def units(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the bootstrap of a score tensor [subject, prompt, image] resamples.
+
+    Returns:
+        For each of n units the sum of its scores and how many these are, both float64 [n]: one mean
+        per subject; with one subject a sum per prompt; with one prompt each image.
+    """
     assert scores.ndim == 3, "a score tensor is [subject, prompt, image]"
     present = ~scores.isnan()
     values = scores.double().nan_to_num(0.0)
     n_subjects, n_prompts, _ = scores.shape
     if n_subjects > 1:
-        totals, counts = values.sum(dim=(1, 2)), present.sum(dim=(1, 2))
-        return bootstrap_interval(totals / counts, seed=seed)
+        means = values.sum(dim=(1, 2)) / present.sum(dim=(1, 2))
+        return means, torch.ones_like(means)
     if n_prompts > 1:
-        return bootstrap_interval(values[0].sum(dim=1), present[0].sum(dim=1), seed)
-    return bootstrap_interval(values[0, 0][present[0, 0]], seed=seed)
+        return values[0].sum(dim=1), present[0].sum(dim=1).double()
+    images = values[0, 0][present[0, 0]]
+    return images, torch.ones_like(images)
 
 
 def bootstrap_interval(
@@ -74,12 +87,29 @@ def bootstrap_interval(
     counts = torch.ones_like(totals) if counts is None else counts.double()
     assert totals.ndim == 1 and totals.shape == counts.shape and len(totals) > 0
     assert (counts > 0).all(), "a unit without scores"
-    mean = (totals.sum() / counts.sum()).item()
-    if len(totals) == 1:
-        return Interval(mean, float("nan"), float("nan"))
+    return bootstrap((totals, counts), lambda total, count: total / count, seed)
+
+
+def bootstrap(
+    sums: Sequence[Tensor], statistic: Callable[..., Tensor], seed: int = BOOTSTRAP_SEED
+) -> Interval:
+    """Percentile bootstrap of a function of sums over units; see `bootstrap_interval`.
+
+    Args:
+        sums: float64 [n] each: what the units add to each of the sums.
+        statistic: takes each of the sums as a tensor of any shape, and returns that shape. NaN
+            where it has no value, and then there is no interval.
+        seed: of the resamplings.
+    """
+    count = len(sums[0])
+    value = statistic(*(own.sum() for own in sums)).item()
+    if count == 1:
+        return Interval(value, math.nan, math.nan)
     generator = torch.Generator().manual_seed(seed)
-    draws = torch.randint(len(totals), (BOOTSTRAP_DRAWS, len(totals)), generator=generator)
-    means = totals[draws].sum(dim=1) / counts[draws].sum(dim=1)
+    draws = torch.randint(count, (BOOTSTRAP_DRAWS, count), generator=generator)
+    values = statistic(*(own[draws].sum(dim=1) for own in sums))
+    if values.isnan().any():
+        return Interval(value, math.nan, math.nan)
     tail = (1 - CONFIDENCE) / 2
-    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    return Interval(mean, low, high)
+    low, high = torch.quantile(values, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return Interval(value, low, high)

@@ -58,18 +58,17 @@ def score_folder(
         UserError: an image is missing, black or of no prompt; photos or encoders cannot be had.
     """
     protocol = OWN_PROTOCOL if words.prompts is None else protocol_name(words.prompts)
-    own = folder / TUNED if (folder / TUNED).is_dir() else folder
+    own, base_folder = image_sets(folder)
     plan, images = read_image_folder(own, words)
     if len({image.size for image in images}) > 1:
         sizes = sorted({f"{image.width} x {image.height}" for image in images})
         raise UserError(f"The images in {own} differ in size: {', '.join(sizes)} pixels.")
     floor = None
-    # The base's images do not depend on the LoRA scale: they lie above the folders of scales.
-    of_base = folder.parent if folder.name.startswith(SCALE) else folder
-    if own != folder and (of_base / BASE_IMAGES).is_dir():
-        floor = read_image_folder(of_base / BASE_IMAGES, words)
+    if base_folder is not None:
+        floor = read_image_folder(base_folder, words)
         if floor[0].templates != plan.templates:
-            raise UserError(f"{of_base / BASE_IMAGES} and {own} are not of the same prompts.")
+            raise UserError(f"{base_folder} and {own} are not of the same prompts.")
+    of_base = _above_scales(folder)
     class_own = _class_images(folder / (CLASS + TUNED)) if own != folder else {}
     class_base = _class_images(of_base / (CLASS + BASE_IMAGES)) if own != folder else {}
     if class_own and class_base:
@@ -104,6 +103,19 @@ def score_folder(
         results.append(Result("floor", BASE, protocol, (scored[BASE_IMAGES].by_prompt,)))
     results.append(Result("run", str(folder), protocol, (scored[TUNED].by_prompt,)))
     return [replace(result, distance=measure.distance.name) for result in results], scored
+
+
+def image_sets(folder: Path) -> tuple[Path, Path | None]:
+    """Return where a folder's images are, and where those of the untuned base; None without any."""
+    if not (folder / TUNED).is_dir():
+        return folder, None
+    base = _above_scales(folder) / BASE_IMAGES
+    return folder / TUNED, base if base.is_dir() else None
+
+
+def _above_scales(folder: Path) -> Path:
+    """Return where the base's images lie, which do not depend on the LoRA scale."""
+    return folder.parent if folder.name.startswith(SCALE) else folder
 
 
 def _class_images(folder: Path) -> dict[str, Image.Image]:

@@ -81,18 +81,7 @@ def read_image_folder(folder: Path, words: Words) -> tuple[ImagePlan, list[Image
     Raises:
         UserError: no such folder; an image that is missing, black, unreadable or of no prompt.
     """
-    if not folder.is_dir():
-        raise UserError(f"There is no folder of images {folder}.")
-    prompts = _prompts(words)
-    if (folder / INDEX).is_file():
-        entries = _read_index(folder, words, prompts)
-    elif prompts is None:
-        raise UserError(
-            f"{folder} has no {INDEX} that says what its images were generated from. Write one, "
-            "or name the images PROMPT_NUMBER.png and give --prompts, the file of the prompts."
-        )
-    else:
-        entries = _by_name(folder, prompts)
+    entries = _entries(folder, words)
     plan = ImagePlan(
         labels=tuple(entry["label"] for _, entry in entries),
         requests=tuple(ImageRequest(entry["prompt"], entry["seed"]) for _, entry in entries),
@@ -101,6 +90,11 @@ def read_image_folder(folder: Path, words: Words) -> tuple[ImagePlan, list[Image
         kinds=tuple(entry["kind"] for _, entry in entries),
     )
     return plan, [read_generated(path) for path, _ in entries]
+
+
+def image_paths(folder: Path, words: Words) -> list[Path]:
+    """Return the files of the images that `read_image_folder` reads, in its order."""
+    return [path for path, _ in _entries(folder, words)]
 
 
 def listed_files(folder: Path) -> list[str]:
@@ -162,6 +156,21 @@ def _prompts(words: Words) -> list[dict[str, Any]] | None:
         )
     }
     return list(found.values())
+
+
+def _entries(folder: Path, words: Words) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the image files of a folder, each with what is known of it."""
+    if not folder.is_dir():
+        raise UserError(f"There is no folder of images {folder}.")
+    prompts = _prompts(words)
+    if (folder / INDEX).is_file():
+        return _read_index(folder, words, prompts)
+    if prompts is None:
+        raise UserError(
+            f"{folder} has no {INDEX} that says what its images were generated from. Write one, "
+            "or name the images PROMPT_NUMBER.png and give --prompts, the file of the prompts."
+        )
+    return _by_name(folder, prompts)
 
 
 def _read_index(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -77,6 +77,11 @@ class Result:
         return row_of(self.name, self.protocol, self.sets, self.n_images)
 
     @property
+    def subjects(self) -> frozenset[str]:
+        """Whom it is about."""
+        return frozenset(own.subject for own in self.sets)
+
+    @property
     def image_count(self) -> int:
         """How many images the row is about, told without computing the row."""
         return sum(own.n_images for own in self.sets) if self.n_images is None else self.n_images
@@ -123,6 +128,33 @@ def mean_of(name: str, results: Sequence[Result]) -> Result:
     )
 
 
+def references(result: Result, results: Sequence[Result]) -> dict[Role, Result]:
+    """Return ceiling and floor of a result, as far as there are any among `results`.
+
+    Where they are about more subjects than the result, they are narrowed down to its own.
+    """
+    subjects, found = result.subjects, {}
+    for role in ("ceiling", "floor"):
+        own = [
+            other
+            for other in results
+            if other.role == role and other.group == result.group and other.subjects >= subjects
+        ]
+        if own:
+            nearest = min(own, key=lambda other: len(other.subjects))
+            sets = tuple(part for part in nearest.sets if part.subject in subjects)
+            narrowed = nearest.subjects != subjects
+            found[role] = replace(nearest, sets=sets, n_images=None) if narrowed else nearest
+    return found
+
+
+def without_scale(result: Result) -> str:
+    """Return the name of a run's result without the LoRA scale that was asked for."""
+    if result.run is None or result.run.scale is None:
+        return result.name
+    return result.name.removesuffix(f", scale {result.run.scale:g}")
+
+
 def distance_notes(results: Sequence[Result]) -> list[str]:
     """Return a sentence for each distance that the results' diversity was measured with."""
     measured = (r for r in results if any("div" in own.scores for own in r.sets))
@@ -144,7 +176,7 @@ def _title(name: str, results: Sequence[Result]) -> str:
 
 
 def _subjects(results: Sequence[Result]) -> set[str]:
-    return {own.subject for result in results for own in result.sets}
+    return {subject for result in results for subject in result.subjects}
 
 
 def _intervals(sets: Sequence[ScoreSet]) -> dict[str, Interval]:

@@ -34,6 +34,7 @@ from dreambooth_pl.evaluation.image_store import (
     recorded_batch_size,
 )
 from dreambooth_pl.evaluation.protocols import (
+    FEW,
     PROBES,
     ImagePlan,
     class_plan,
@@ -45,6 +46,7 @@ from dreambooth_pl.runs.adapter_source import load_sources
 from dreambooth_pl.runs.checkpoint_adapters import SUFFIX
 from dreambooth_pl.runs.finished import Run
 from dreambooth_pl.sampling.batch_size import settle_batch_size
+from dreambooth_pl.sampling.memory import check_kept_images
 from dreambooth_pl.sampling.settings import SamplingSettings
 
 TUNED, BASE = "tuned", "base"
@@ -121,10 +123,10 @@ class ImageGenerator:
     def settings(self, run: Run) -> SamplingSettings:
         """Return the run's sampler at the batch size of images that are there, else at the best.
 
-        The probes keep the batch size of training, so that they come out as they did then.
+        Few images keep the batch size of training, and the probes come out as they did then.
         """
         size = None
-        if self.protocol != PROBES:
+        if self.protocol not in FEW:
             folders = (folder_of(run, self.protocol, what) for what in (TUNED, BASE))
             size = next(filter(None, map(recorded_batch_size, folders)), "auto")
         settings = replace(run.sampling, batch_size=size or run.sampling.batch_size)
@@ -163,6 +165,9 @@ class ImageGenerator:
     def _generate(
         self, run: Run, recipe: GenerationRecipe, what: str, of_class: bool
     ) -> list[Image.Image | None]:
+        side = recipe.settings.resolution or self.base.resolution
+        lower = "--class-images" if of_class else "images_per_prompt in the file of --protocol"
+        check_kept_images(len(recipe.requests), side, f"Lower {lower}.")
         folder = folder_of(run, self.protocol, CLASS + what if of_class else what)
         title = f"{protocol_name(self.protocol)} of {run.name if what == TUNED else 'base'}"
         if of_class:

@@ -11,7 +11,7 @@ from dreambooth_pl.evaluation.comparison import Comparison
 from dreambooth_pl.evaluation.image_folder import INDEX, listed_files
 from dreambooth_pl.evaluation.protocols import protocol_name
 from dreambooth_pl.evaluation.record import save_record, save_sets
-from dreambooth_pl.evaluation.results import Result
+from dreambooth_pl.evaluation.results import Result, references, without_scale
 from dreambooth_pl.evaluation.run_images import BASE, CLASS, TUNED, folder_of
 from dreambooth_pl.evaluation.subject import ScoredImages
 from dreambooth_pl.files.atomic import atomic_folder, copy_file, write_text
@@ -64,15 +64,19 @@ def save_results(
         raise UserError(f"--save: cannot write to {out}: {error.strerror or error}.") from error
 
 
-def save_images(results: Sequence[Result], protocol: str, out: Path) -> None:
+def save_images(results: Sequence[Result], protocol: str, out: Path) -> dict[str, Path]:
     """Copy each run's images, scores and contact sheets to a folder of its name below `out`.
 
-    Each such folder is one that `evaluate_folder.score_folder` takes.
+    Returns:
+        By the name of the run's row its folder, which `evaluate_folder.score_folder` takes.
     """
+    saved = {}
     for result in results:
         if result.run is None:
             continue
         target = out / re.sub(r"[^A-Za-z0-9._-]+", "-", result.name).strip("-.")
+        while target in saved.values():  # such as `a b` and `a-b`
+            target = target.with_name(f"{target.name}-again")
         remove_leftovers(target)
         for what in (TUNED, BASE, CLASS + TUNED, CLASS + BASE):
             source = folder_of(result.run, protocol, what)
@@ -81,14 +85,17 @@ def save_images(results: Sequence[Result], protocol: str, out: Path) -> None:
         for path in folder_of(result.run, protocol).parent.iterdir():
             if path.is_file() and not path.name.startswith("."):
                 copy_file(path, target / path.name)
+        saved[result.name] = target
+    return saved
 
 
 def save_folder_record(
     results: Sequence[Result], scored: Mapping[str, ScoredImages], out: Path
-) -> None:
-    """Write tensors and contact sheets of a folder of images that was scored."""
+) -> Path:
+    """Write tensors and contact sheets of a folder of images that was scored; return where."""
     facts = {"run": results[-1].name, "protocol": results[-1].protocol}
     save_record(out / "images", facts, scored, None)
+    return out / "images"
 
 
 def save_plots(results: Sequence[Result], protocol: str, out: Path | None = None) -> list[Path]:
@@ -107,36 +114,26 @@ def save_plots(results: Sequence[Result], protocol: str, out: Path | None = None
             groups.setdefault((result.group, result.run.instance_dir), []).append(result)
     for number, own in enumerate(groups.values()):
         subject = own[0].sets[0].subject
-        references = {
-            result.role: result.row
-            for result in results
-            if result.run is None
-            and result.group == own[0].group
-            and {part.subject for part in result.sets} == {subject}
-        }
+        ends = references(own[0], results)
         of_run: dict[tuple, list[Result]] = {}
         for result in own:
             of_run.setdefault((result.run.folder, result.run.adapter), []).append(result)
         of_run = {key: runs for key, runs in of_run.items() if len(runs) > 1}
         curves = {
-            _without_scale(runs[0]): {result.run.scale: result.row for result in runs}
+            without_scale(runs[0]): {result.run.scale: result.row for result in runs}
             for runs in of_run.values()
         }
-        ends = (references.get("floor"), references.get("ceiling"))
+        floor, ceiling = (ends[role].row if role in ends else None for role in ("floor", "ceiling"))
         title = f"{protocol_name(protocol)}: {subject}"
         for runs, (name, curve) in zip(of_run.values(), curves.items(), strict=True):
             path = runs[0].run.evaluation / protocol_name(protocol) / PLOT
-            fidelity_plot({name: curve}, path, *ends, title)
+            fidelity_plot({name: curve}, path, floor, ceiling, title)
             written.append(path)
         if out is not None and curves:
             path = out / (PLOT if len(groups) == 1 else f"fidelity_{number}.png")
-            fidelity_plot(curves, path, *ends, title)
+            fidelity_plot(curves, path, floor, ceiling, title)
             written.append(path)
     return written
-
-
-def _without_scale(result: Result) -> str:
-    return result.name.removesuffix(f", scale {result.run.scale:g}")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -36,7 +36,7 @@ _SIDE_EFFECTS: dict[Table, str] = {
     "variety": "Variety, copies, and CLIP-T with the identifier in the text",
 }
 """Titles of the tables beside that of fidelity."""
-_INTERVALS = "Mean and 95 % bootstrap interval"
+INTERVALS = "Mean and 95 % bootstrap interval"
 _NO_SCORE = "-"
 
 
@@ -89,14 +89,14 @@ def tables(
         groups_per_table: how many groups stand side by side.
     """
     title = "" if protocol_column else f"Protocol: {_protocols(rows)}"
-    caption = f"{_INTERVALS}; higher is better."
+    caption = f"{INTERVALS}; higher is better."
     found = [_table(rows, headings("fidelity"), title, caption, protocol_column)]
     found += _side_effects(rows)
     found += _group_tables(rows, groups_per_table)
     if comparisons:
         differences = [comparison.difference for comparison in comparisons]
         title = f"Paired differences: {_protocols(differences)}"
-        caption = f"{_INTERVALS} over the same prompts and seeds; without 0 in it, one is better."
+        caption = f"{INTERVALS} over the same prompts and seeds; without 0 in it, one is better."
         found.append(_table(differences, headings("fidelity"), title, caption, signed=True))
         found += _side_effects(differences, signed=True)
     return found
@@ -119,7 +119,7 @@ def _table(
                 row.run,
                 *([row.protocol] if protocol_column else []),
                 str(row.n_images or _NO_SCORE),
-                *(_cell(row.scores.get(name), signed) for name in scores),
+                *(score_text(row.scores.get(name), signed) for name in scores),
             )
             for row in rows
         ),
@@ -138,10 +138,10 @@ def _side_effects(rows: Sequence[Row], signed: bool = False) -> Iterator[TextTab
                 title=f"Paired differences: {title}" if signed else title,
                 headings=("run", *scores.values()),
                 rows=tuple(
-                    (row.run, *(_cell(row.scores.get(name), signed) for name in scores))
+                    (row.run, *(score_text(row.scores.get(name), signed) for name in scores))
                     for row in own
                 ),
-                caption=f"{_INTERVALS}; ↓ lower is better, ↑ higher is better.",
+                caption=f"{INTERVALS}; ↓ lower is better, ↑ higher is better.",
             )
 
 
@@ -181,7 +181,7 @@ def _paper_table(table: PaperTable) -> TextTable:
         title=f"For orientation, of another base: {table.title}",
         headings=("run", *scores.values()),
         rows=tuple(
-            (row.run, *(_cell(row.scores.get(name)) for name in scores)) for row in table.rows
+            (row.run, *(score_text(row.scores.get(name)) for name in scores)) for row in table.rows
         ),
         caption=f"{table.source}. Not comparable with the rows above.",
     )
@@ -208,7 +208,12 @@ def _protocols(rows: Sequence[Row]) -> str:
     return ", ".join(dict.fromkeys(row.protocol for row in rows))
 
 
-def _cell(score: Interval | None, signed: bool = False) -> str:
+def score_text(score: Interval | None, signed: bool = False) -> str:
+    """Write a score with its interval.
+
+    >>> score_text(Interval(0.25, 0.2, 0.3)), score_text(Interval(0.25, math.nan, math.nan), True)
+    ('0.250 [0.200, 0.300]', '+0.250')
+    """
     if score is None:
         return _NO_SCORE
     sign = "+" if signed else ""

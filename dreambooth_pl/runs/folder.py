@@ -17,6 +17,7 @@ RESUME = "resume"  # the key of `--resume`
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"  # in the folder of checkpoints
 METRICS = "metrics.csv"
+FAILURE = "failure.txt"  # where one of several processes has failed
 LORA = "lora"
 TUNED = "tuned"  # in place of lora/, where the networks themselves were trained
 PROBES = "probes"
@@ -64,6 +65,22 @@ def next_run_folder(root: Path, name: str) -> Path:
     return parent / f"version_{max(taken) + 1}"
 
 
+def free_run_folder(root: Path, name: str) -> Path:
+    """Return the folder that `make_run_folder` would make now. Creates nothing.
+
+    Raises:
+        UserError: a file is in its place.
+    """
+    folder = next_run_folder(root, name)
+    _check_no_file(folder.parent)
+    return folder
+
+
+def _check_no_file(parent: Path) -> None:
+    if parent.exists() and not parent.is_dir():
+        raise UserError(f"{parent} is a file; a run's folder goes there.")
+
+
 def make_run_folder(root: Path, name: str) -> Path:
     """Make the first free `<root>/lightning_logs/<name>/version_N` and return it.
 
@@ -80,8 +97,7 @@ def make_run_folder(root: Path, name: str) -> Path:
         except (FileExistsError, FileNotFoundError):
             # Another run has taken the number, or taken an empty parent away. A file in the way of
             # the parent stays there.
-            if folder.parent.exists() and not folder.parent.is_dir():
-                raise UserError(f"{folder.parent} is a file; a run's folder goes there.") from None
+            _check_no_file(folder.parent)
             continue
         except OSError as error:
             raise UserError(f"{folder} cannot be made: {error.strerror or error}.") from error

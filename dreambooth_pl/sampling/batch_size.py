@@ -27,6 +27,7 @@ import torch
 
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.files.atomic import WriteError, write_json
+from dreambooth_pl.memory.available import available_memory, resident_memory
 from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.requests import ImageRequest
 from dreambooth_pl.sampling.settings import SamplingSettings
@@ -73,12 +74,16 @@ def best_batch_size(base: Base, settings: SamplingSettings, count: int | None = 
         count: number of images to generate. The last batch is filled up, so a size that divides
             `count` well may beat a size with a higher rate. None: many.
     """
-    path = cache_file(base, settings)
-    rates = _read(path)
+    rates = known_rates(base, settings)
     if rates is None:
         rates = measure_rates(base, settings)
-        _write(path, rates)
+        _write(cache_file(base, settings), rates)
     return choose(rates, count)
+
+
+def known_rates(base: Base, settings: SamplingSettings) -> Rates | None:
+    """Return what was measured on this machine; None if nothing was. Measures nothing."""
+    return _read(cache_file(base, settings))
 
 
 def choose(rates: Mapping[int, float], count: int | None = None) -> int:
@@ -224,33 +229,15 @@ def _fits(base: Base, size: int) -> bool:
 
     It is expected to take twice the memory of the previous batch, which had half its size.
     """
-    if base.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(base.device)
-        held = torch.cuda.memory_allocated(base.device)
-        reusable = torch.cuda.memory_reserved(base.device) - held
-        took = torch.cuda.max_memory_allocated(base.device) - held
-        return 2 * took < _MEMORY_SHARE * (free + reusable)
-    free_bytes = _free_memory()
-    if free_bytes is None:
+    available, device = available_memory(base.device), base.device
+    if available is None:
         return True
-    now, most = _resident_memory()
-    return 2 * max(most - now, 0) < _MEMORY_SHARE * free_bytes
-
-
-def _free_memory() -> int | None:
-    """Return the available memory of the system in bytes, or None if it is unknown."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
-    except (OSError, StopIteration, ValueError):
-        return None
-
-
-def _resident_memory() -> tuple[int, int]:
-    """Return the current and the peak resident memory of this process in bytes."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    sizes = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Vm")}
-    return int(sizes["VmRSS"]) * 1024, int(sizes["VmHWM"]) * 1024
+    if device.type == "cuda":
+        took = torch.cuda.max_memory_allocated(device) - torch.cuda.memory_allocated(device)
+    else:
+        now, most = resident_memory() or (0, 0)
+        took = most - now
+    return 2 * max(took, 0) < _MEMORY_SHARE * available.size
 
 
 def _synchronize(base: Base) -> None:

@@ -10,6 +10,10 @@ from dreambooth_pl.randomness import stable_hash
 _FIRST_IMAGES = 4
 
 
+MAX_IMAGES = 100_000
+"""Most images that one command generates with one adapter."""
+
+
 @dataclass(frozen=True)
 class ImageRequest:
     """One image to generate."""

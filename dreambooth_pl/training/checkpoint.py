@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dreambooth_pl.adapters import adapter_state_dict
 from dreambooth_pl.bases.base import Base
@@ -14,6 +15,7 @@ from dreambooth_pl.files.dotted_keys import flatten
 from dreambooth_pl.training.settings import ModelSettings
 
 CONFIG_KEY = "dreambooth_pl_config"  # where the run's whole configuration is, in plain types
+PROCESSES_KEY = "dreambooth_pl_processes"  # how many processes have trained together
 SWITCH = "model.allow_changed_settings"
 # Change nothing in the results, or their rounding alone.
 FREE = (SWITCH, "model.gradient_checkpointing", "model.compile", "model.cuda_graph")
@@ -57,9 +59,24 @@ def check_steps(checkpoint: dict[str, Any], path: str | Path, max_steps: int) ->
         )
 
 
+def check_same_processes(checkpoint: dict[str, Any], count: int) -> None:
+    """Raise UserError if a checkpoint was written by another number of processes than `count`.
+
+    The processes share the samples of a step, so with another number other samples would follow. A
+    checkpoint without the number, of an earlier version, agrees with all.
+    """
+    before = checkpoint.get(PROCESSES_KEY, count)
+    if before != count:
+        raise UserError(
+            f"The checkpoint is of a run with {before} process{'es' * (before > 1)} "
+            f"(trainer.devices times trainer.num_nodes), this one has {count}. Set these back, or "
+            f"pass --{SWITCH}=true to go on with other samples in a step."
+        )
+
+
 def write_contract(checkpoint: dict[str, Any], base: Base, settings: dict[str, Any]) -> None:
     """Put what is trained, the settings and the fingerprint of the base into a checkpoint."""
-    checkpoint["state_dict"] = adapter_state_dict(base)
+    checkpoint["state_dict"] = {n: _alone(t) for n, t in adapter_state_dict(base).items()}
     checkpoint["base"] = {"name": base.name, "fingerprint": base.fingerprint}
     checkpoint["settings"] = settings
 
@@ -93,6 +110,11 @@ def check_contract(
             f"the checkpoint's {len(theirs)} adapter weights do not fit the {len(mine)} of "
             "this run; model.lora and model.train_text_encoder must be those of its run."
         )
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """Return a tensor in memory of its own: a file holds a tensor's memory whole."""
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def _shaping(config: dict[str, Any]) -> dict[str, Any]:

@@ -52,6 +52,10 @@ class Finite(Callback):
             raise UserError(self._message(trainer, pl_module, step, self._terms(trainer)))
         if trainer.precision != "16-mixed" and (name := _bad_gradient(pl_module)):
             raise UserError(self._message(trainer, pl_module, step, f"the gradient of {name}"))
+        self.saw(step, value)
+
+    def saw(self, step: int, value: float) -> None:
+        """Note that the loss of a step was finite."""
         self._last = (step, value)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

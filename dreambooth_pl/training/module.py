@@ -4,44 +4,69 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
-from dreambooth_pl.adapters import add_adapters, check_trainable_set, trainable_parameters
+from dreambooth_pl.adapters import (
+    add_adapters,
+    check_trainable_set,
+    parameters_without_gradient,
+    trainable_parameters,
+)
 from dreambooth_pl.bases.conditioning import Conditioning
 from dreambooth_pl.bases.families import is_text_encoder
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.transfer import upload
+from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.randomness import generator, keyed_global_random_state, stable_hash
-from dreambooth_pl.training.checkpoint import check_contract, write_contract
-from dreambooth_pl.training.losses import DreamBoothLoss, combine_losses, per_sample_mse
+from dreambooth_pl.training.checkpoint import PROCESSES_KEY, check_contract, write_contract
+from dreambooth_pl.training.cuda_graph.recorded import RecordedDenoiser
+from dreambooth_pl.training.encoder import Encoder
+from dreambooth_pl.training.losses import StepLosses, combine_losses, per_sample_mse
 from dreambooth_pl.training.noise import sample_noise
 from dreambooth_pl.training.optimizers import make_optimizer
-from dreambooth_pl.training.recorded import RecordedDenoiser
 from dreambooth_pl.training.settings import ModelSettings
 from dreambooth_pl.training.view_cache import ViewCache
 
 
+class Shown(NamedTuple):
+    """What a batch shows: instance samples first, then class samples."""
+
+    keys: list[tuple[str, int]]
+    """Kind and sample index of each sample, which key all that is random about it."""
+    views: Tensor
+    """View indices, [N]."""
+    dropped: Tensor | None
+    """Not 0 where the prompt is dropped, [N]; None without caption dropout."""
+
+
 @dataclass(frozen=True)
-class Samples:
-    """Training samples whose latents have one size; the denoiser sees them in one call."""
+class Drawn:
+    """Training samples whose latents have one size."""
 
     rows: list[int]
-    """Their positions in the batch: instance samples come first there, then class samples."""
+    """Their positions in the batch."""
     latents: Tensor
     """x_0, [n, C, h, w]."""
     noise: Tensor
     """[n, C, h, w]."""
     timesteps: Tensor
     """[n], as the objective samples them."""
-    conditioning: Conditioning
-    """n rows."""
     mask: Tensor | None
     """Weight of each latent cell in the loss, [n, 1, h, w]; None for 1 everywhere."""
+
+
+@dataclass(frozen=True)
+class Samples(Drawn):
+    """Training samples with their prompts; the denoiser sees them in one call."""
+
+    conditioning: Conditioning
+    """n rows."""
 
 
 class DreamBooth(LightningModule):
@@ -67,11 +92,19 @@ class DreamBooth(LightningModule):
         self.strict_loading = False  # checkpoints hold adapters alone; on_load_checkpoint is strict
         self.views: ViewCache | None = None
         self._recorded: RecordedDenoiser | None = None
+        self._step_losses = StepLosses()
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Nothing is left to do per batch: callbacks generate and score when a test starts."""
 
     # ---------------------------------------------------------------- training
+
+    def setup(self, stage: str) -> None:
+        """Keep DDP from waiting for gradients that never come; without one it ends in an error."""
+        if stage == "fit" and self.trainer.world_size > 1:
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
+                self, parameters_without_gradient(self.base_model)
+            )
 
     def on_fit_start(self) -> None:
         """Check what trains and encode photos and prompts once (after the callbacks' turn)."""
@@ -82,14 +115,22 @@ class DreamBooth(LightningModule):
             getattr(self, name).train()  # dropout of adapters; the rest stays in eval mode
         data = self.trainer.datamodule
         drops_prompts = getattr(data, "caption_dropout", 0.0) > 0
-        self.views = ViewCache(self.base_model, data.views, data.resolution, drops_prompts)
+        reporter = ProgressReporter() if self.trainer.is_global_zero else None
+        encoder = Encoder(self.base_model, data.cache_dir, reporter)
+        self.views = ViewCache(self.base_model, data.views, data.resolution, drops_prompts, encoder)
         if not own.train_text_encoder:
             self.views.encode_prompts()
         self._recorded = RecordedDenoiser(self.base_model) if self._can_record() else None
+        self._step_losses = StepLosses()
 
     def on_fit_end(self) -> None:
         """Free the memory that recordings hold."""
         self._recorded = None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the denoiser's passes are recorded while this run trains."""
+        return self._recorded is not None
 
     def _can_record(self) -> bool:
         """Whether the passes are to be recorded, and can be: see `ModelSettings.cuda_graph`."""
@@ -124,7 +165,9 @@ class DreamBooth(LightningModule):
         count = len(batch["instance_view"])
         per_sample = _in_batch_order(losses, groups)
         loss = combine_losses(per_sample, count, self.settings.prior_loss_weight)
-        self._log_loss(loss)
+        # Not for Lightning's progress bar, which would wait for the GPU at every step.
+        for name, value in self._step_losses.add(self.trainer.global_step, loss).items():
+            self.log(f"train/{name}", value)
         return loss.total
 
     def sample(self, batch: dict[str, Tensor]) -> list[Samples]:
@@ -135,6 +178,16 @@ class DreamBooth(LightningModule):
         """
         if self.views is None:
             raise RuntimeError("photos are encoded when fit starts")
+        shown = self.shown(batch)
+        with self._keyed_dropout("text_encoder", batch["sample_index"].tolist()):
+            conditioning = self.views.conditioning(shown.views, shown.dropped)
+        return [
+            Samples(**vars(self.draw(shown, rows)), conditioning=conditioning.select(rows))
+            for rows in self.views.rows_by_size(shown.views)
+        ]
+
+    def shown(self, batch: dict[str, Tensor]) -> Shown:
+        """Return what a batch shows; see `training_step`."""
         indices = batch["sample_index"].tolist()
         keys = [("instance", index) for index in indices]
         views, dropped = batch["instance_view"], batch.get("caption_dropped")
@@ -143,35 +196,24 @@ class DreamBooth(LightningModule):
             views = torch.cat([views, batch["class_view"]])
             if dropped is not None:  # class images keep their prompt
                 dropped = torch.cat([dropped, torch.zeros_like(dropped)])
-        with self._keyed_dropout("text_encoder", indices):
-            conditioning = self.views.conditioning(views, dropped)
-        return [
-            self._samples(rows, [keys[row] for row in rows], views[rows], conditioning.select(rows))
-            for rows in self.views.rows_by_size(views)
-        ]
+        return Shown(keys, views, dropped)
 
-    def _samples(
-        self,
-        rows: list[int],
-        keys: list[tuple[str, int]],
-        views: Tensor,
-        conditioning: Conditioning,
-    ) -> Samples:
-        """Sample timesteps and noise of views of one size; see `Samples`."""
+    def draw(self, shown: Shown, rows: list[int]) -> Drawn:
+        """Sample timesteps and noise for those of the samples whose views have one size."""
+        views = shown.views[rows]
         shape = self.views.latent_shape(views[0])
         timesteps, noise, posterior = [], [], []
-        for kind, index in keys:
+        for kind, index in (shown.keys[row] for row in rows):
             rng = generator(self.settings.seed, "sample", kind, index)
             timesteps.append(self.base_model.objective.sample_timesteps(rng))
             of_sample, of_posterior = sample_noise(shape, self.settings.noise_offset, rng)
             noise.append(of_sample)
             posterior.append(of_posterior)
-        return Samples(
+        return Drawn(
             rows,
             self.views.latents(views, upload(torch.stack(posterior), self.device)),
             upload(torch.stack(noise), self.device),
             torch.cat(timesteps),
-            conditioning,
             self.views.loss_weights(views),
         )
 
@@ -190,13 +232,6 @@ class DreamBooth(LightningModule):
             return nullcontext()
         key = stable_hash(self.settings.seed, "dropout", component, *indices)
         return keyed_global_random_state(key, self.device)
-
-    def _log_loss(self, loss: DreamBoothLoss) -> None:
-        # Not for Lightning's progress bar, which would wait for the GPU at every step.
-        self.log("train/loss", loss.total.detach())
-        self.log("train/loss_instance", loss.instance.detach())
-        if loss.prior is not None:
-            self.log("train/loss_prior", loss.prior.detach())
 
     # --------------------------------------------------------------- optimiser
 
@@ -238,6 +273,7 @@ class DreamBooth(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is trained, the settings and the fingerprint of the base they belong to."""
         write_contract(checkpoint, self.base_model, self._contract)
+        checkpoint[PROCESSES_KEY] = self.trainer.world_size
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another base, other adapters or, unless allowed, other settings.

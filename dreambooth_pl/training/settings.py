@@ -98,7 +98,7 @@ class ModelSettings:
     cuda_graph: bool = _free(False)
     """on one GPU, record the denoiser's forward and backward pass at the first step and replay it:
     for small batches, whose operations Python cannot launch as fast as the GPU computes them.
-    Results are the same. Has no effect with gradient_checkpointing, lora.dropout,
+    Results differ by rounding. Has no effect with gradient_checkpointing, lora.dropout,
     trainer.accumulate_grad_batches or adapter oft."""
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from dreambooth_pl.bases.conditioning import Conditioning, MicroConditioning
 from dreambooth_pl.bases.transfer import upload
 from dreambooth_pl.data.views import View
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.training.encoder import Encoder
 
 
 class ViewCache:
@@ -27,13 +28,19 @@ class ViewCache:
         views: the distinct views; batches refer to them by position.
         resolution: side in pixels at which views without a size of their own are encoded.
         empty_prompt: whether prompts are dropped, so that the empty one is encoded as well.
+        encoder: looks up what is kept on the disk, and tells of its progress; None for neither.
 
     Raises:
         UserError: the VAE cannot encode this resolution.
     """
 
     def __init__(
-        self, base: Base, views: Sequence[View], resolution: int, empty_prompt: bool = False
+        self,
+        base: Base,
+        views: Sequence[View],
+        resolution: int,
+        empty_prompt: bool = False,
+        encoder: Encoder | None = None,
     ) -> None:
         if not views:
             raise ValueError("there are no views to train on")
@@ -44,15 +51,15 @@ class ViewCache:
                 f"pixels per latent cell of {base.name!r}"
             )
         self._base = base
-        # One at a time: a view's latent does not depend on what else is in the run.
-        self._moments: list[tuple[Tensor, Tensor]] = []
-        pictures = []
-        for view in views:
-            pixels = view.pixels(resolution)
-            self._moments.append(_encode(base, pixels))
-            size = (pixels.shape[-2], pixels.shape[-1])
-            crop = view.crop_top_left(resolution)
-            pictures.append(MicroConditioning(view.original_size, crop, size))
+        self._encoder = encoder or Encoder(base)
+        self._moments = self._encoder.latent_moments(views, resolution)
+        square = (resolution, resolution)
+        pictures = [
+            MicroConditioning(
+                view.original_size, view.crop_top_left(resolution), view.size or square
+            )
+            for view in views
+        ]
         self._micro_conditioning = base.micro_conditioning(pictures)
         self._weights = _latent_weights(base, views, resolution, [m for m, _ in self._moments])
         prompts = list(dict.fromkeys(view.prompt for view in views))
@@ -60,6 +67,7 @@ class ViewCache:
             prompts.append("")
         self._empty_prompt = prompts.index("") if empty_prompt else None
         self._prompt_of_view = torch.tensor([prompts.index(view.prompt) for view in views])
+        self._prompts = prompts
         self._tokens = base.tokenize(prompts)
         self._conditioning: Conditioning | None = None
 
@@ -92,7 +100,7 @@ class ViewCache:
     @torch.no_grad()
     def encode_prompts(self) -> None:
         """Encode every distinct prompt now and for good: for a text encoder that does not train."""
-        self._conditioning = self._base.encode_tokens(self._tokens, self._base.device)
+        self._conditioning = self._encoder.conditioning(self._prompts)
 
     def conditioning(self, views: Tensor, dropped: Tensor | None = None) -> Conditioning:
         """Return the prompts' encoding, one row per index in `views` [N].
@@ -103,37 +111,35 @@ class ViewCache:
         Looked up after `encode_prompts`; otherwise the distinct prompts among them are encoded
         now, with gradients.
         """
+        prompts = self.prompts(views, dropped)
+        if self._conditioning is not None:
+            return self.complete(self._conditioning.select(prompts), views, dropped)
+        distinct, rows = prompts.unique(return_inverse=True)
+        encoded = self._base.encode_tokens(self.tokens(distinct)).select(rows)
+        return self.complete(encoded, views, dropped)
+
+    def prompts(self, views: Tensor, dropped: Tensor | None = None) -> Tensor:
+        """Return the positions of the views' prompts, [N]; see `conditioning`."""
         prompts = self._prompt_of_view[views]
-        if dropped is not None:
-            if self._empty_prompt is None:
-                raise ValueError("the cache was made without the empty prompt")
-            prompts = prompts.masked_fill(dropped != 0, self._empty_prompt)
-        conditioning = self._of_prompts(prompts)
+        if dropped is None:
+            return prompts
+        if self._empty_prompt is None:
+            raise ValueError("the cache was made without the empty prompt")
+        return prompts.masked_fill(dropped != 0, self._empty_prompt)
+
+    def tokens(self, prompts: Tensor) -> list[dict[str, Tensor]]:
+        """Return the tokens of the prompts at these positions [n]; see `Base.tokenize`."""
+        return [{name: ids[prompts] for name, ids in part.items()} for part in self._tokens]
+
+    def complete(
+        self, prompts: Conditioning, views: Tensor, dropped: Tensor | None = None
+    ) -> Conditioning:
+        """Return encoded prompts, N rows, with all else that conditions on `views` [N]."""
         if dropped is not None and self._base.zeros_for_empty_prompt:
-            conditioning = conditioning.zeroed(dropped)
+            prompts = prompts.zeroed(dropped)
         rows = upload(views, self._base.device)
         added = {name: value[rows] for name, value in self._micro_conditioning.items()}
-        return conditioning.with_added(added)
-
-    def _of_prompts(self, prompts: Tensor) -> Conditioning:
-        """Return the encoding of the prompts at these positions [N]."""
-        if self._conditioning is not None:
-            return self._conditioning.select(prompts)
-        distinct, rows = prompts.unique(return_inverse=True)
-        tokens = [{name: ids[distinct] for name, ids in part.items()} for part in self._tokens]
-        return self._base.encode_tokens(tokens).select(rows)
-
-
-def _encode(base: Base, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the latent moments of one picture [3, H, W], each [C, h, w], on the base's device."""
-    height, width = pixels.shape[-2:]
-    if height % base.pixel_multiple or width % base.pixel_multiple:
-        raise UserError(
-            f"data.bucket_step: views of {width} x {height} px are no multiples of "
-            f"{base.pixel_multiple}, the pixels per latent cell of {base.name!r}"
-        )
-    mean, std = base.encode_images(pixels[None])
-    return mean[0].to(base.device), std[0].to(base.device)
+        return prompts.with_added(added)
 
 
 def _latent_weights(

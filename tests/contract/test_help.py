@@ -21,7 +21,7 @@ def help_text(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_options_are_frozen(help_text: str, update_golden: bool) -> None:
-    options = re.findall(r"^  (?:-\w [A-Z]+, )?(--[\w.]+)", help_text, flags=re.MULTILINE)
+    options = re.findall(r"^  (?:-\w [A-Z]+, )?(--[\w.-]+)", help_text, flags=re.MULTILINE)
     options = sorted({option for option in options if not option.endswith(".help")})
     if update_golden:
         GOLDEN.write_text("\n".join(options) + "\n")

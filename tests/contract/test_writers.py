@@ -42,6 +42,7 @@ ALLOWED = {
     ("files/leftovers.py", "rename"): "gives a folder its place back",
     ("files/torch_file.py", "open"): "writes to a temporary path, as its name for it says",
     ("files/torch_file.py", "save"): "writes to a temporary path, as its name for it says",
+    ("reporting/html/pictures.py", "save"): "to memory, for a page",
     ("miniature/pretrain/stages.py", "save"): INTERMEDIATE,
     ("miniature/pretrain/stages.py", "save_pretrained"): INTERMEDIATE,
     ("miniature/pretrain/assemble.py", "save"): INTERMEDIATE,

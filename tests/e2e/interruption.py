@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 
 from lightning.pytorch import Callback
 
@@ -31,6 +32,17 @@ class SignalAt(Callback):
     def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
         if trainer.global_step + 1 == self.step:
             os.kill(os.getpid(), self.signum)
+
+
+class KillSecondAt(Callback):
+    """Kills the process of rank 1 before the given optimiser step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if trainer.global_rank == 1 and trainer.global_step + 1 == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Poison(Callback):

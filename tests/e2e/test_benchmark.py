@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 import re
 import shutil
@@ -111,6 +112,11 @@ def test_whole_failed_killed_and_resumed(small, capfd) -> None:
     )["images"]["tuned"]  # fmt: skip
     dino = [image["dino"] for image in scores]
     assert table[2]["dino"]["mean"] == pytest.approx(sum(dino) / len(dino))
+    page = (out / "report.html").read_text()
+    verdict = captured.out.splitlines()[-1]
+    assert verdict.startswith("Best of 2: ") and html.escape(verdict, quote=False) in page
+    images = {out / url for url in re.findall(r'<a href="([^#"]+)"', page)}
+    assert len(images) == 2 * 8 * 2 and all(image.is_file() for image in images)
     with Image.open(out / "contact_sheet.png") as sheet:
         assert sheet.width > 8 * 128 and sheet.height > 2 * 128
     last_round = final_probes(read_run(out / "runs/rex-text-seed7/lightning_logs/empty/version_0"))

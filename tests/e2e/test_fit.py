@@ -182,7 +182,7 @@ def test_evaluate_reads_the_run(finished, capsys) -> None:
     assert cli_evaluate.main(["--format", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["run"] for row in rows] == ["real photos", "base", "default/version_0"]
-    assert [row["n_images"] for row in rows] == [5, 8, 8]
+    assert [row["n_images"] for row in rows] == [5, 26, 26]
     for row in rows:
         for score in ("dino", "clip_i"):
             assert row[score]["low"] <= row[score]["mean"] <= row[score]["high"]
@@ -190,7 +190,7 @@ def test_evaluate_reads_the_run(finished, capsys) -> None:
 
 def test_evaluate_agrees_with_the_last_probes(finished, capsys) -> None:
     run = finished.run
-    assert cli_evaluate.main([str(run), "--format", "json"]) == 0
+    assert cli_evaluate.main([str(run), "--protocol", "probes", "--format", "json"]) == 0
     ceiling, floor, tuned = json.loads(capsys.readouterr().out)
     for name in ("dino", "clip_i", "clip_t"):
         logged = read_metrics(run, f"fidelity/{name}")

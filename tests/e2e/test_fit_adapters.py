@@ -51,7 +51,7 @@ def test_full_fine_tuning(fit, checkpoint, tmp_path, capsys):
     resumed = load_file(again.run_folder / "tuned" / TUNED_NAME)
     assert all(torch.equal(resumed[name], tuned[name]) for name in names)
 
-    assert cli_evaluate.main([str(run), "--class-images", "0"]) == 0
+    assert cli_evaluate.main([str(run), "--class-images", "0", "--protocol", "probes"]) == 0
     out = tmp_path / "drawn"
     command = [str(run), "--num-images", "1", "--no-grid", "--out", str(out)]
     assert cli_generate.main(command) == 0

@@ -280,7 +280,7 @@ def test_every_command_takes_the_run(run: Path, folder: Path, tmp_path, monkeypa
     assert generate_command([f"--reproduce={probes[-1]}", f"--out={tmp_path / 'again'}"]) == 0
     assert "identical" in capsys.readouterr().out
     assert generate_command([str(run), "--prompt=a dog", f"--out={tmp_path / 'new'}"]) == 0
-    assert evaluate([str(run), "--class-images=2"]) == 0
+    assert evaluate([str(run), "--class-images=2", "--protocol=probes"]) == 0
     assert "CLIP-T" in capsys.readouterr().out
     merged = ["--format=merged", "--lora-scale-unet=1", "--lora-scale-text-encoder=1"]
     assert export([str(run), *merged, f"--out={tmp_path / 'merged'}"]) == 0

@@ -91,8 +91,9 @@ def test_a_recording_trains_the_same_adapters(tiny_base_dir, tmp_path) -> None:
         module = new_module(tiny_base_dir, cuda_graph=cuda_graph)
         fit(module, DrawnData(), tmp_path / str(cuda_graph), accelerator="gpu", devices=1)
         weights.append(adapter_state_dict(module.base_model))
-    for name, value in weights[0].items():
-        assert torch.equal(value.cpu(), weights[1][name].cpu()), name
+    for name, value in weights[0].items():  # sums in another order: convolutions' layout
+        other = weights[1][name].cpu()
+        torch.testing.assert_close(value.cpu(), other, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_on_a_cpu_nothing_is_copied_and_adamw_is_not_fused() -> None:

@@ -27,6 +27,7 @@ def evaluate(capsys: pytest.CaptureFixture) -> Callable[..., list[dict]]:
 
     def run(*options: object, status: int = 0) -> list[dict]:
         words = [*map(str, options), "--device", "cpu", "--format", "json"]
+        words += [] if "--protocol" in words else ["--protocol", "probes"]
         assert cli_evaluate.main(words) == status, capsys.readouterr().err
         found = json.loads(capsys.readouterr().out)
         return found if isinstance(found, list) else found["rows"]
@@ -140,6 +141,7 @@ def test_a_broken_run_does_not_stop_the_others(
     (logs / "sks/version_1" / weights).write_bytes(b"?")
     (logs / "sks/version_2" / "config.yaml").write_text("a: b")
     options = ["--logs", str(logs), "--device", "cpu", "--format", "json", "--class-images", "0"]
+    options += ["--protocol", "probes"]
     assert cli_evaluate.main(options) == 1
     captured = capsys.readouterr()
     names = [row["run"] for row in json.loads(captured.out)]
@@ -186,6 +188,7 @@ def test_two_methods_are_compared_in_pairs(
 ) -> None:
     first, second = make_run(), make_run("hta/version_0", identifier="hta")
     options = ["--compare", str(first), str(second), "--device", "cpu", "--class-images", "2"]
+    options += ["--protocol", "probes"]
     assert cli_evaluate.main([*options, "--format", "csv", "--paper"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     by_name = {row["run"]: row for row in rows}

@@ -310,7 +310,7 @@ def test_command_finds_all_runs_and_prints_json(
 ) -> None:
     make_run("sks/version_10")
     make_run("sks/version_2")
-    options = ["--logs", str(tmp_path / "logs"), "--device", "cpu"]
+    options = ["--protocol", "probes", "--logs", str(tmp_path / "logs"), "--device", "cpu"]
     assert cli_evaluate.main([*options, "--format", "json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     names = ["real photos", "base", "sks/version_2", "sks/version_10"]
@@ -319,7 +319,7 @@ def test_command_finds_all_runs_and_prints_json(
         assert row["protocol"] == "probes" and row["n_images"] == N_PROBES
         for score in ("dino", "clip_i", "clip_t"):
             assert set(row[score]) == {"mean", "low", "high"}
-    assert cli_evaluate.main([str(tmp_path / "logs/sks/version_2"), "--device", "cpu"]) == 0
+    assert cli_evaluate.main([str(tmp_path / "logs/sks/version_2"), *options]) == 0
     table = capsys.readouterr().out
     assert "real photos" in table and "version_10" not in table
 

@@ -109,3 +109,12 @@ def test_both_lists_share_settings_and_properties() -> None:
     assert [kind for _, kind in sorted(shared, key=lambda item: item[1])] == (
         ["property"] * 5 + ["setting"] * 10
     )
+
+
+def test_short_is_every_other_prompt_of_dreambench_on_the_same_seeds() -> None:
+    for noun in ("dog", "teapot"):
+        whole, short = (make_plan(name, "sks", noun, 42, "it") for name in ("dreambench", "short"))
+        images = list(zip(whole.templates, whole.kinds, whole.requests, strict=True))
+        expected = [own for i, own in enumerate(images) if i // 4 % 2 == 0 and i % 4 < 2]
+        assert list(zip(short.templates, short.kinds, short.requests, strict=True)) == expected
+        assert len(short.requests) == 26 and len(set(short.templates)) == 13

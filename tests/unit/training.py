@@ -1,35 +1,33 @@
 """A little training by hand: drawn data, a module, a trainer without callbacks."""
 
-from dataclasses import dataclass
+import atexit
+import shutil
+import tempfile
+from functools import lru_cache
+from pathlib import Path
 
-import torch
+import numpy as np
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from torch import Tensor
+from PIL import Image
 from torch.utils.data import DataLoader, Sampler
 
 from dreambooth_pl.adapters import AdapterSettings
+from dreambooth_pl.data.views import View
 from dreambooth_pl.training.module import DreamBooth
 
 SETTINGS = AdapterSettings(rank=4, alpha=8.0)
 STEPS = 4
 
 
-@dataclass(frozen=True)
-class DrawnView:
-    prompt: str
-    key: int
-    original_size = (32, 32)
-
-    def crop_top_left(self, resolution: int) -> tuple[int, int]:
-        return (0, 0)
-
-    def loss_weights(self, resolution: int) -> None:
-        return None
-
-    def pixels(self, resolution: int) -> Tensor:
-        rng = torch.Generator().manual_seed(self.key)
-        return torch.rand(3, resolution, resolution, generator=rng) * 2 - 1
+@lru_cache
+def drawn_view(prompt: str, key: int) -> View:
+    """A view of a picture of noise."""
+    folder = Path(tempfile.mkdtemp(prefix="drawn-"))
+    atexit.register(shutil.rmtree, folder)
+    pixels = np.random.default_rng(key).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "drawn.png")
+    return View(folder / "drawn.png", prompt)
 
 
 class Remaining(Sampler):
@@ -49,13 +47,14 @@ class DrawnData(LightningDataModule):
     """Two instance and three class views; sample i is a function of i, an epoch is the run."""
 
     resolution = 32
+    cache_dir: Path | None = None
 
     def __init__(self, batch_size: int = 2, prior: bool = True, steps: int = STEPS) -> None:
         super().__init__()
         self.batch_size, self.prior, self.steps = batch_size, prior, steps
-        self.views = [DrawnView("a sks dog", 0), DrawnView("a sks dog", 1)]
+        self.views = [drawn_view("a sks dog", 0), drawn_view("a sks dog", 1)]
         if prior:
-            self.views += [DrawnView("a dog", 2), DrawnView("a dog", 3), DrawnView("a dog", 4)]
+            self.views += [drawn_view("a dog", 2), drawn_view("a dog", 3), drawn_view("a dog", 4)]
 
     def sample(self, index: int) -> dict[str, int]:
         sample = {"instance_view": index % 2, "sample_index": index}

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from dreambooth_pl import distributed
 from dreambooth_pl.adapters import check_finite
 from dreambooth_pl.bounds import Bounds, check_values
 from dreambooth_pl.errors import UserError
@@ -120,9 +121,14 @@ class Checkpoints(Checkpoint):
             remove_leftovers(Path(trainer.ckpt_path).parent)
         if self.own_folder:
             self._catch_up(trainer)
-        if step > 0 and self.validation and (self.validation.latest or (None,))[0] == step:
-            self._save(trainer, again=True)  # the round of this step was made up for
+        if distributed.from_first(lambda: self._round_made_up_for(step)):
+            self._save(trainer, again=True)
         STOP.defer()
+
+    def _round_made_up_for(self, step: int) -> bool:
+        """Whether the step that training goes on from got its round just now, on this rank."""
+        latest = self.validation and self.validation.latest
+        return step > 0 and latest is not None and latest[0] == step
 
     def _catch_up(self, trainer: Trainer) -> None:
         if self._pending:
@@ -165,12 +171,12 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Save what a signal has interrupted while images were generated, between two steps.
 
-        Only a single process does: others may wait where they cannot take part.
+        The first rank does so alone: others may wait where they cannot take part.
         """
         STOP.release()
         trained = self._saved_step is not None and trainer.global_step > self._saved_step
-        if isinstance(exception, Stopped) and trained and trainer.world_size == 1:
-            self._save(trainer)
+        if isinstance(exception, Stopped) and trained and trainer.is_global_zero:
+            self._save(trainer, alone=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""
@@ -192,7 +198,7 @@ class Checkpoints(Checkpoint):
     def _rule(self) -> str | None:
         return self.validation and self.validation.settings.best_by
 
-    def _save(self, trainer: Trainer, again: bool = False) -> None:
+    def _save(self, trainer: Trainer, again: bool = False, alone: bool = False) -> None:
         if self._saved_step == trainer.global_step and not again:
             return
         step, score = self.validation and self.validation.latest or (None, None)
@@ -204,11 +210,16 @@ class Checkpoints(Checkpoint):
         last = self.folder / LAST
         self._pending = _pending(trainer)
         flush(trainer.loggers)  # before the checkpoint, or a killed run would lack points
-        trainer.save_checkpoint(last)  # all ranks take part
+        if alone:  # as the trainer does, but without waiting for the other ranks
+            checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+            trainer.strategy.save_checkpoint(checkpoint, last)
+        else:
+            trainer.save_checkpoint(last)
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
         if trainer.is_global_zero and is_best:
             link_file(last, self.folder / BEST)
-        trainer.strategy.barrier()
+        if not alone:
+            trainer.strategy.barrier()
 
 
 def _pending(trainer: Trainer) -> dict[str, float]:

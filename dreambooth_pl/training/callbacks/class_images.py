@@ -9,9 +9,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.data.class_images import default_class_dir, ensure_class_images
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
+from dreambooth_pl.distributed import open_waiting_group
+from dreambooth_pl.errors import UserError
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.sampling.batch_size import settle_batch_size
 from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.sampling.shared import work_together
 
 
 class ClassImages(Callback):
@@ -29,17 +32,30 @@ class ClassImages(Callback):
         self.sampling = sampling
         self.reporter = reporter
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Have all ranks ready to wait for images."""
+        open_waiting_group()
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Generate missing images on the first rank; the others wait and read the same files."""
+        """Generate missing images on all ranks; the first one saves them.
+
+        Raises:
+            UserError: another rank does not see the images, as on a machine with other disks.
+        """
         data = trainer.datamodule
         count = data.num_class_images if pl_module.settings.prior_loss_weight > 0 else 0
         if count == 0:
             data.set_class_images([])
             return
-        if trainer.is_global_zero:
-            self._ensure(data, pl_module.base_model, count)
-        trainer.strategy.barrier()
-        data.set_class_images(self._ensure(data, pl_module.base_model, count))
+        base = pl_module.base_model
+        paths = work_together(base, lambda: self._ensure(data, base, count))
+        for path in paths:
+            if not path.is_file():
+                raise UserError(
+                    f"data.class_dir: the class image {path} is not on this machine. Set it to a "
+                    "folder that all machines of the run share."
+                )
+        data.set_class_images(paths)
 
     def _ensure(self, data: DreamBoothDataModule, base: Base, count: int) -> list[Path]:
         prompt = data.class_prompt

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from dreambooth_pl import distributed
 from dreambooth_pl.adapters import save_adapters
 from dreambooth_pl.evaluation.evaluate_runs import score_runs
-from dreambooth_pl.evaluation.protocols import PROBES
+from dreambooth_pl.evaluation.protocols import DEFAULT
 from dreambooth_pl.evaluation.results import Result
 from dreambooth_pl.evaluation.run_images import generate_images, settle_batch_sizes
 from dreambooth_pl.progress import ProgressReporter
@@ -19,8 +20,8 @@ from dreambooth_pl.runs.finished import Run
 class RunEvaluationSettings:
     """What `train.py test` evaluates."""
 
-    protocol: str = PROBES
-    """`probes`, `dreambench`, or the path of a YAML file of your own prompts."""
+    protocol: str = DEFAULT
+    """`short`, `dreambench`, `probes`, or the path of a YAML file of your own prompts."""
 
 
 class RunEvaluation(Callback):
@@ -46,6 +47,10 @@ class RunEvaluation(Callback):
         self.results: list[Result] = []
         """Lines of the table; filled on the first rank only."""
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Have all ranks ready to wait for each other."""
+        distributed.open_waiting_group()
+
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the adapter if needed, generate the images and score them."""
         first, device = trainer.is_global_zero, pl_module.device
@@ -53,7 +58,7 @@ class RunEvaluation(Callback):
             save_adapters(pl_module.base_model, pl_module.settings.lora, self.run.adapter.parent)
         if first:  # one rank alone: simultaneous measurements would disturb each other
             settle_batch_sizes([self.run], self.settings.protocol, device)
-        trainer.strategy.barrier()
+        distributed.wait()
         generate_images(
             [self.run],
             self.settings.protocol,
@@ -61,9 +66,9 @@ class RunEvaluation(Callback):
             reporter=self.reporter if first else None,
             shard=(trainer.global_rank, trainer.world_size),
         )
-        trainer.strategy.barrier()
+        distributed.wait()
         if first:
             self.results = score_runs(
                 [self.run], self.settings.protocol, device=device, reporter=self.reporter
             )
-        trainer.strategy.barrier()
+        distributed.wait()

@@ -15,7 +15,6 @@ from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.png_metadata import save_png
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.sampling.batch_size import settle_batch_size
-from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.image_metadata import (
     PIXELS,
     image_metadata,
@@ -24,6 +23,7 @@ from dreambooth_pl.sampling.image_metadata import (
 )
 from dreambooth_pl.sampling.requests import ImageRequest, probe_requests
 from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.sampling.shared import generate_together as generate
 from dreambooth_pl.training.callbacks.fidelity import Fidelity
 from dreambooth_pl.training.callbacks.rounds import Rounds, show_sheet
 from dreambooth_pl.training.trainer_settings import MAX_STEPS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from dreambooth_pl.files.contact_sheet import contact_sheet
 from dreambooth_pl.files.png_metadata import save_png
+from dreambooth_pl.sampling.shared import work_together
 from dreambooth_pl.stop_signals import STOP
 
 COLUMNS = 4  # of the contact sheets
@@ -21,7 +22,8 @@ COLUMNS = 4  # of the contact sheets
 class Rounds(Callback):
     """Calls `round` on the first rank before step 1, at intervals and at the end.
 
-    `round` runs at most once per optimiser step. The other ranks wait for it.
+    `round` runs at most once per optimiser step. The other ranks help with the images that it
+    generates, and wait for its end.
 
     Args:
         every_n_steps: optimiser steps between two rounds, at least 1.
@@ -44,9 +46,7 @@ class Rounds(Callback):
         if step > 0:
             if self._last_step is None:  # a checkpoint that does not tell
                 self._last_step = step
-            if trainer.is_global_zero:
-                self.resume(trainer, pl_module)
-            trainer.strategy.barrier()
+            self._lead(self.resume, trainer, pl_module)
         if step % self.every_n_steps == 0:
             self._round(trainer, pl_module)
 
@@ -79,11 +79,20 @@ class Rounds(Callback):
             return
         if trainer.strategy.reduce_boolean_decision(STOP.pending is not None, all=False):
             return  # the checkpoints' callback, which comes last, ends the run
-        if trainer.is_global_zero:
-            with STOP.interruptible():
-                self.round(trainer, pl_module)
-        trainer.strategy.barrier()
+        self._lead(self.round, trainer, pl_module)
         self._last_step = trainer.global_step
+
+    @staticmethod
+    def _lead(
+        work: Callable[[Trainer, LightningModule], None],
+        trainer: Trainer,
+        pl_module: LightningModule,
+    ) -> None:
+        def lead() -> None:
+            with STOP.interruptible():
+                work(trainer, pl_module)
+
+        work_together(pl_module.base_model, lead)
 
 
 def show_sheet(

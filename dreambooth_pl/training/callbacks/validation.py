@@ -23,9 +23,9 @@ from dreambooth_pl.metrics.scores import curve_scores
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.prompts import PROMPT_SETS, PromptSet, fill, prompt_set
 from dreambooth_pl.sampling.batch_size import settle_batch_size
-from dreambooth_pl.sampling.generation import generate
 from dreambooth_pl.sampling.requests import ImageRequest, image_seed
 from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.sampling.shared import generate_together as generate
 from dreambooth_pl.training.best_checkpoint import RULES, BestBy, Means
 from dreambooth_pl.training.callbacks.fidelity import Fidelity, curves, log
 from dreambooth_pl.training.callbacks.rounds import Rounds, show_sheet

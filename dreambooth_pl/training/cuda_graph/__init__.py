@@ -1,0 +1,1 @@
+"""A training step that launches all of the denoiser's work on the GPU at once."""
