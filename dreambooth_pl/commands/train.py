@@ -50,7 +50,7 @@ from dreambooth_pl.runs import folder as run_folder
 from dreambooth_pl.runs.life import RunLife
 from dreambooth_pl.runs.processes import check_strategy, is_first, reporting_to_starter
 from dreambooth_pl.start import tells_mistakes
-from dreambooth_pl.stop_signals import NOTHING, Stopped, advising
+from dreambooth_pl.stop_signals import Stopped, advising
 from dreambooth_pl.training.callbacks.evaluate_run import RunEvaluation
 from dreambooth_pl.training.callbacks.run_callbacks import run_callbacks, run_loggers
 from dreambooth_pl.training.callbacks.save_config import SaveConfig
@@ -303,8 +303,7 @@ def main(args: list[str] | None = None) -> int:
     quiet_libraries()
     with reporting_to_starter():
         try:
-            with advising(NOTHING):
-                DreamBoothCLI(args)
+            DreamBoothCLI(args)
         except Stopped:
             if is_first():
                 raise  # the first process tells; another one's status would be taken for a failure
