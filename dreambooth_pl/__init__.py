@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 __version__ = "0.1.0"
@@ -27,6 +28,17 @@ def _cuda_build(package: str) -> bool | None:
     return version.is_file() and bool(re.search(r"\+cu\d+", version.read_text(encoding="utf-8")))
 
 
+class _BeforeTorchvision:
+    """Has torchvision mended when it is imported: torch alone takes a second to import."""
+
+    @classmethod
+    def find_spec(cls, name: str, *_: object) -> None:
+        """Find nothing, but mend torchvision before its own finder is asked."""
+        if name == "torchvision" and cls in sys.meta_path:
+            sys.meta_path.remove(cls)
+            _let_torchvision_be_imported()
+
+
 def _let_torchvision_be_imported() -> None:
     """Declare torchvision's operators where it is a CUDA build beside a CPU build of torch.
 
@@ -46,4 +58,4 @@ def _let_torchvision_be_imported() -> None:
             _library.define(schema)
 
 
-_let_torchvision_be_imported()
+sys.meta_path.insert(0, _BeforeTorchvision)

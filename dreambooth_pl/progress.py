@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from rich.console import Console
@@ -75,6 +76,35 @@ class Task:
         return ", ".join(parts)
 
 
+class _Unread(io.TextIOBase):
+    """A stream that takes text even when its reader has left: long work goes on without a word.
+
+    A log's reader may end, and a terminal may hang up; neither is a reason to lose a training.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:
+        return self._stream.encoding
+
+
 class ProgressReporter:
     """Shows the progress of tasks. Tasks may nest, as when probes are generated during training.
 
@@ -83,7 +113,7 @@ class ProgressReporter:
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._console = Console(file=stream or sys.stderr)
+        self._console = Console(file=_Unread(stream or sys.stderr))
         self._open_tasks = 0
         self.bars: Progress | None = None
         """rich's display of all open tasks; `None` without a terminal."""

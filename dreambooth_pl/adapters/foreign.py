@@ -18,7 +18,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from dreambooth_pl.adapters.injection import adapted_layers, adapter_parameters, copy_exactly
-from dreambooth_pl.adapters.kinds import KINDS, alphas, recognise
+from dreambooth_pl.adapters.kinds import KINDS, alphas, recognise, wrap_layers
 from dreambooth_pl.adapters.layouts import (
     is_named_by_layers,
     layer_table,
@@ -254,5 +254,5 @@ def _attach_diffusers(
 
 def _add(module: nn.Module, which: AdapterKind, name: str, **arguments: Any) -> None:
     with torch.random.fork_rng(devices=[]):
-        module.add_adapter(KINDS[which].config(**arguments), name)
+        wrap_layers(module, KINDS[which].config(**arguments), name)
     assert any(isinstance(layer, BaseTunerLayer) for layer in module.modules())

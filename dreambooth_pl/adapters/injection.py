@@ -23,6 +23,7 @@ from dreambooth_pl.adapters.kinds import (
     check_settings,
     layer_kind,
     peft_arguments,
+    wrap_layers,
 )
 from dreambooth_pl.adapters.ranks import check_rank
 from dreambooth_pl.adapters.settings import AdapterKind, AdapterSettings, targets_key
@@ -246,8 +247,7 @@ def inject(
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # mixed on purpose
         try:
-            config = KINDS[kind].config(**peft_arguments(kind, settings, targets))
-            module.add_adapter(config, name)
+            wrap_layers(module, KINDS[kind].config(**peft_arguments(kind, settings, targets)), name)
         except ValueError as error:
             raise UserError(f"{key}: {error}") from error
     module.eval()

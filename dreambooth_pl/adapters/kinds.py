@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from peft import LoHaConfig, LoKrConfig, LoraConfig, OFTConfig, PeftConfig
+from peft import LoHaConfig, LoKrConfig, LoraConfig, OFTConfig, PeftConfig, inject_adapter_in_model
 from peft.tuners.loha.layer import LoHaLayer
 from peft.tuners.lokr.layer import LoKrLayer
 from peft.tuners.lora import LoraLayer
@@ -189,6 +189,21 @@ def arguments_of(kind: AdapterKind, config: PeftConfig) -> dict[str, Any]:
     arguments = {name: getattr(config, name) for name in (*own.fields.values(), *own.defaults)}
     optional = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
     return arguments | {name: v for name in optional if (v := getattr(config, name, None))}
+
+
+def wrap_layers(module: nn.Module, config: PeftConfig, name: str) -> None:
+    """Let PEFT itself wrap layers, and make the adapter of this name the active one.
+
+    The networks' own `add_adapter` does the same, but refuses versions of PEFT that do it well.
+
+    Raises:
+        ValueError: PEFT finds no layer, or none that it can wrap.
+    """
+    inject_adapter_in_model(config, module, name)
+    module._hf_peft_config_loaded = True  # by this, diffusers and transformers know of adapters
+    for layer in module.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.set_adapter(name)
 
 
 def settings_of(kind: AdapterKind, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import dreambooth_pl
+from dreambooth_pl.stop_signals import STOP
 
 ROOT = Path(dreambooth_pl.__file__).parents[1]  # folder of the scripts
 _SECONDS_TO_STOP = 30.0
@@ -70,20 +72,22 @@ class LocalExecutor:
         """Run the tasks; see `Executor`. An interruption also stops the running processes."""
         waiting = list(tasks)
         running: list[tuple[ScriptCall, subprocess.Popen[bytes]]] = []
-        try:
-            while waiting or running:
-                while waiting and len(running) < self.at_once:
-                    task = waiting.pop(0)
-                    started(task)
-                    running.append((task, self._start(task)))
-                ended = [pair for pair in running if pair[1].poll() is not None]
-                if not ended:
-                    time.sleep(_SECONDS_BETWEEN_LOOKS)
-                for pair in ended:
-                    running.remove(pair)
-                    yield pair[0], pair[1].returncode
-        finally:
-            _stop([process for _, process in running])
+        with STOP.at_once(lambda: _kill([process for _, process in running])):
+            try:
+                while waiting or running:
+                    while waiting and len(running) < self.at_once:
+                        task = waiting.pop(0)
+                        started(task)
+                        with STOP.deferred():  # or a process would run that nobody knows
+                            running.append((task, self._start(task)))
+                    ended = [pair for pair in running if pair[1].poll() is not None]
+                    if not ended:
+                        time.sleep(_SECONDS_BETWEEN_LOOKS)
+                    for pair in ended:
+                        running.remove(pair)
+                        yield pair[0], pair[1].returncode
+            finally:
+                _stop([process for _, process in running])
 
     def _start(self, task: ScriptCall) -> subprocess.Popen[bytes]:
         with task.log.open("ab") as log:
@@ -93,6 +97,7 @@ class LocalExecutor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 pass_fds=self.held_open,
+                start_new_session=True,  # a terminal's signals would come before those of `_stop`
                 env=self._environment(),
             )
 
@@ -115,8 +120,19 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         try:
             process.wait(_SECONDS_TO_STOP)
         except subprocess.TimeoutExpired:
-            process.kill()
+            _kill([process])
             process.wait()
+
+
+def _kill(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End processes at once, with those that they have started."""
+    for process in processes:
+        if process.poll() is not None:
+            continue
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
 
 
 def _cores() -> int:

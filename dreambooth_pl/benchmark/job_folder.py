@@ -10,9 +10,10 @@ from typing import Any
 
 from dreambooth_pl.benchmark.jobs import Job
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.files.atomic import remove_leftovers, write_json
+from dreambooth_pl.files.atomic import write_json
+from dreambooth_pl.files.leftovers import remove_leftovers
 from dreambooth_pl.runs.finished import final_weights
-from dreambooth_pl.runs.folder import CHECKPOINTS, CONFIG, LOGS
+from dreambooth_pl.runs.folder import CONFIG, LOGS
 
 RECORD = "job.json"
 LOG = "log.txt"
@@ -26,12 +27,11 @@ def complete_run(job: Job) -> Path | None:
     return None
 
 
-def newest_checkpoint(job: Job) -> Path | None:
-    """Return the last checkpoint of the newest run that has one, to resume from; else None."""
+def begun_run(job: Job) -> Path | None:
+    """Return the folder of the job's newest run that has begun, to resume; None if none has."""
     for folder in _versions(job):
-        path = folder / CHECKPOINTS / "last.ckpt"
-        if path.is_file():
-            return path
+        if (folder / CONFIG).is_file():
+            return folder
     return None
 
 
@@ -92,7 +92,7 @@ def last_lines(job: Job, count: int) -> list[str]:
 
 
 def _versions(job: Job) -> Sequence[Path]:
-    """Return the folders of the job's runs, newest first; a resumed run has a higher number."""
+    """Return the folders of the job's runs, newest first."""
     numbered = []
     for folder in (job.folder / LOGS).glob("*/version_*"):
         if re.fullmatch(r"version_\d+", folder.name):

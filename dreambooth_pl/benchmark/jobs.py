@@ -14,6 +14,7 @@ from dreambooth_pl.data.photos import vet_folder
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.dotted_keys import flatten
 from dreambooth_pl.files.plain_yaml import read_yaml
+from dreambooth_pl.runs.resume import OPTION as RESUME
 
 RUNS = "runs"  # in a benchmark's folder
 
@@ -35,18 +36,19 @@ class Job:
     settings: Mapping[str, Any]
     """Dotted keys and values that override the config files, in this order."""
 
-    def arguments(self, checkpoint: Path | None = None) -> list[str]:
+    def arguments(self, run: Path | None = None) -> list[str]:
         """Return the command-line arguments of `train.py`.
 
         Args:
-            checkpoint: the checkpoint to resume from; None to start from the beginning.
+            run: folder of the job's run to resume, whose own config holds; None to start one.
         """
+        if run is not None:
+            return ["fit", RESUME, str(run)]
         words = ["fit"]
         for path in self.variant.configs:
             words += ["--config", str(path)]
         words += [f"--{key}={_word(value)}" for key, value in self.settings.items()]
-        words.append(f"--trainer.default_root_dir={self.folder}")
-        return words + ([f"--ckpt_path={checkpoint}"] if checkpoint else [])
+        return [*words, f"--trainer.default_root_dir={self.folder}"]
 
     def config(self) -> dict[str, Any]:
         """Return the values of config files and settings under dotted keys; later values win.

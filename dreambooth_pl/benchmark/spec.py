@@ -29,6 +29,7 @@ from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.protocols import PROBES, protocol_name
 from dreambooth_pl.files.plain_yaml import read_yaml
 from dreambooth_pl.prompts import SUBJECTS
+from dreambooth_pl.start import with_home
 
 DEFAULT_SEED = 42
 _SEED = get_args(Seed)[1]
@@ -42,6 +43,7 @@ _RESERVED = {  # keys that the benchmark sets itself: what to do instead
     "data.instance_dir": "name the photos under `subjects`",
     "trainer.default_root_dir": "every job has its own folder, see --out",
     "ckpt_path": "interrupted jobs resume by themselves",
+    "resume": "interrupted jobs resume by themselves",
     "config": "list config files under `configs`",
 }
 
@@ -131,7 +133,7 @@ def _benchmark(name: str, content: Any) -> Benchmark:
         variants=tuple(variants),
         seeds=tuple(seeds),
         settings=_settings(content.get("set", {}), "set"),
-        dataset=Path(subjects["dataset"]) if isinstance(subjects, Mapping) else None,
+        dataset=Path(with_home(subjects["dataset"])) if isinstance(subjects, Mapping) else None,
     )
 
 
@@ -157,7 +159,7 @@ def _subjects(content: Any) -> tuple[Subject, ...]:
         photos = item.get("photos")
         if not isinstance(photos, str):
             raise UserError(f"{key}.photos: name the folder of its photos.")
-        subjects.append(Subject(name, Path(photos), noun))
+        subjects.append(Subject(name, Path(with_home(photos)), noun))
     _check_names([subject.name for subject in subjects], "subjects")
     return tuple(subjects)
 
@@ -204,10 +206,11 @@ def _leaves(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str,
 def _config_files(content: Any, key: str) -> tuple[Path, ...]:
     if not isinstance(content, list) or not all(isinstance(path, str) for path in content):
         raise UserError(f"{key}: needs a list of config files, such as [configs/sks.yaml].")
-    for path in content:
-        if not Path(path).is_file():
-            raise UserError(f"{key}: there is no file {path!r}.")
-    return tuple(Path(path) for path in content)
+    paths = tuple(Path(with_home(path)) for path in content)
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"{key}: there is no file {str(path)!r}.")
+    return paths
 
 
 def _mapping(content: Any, key: str, known: Sequence[str]) -> Mapping[str, Any]:

@@ -10,10 +10,10 @@ from dreambooth_pl.benchmark.executors import Executor, ScriptCall
 from dreambooth_pl.benchmark.job_folder import (
     LOG,
     begin,
+    begun_run,
     check_unchanged,
     complete_run,
     last_lines,
-    newest_checkpoint,
 )
 from dreambooth_pl.benchmark.jobs import Job
 from dreambooth_pl.progress import ProgressReporter
@@ -62,8 +62,8 @@ def train(
         number = {job.name: i for i, job in enumerate(waiting, start=1)}
         with reporter.task("jobs", total=len(waiting)) as progress:
 
-            def started(job: Job, checkpoint: Path | None) -> None:
-                how = f"goes on from {checkpoint}" if checkpoint else "starts"
+            def started(job: Job, run: Path | None) -> None:
+                how = f"goes on in {run}" if run else "starts"
                 reporter.line(
                     f"job {number[job.name]} of {len(waiting)}: {job.name} {how}; its log is "
                     f"{job.folder / LOG}"
@@ -90,29 +90,15 @@ def _run(
     started: Callable[[Job, Path | None], None],
     ended: Callable[[Job, int], None],
 ) -> None:
-    """Run each job, from its newest checkpoint if it has one.
-
-    A run that was interrupted between its last checkpoint and its end has no steps left. It ends
-    without an adapter, so the job runs again from the start, in a new folder.
-    """
+    """Run each job, and go on with its run if one has begun."""
     by_name = {job.name: job for job in jobs}
-    checkpoints = {job.name: newest_checkpoint(job) for job in jobs}
-    while jobs:
-        tasks = []
-        for job in jobs:
-            begin(job)
-            words = tuple(job.arguments(checkpoints[job.name]))
-            tasks.append(ScriptCall(job.name, words, job.folder / LOG))
-        again = []
-        running = executor(tasks, lambda task: started(by_name[task.name], checkpoints[task.name]))
-        for task, status in running:
-            job = by_name[task.name]
-            if status == 0 and complete_run(job) is None and checkpoints[job.name] is not None:
-                checkpoints[job.name] = None
-                again.append(job)
-            else:
-                ended(job, status)
-        jobs = again
+    begun = {job.name: begun_run(job) for job in jobs}
+    tasks = []
+    for job in jobs:
+        begin(job)
+        tasks.append(ScriptCall(job.name, tuple(job.arguments(begun[job.name])), job.folder / LOG))
+    for task, status in executor(tasks, lambda task: started(by_name[task.name], begun[task.name])):
+        ended(by_name[task.name], status)
 
 
 def _failure(job: Job, status: int) -> Failure:

@@ -15,27 +15,23 @@ import torch
 
 from dreambooth_pl.benchmark.executors import Executor, LocalExecutor
 from dreambooth_pl.benchmark.generation import generate_in_parallel
-from dreambooth_pl.benchmark.job_folder import check_unchanged, complete_run, newest_checkpoint
+from dreambooth_pl.benchmark.job_folder import begun_run, check_unchanged, complete_run
 from dreambooth_pl.benchmark.jobs import Job, check_photos, expand
 from dreambooth_pl.benchmark.results import write_results
 from dreambooth_pl.benchmark.spec import Benchmark, read_benchmark
 from dreambooth_pl.benchmark.training import train
 from dreambooth_pl.bounds import Bounds
-from dreambooth_pl.commands.common import (
-    find_device,
-    quiet_libraries,
-    table_width,
-    tells_mistakes,
-    whole_number,
-)
+from dreambooth_pl.commands.common import find_device, quiet_libraries, table_width, whole_number
 from dreambooth_pl.commands.train import DreamBoothCLI
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.files.atomic import remove_leftovers
 from dreambooth_pl.files.folder_lock import locked
+from dreambooth_pl.files.leftovers import remove_leftovers
 from dreambooth_pl.memory.exhausted import tells_out_of_memory
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.reporting.html.report import REPORT
 from dreambooth_pl.reporting.tables import render
+from dreambooth_pl.start import tells_mistakes
+from dreambooth_pl.stop_signals import NOTHING, advising
 
 DEFAULT_OUT = Path("benchmark_runs")
 
@@ -57,21 +53,23 @@ def main(args: Sequence[str] | None = None, executor: Executor | None = None) ->
     words = sys.argv[1:] if args is None else args
     options = build_parser().parse_args(words)
     quiet_libraries()
-    benchmark = read_benchmark(options.config)
-    out = options.out or DEFAULT_OUT / benchmark.name
-    jobs = expand(benchmark, out)
-    check_photos(benchmark)
-    check_variants(jobs)
-    if options.dry_run:
-        _show(jobs)
-        return 0
-    device = find_device(options.device)
+    with advising(NOTHING):
+        benchmark = read_benchmark(options.config)
+        out = options.out or DEFAULT_OUT / benchmark.name
+        jobs = expand(benchmark, out)
+        check_photos(benchmark)
+        check_variants(jobs)
+        if options.dry_run:
+            _show(jobs)
+            return 0
+        device = find_device(options.device)
     with locked(out) as descriptor:
         remove_leftovers(out)
         executor = executor or LocalExecutor([descriptor], options.at_once)
         command = ["python", "benchmark.py", *words]
         parallel = options.at_once > 1
-        return _run(benchmark, jobs, out, device, executor, command, in_parallel=parallel)
+        with advising("Runs and images so far are kept; the same command goes on from there."):
+            return _run(benchmark, jobs, out, device, executor, command, in_parallel=parallel)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -182,8 +180,8 @@ def _show(jobs: Sequence[Job]) -> None:
     for job in jobs:
         check_unchanged(job)
     for number, job in enumerate(jobs, start=1):
-        run, checkpoint = complete_run(job), newest_checkpoint(job)
-        state = f"complete: {run}" if run else "goes on" if checkpoint else "to be run"
+        run, begun = complete_run(job), begun_run(job)
+        state = f"complete: {run}" if run else "goes on" if begun else "to be run"
         print(f"job {number} of {len(jobs)}: {job.name} ({state})")
         if run is None:
-            print("  " + shlex.join(["python", "train.py", *job.arguments(checkpoint)]))
+            print("  " + shlex.join(["python", "train.py", *job.arguments(begun)]))

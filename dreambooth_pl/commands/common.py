@@ -3,73 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import logging
-import os
-import signal
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any, NoReturn, ParamSpec
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from dreambooth_pl.bounds import Bounds
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.stop_signals import Stopped
 
-INTERRUPTED = 130  # exit status of a process that Ctrl-C has ended
-_BROKEN_PIPE = 141  # what shells report for a process whose reader has left
 _PIPE_WIDTH = 160  # columns of a pipe or a file, which have no width of their own: nothing squeezed
-P = ParamSpec("P")
-
-
-def tells_mistakes(main: Callable[P, int]) -> Callable[P, int]:
-    """Have `main` tell a user's mistake, or how a signal has ended it, in place of a traceback.
-
-    It returns 1 for a mistake, and what shells report for the signal: 130, 143 or 129.
-    """
-
-    @functools.wraps(main)
-    def told(*args: P.args, **kwargs: P.kwargs) -> int:
-        try:
-            return main(*args, **kwargs)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        except Stopped as stopped:
-            name = signal.Signals(stopped.signum).name
-            print(f"Stopped by {name}. {stopped.advice}".rstrip(), file=sys.stderr)
-            return stopped.status
-
-    return told
-
-
-def run_command(main: Callable[[], int | None]) -> NoReturn:
-    """Exit with the status of `main`; without a traceback where its output's reader has left.
-
-    That is what `... | head` does, and no fault of the command.
-    """
-    try:
-        status = main()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        if not _output_is_broken():
-            raise
-        status = _BROKEN_PIPE
-    sys.exit(status)
-
-
-def _output_is_broken() -> bool:
-    """Tell whether standard output has lost its reader; if so, let what is left go nowhere."""
-    output = sys.stdout.fileno()
-    try:
-        os.write(output, b"\n")
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # or exiting fails, too
-        return True
-    return False
 
 
 def find_device(name: str) -> torch.device:
@@ -124,12 +70,15 @@ def quiet_libraries() -> None:
         ("lightning.pytorch", logging.WARNING),
         ("lightning.fabric", logging.WARNING),
         ("huggingface_hub", logging.ERROR),
+        ("transformers", logging.ERROR),  # a report of each file's weights; `bases.checks` looks
         ("diffusers.models.modeling_utils", logging.ERROR),  # casting, where no part refuses it
     ):
         logging.getLogger(name).setLevel(level)
+    warnings.formatwarning = _one_line  # after Lightning, which has a form of its own
     warnings.filterwarnings("ignore", module=r"timm|open_clip|diffusers|transformers")
     for message in (
         ".*does not have many workers.*",
+        ".*smaller than the logging interval.*",
         ".*no `val(idation)?_dataloader`.*",
         ".*overridden `transfer_batch_to_device`.*",
         ".*module\\(s\\) in eval mode.*",
@@ -138,3 +87,8 @@ def quiet_libraries() -> None:
         "grad and param do not obey the gradient layout contract",  # rows of a matrix, on purpose
     ):
         warnings.filterwarnings("ignore", message=message)
+
+
+def _one_line(message: Warning | str, *_: Any) -> str:
+    """Return a warning without the line of the library's code that it came from."""
+    return f"warning: {' '.join(str(message).split())}\n"

@@ -8,13 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from dreambooth_pl.commands.common import (
-    INTERRUPTED,
-    find_device,
-    quiet_libraries,
-    table_width,
-    tells_mistakes,
-)
+from dreambooth_pl.commands.common import find_device, quiet_libraries, table_width
 from dreambooth_pl.commands.evaluate_options import build_parser
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.comparison import Comparison, compare_results
@@ -52,6 +46,8 @@ from dreambooth_pl.runs.finished import (
     with_autocast,
 )
 from dreambooth_pl.runs.folder import CONFIG
+from dreambooth_pl.start import tells_mistakes
+from dreambooth_pl.stop_signals import advising
 
 
 @tells_mistakes
@@ -76,16 +72,15 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         check(options)
         if options.images:
-            _evaluate_images(options, command)
+            with advising("No table was made; start again with the same command."):
+                _evaluate_images(options, command)
         else:
-            _evaluate_runs(options, command, failures)
+            with advising("Images made so far are kept; the same command goes on from there."):
+                _evaluate_runs(options, command, failures)
     except UserError as error:
         if out_of_memory(error):
             raise
         failures.append(str(error))
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where it stopped", file=sys.stderr)
-        return INTERRUPTED
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     return 1 if failures else 0

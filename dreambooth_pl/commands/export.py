@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
-from dreambooth_pl.commands.common import quiet_libraries, real_number, tells_mistakes
+from dreambooth_pl.commands.common import quiet_libraries, real_number
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.export.format import ExportOptions
 from dreambooth_pl.export.formats import FORMATS
@@ -20,6 +20,8 @@ from dreambooth_pl.files.writable import check_writable
 from dreambooth_pl.memory.exhausted import tells_out_of_memory
 from dreambooth_pl.runs.adapter_source import load_sources, read_source
 from dreambooth_pl.sampling.settings import LORA_SCALE
+from dreambooth_pl.start import tells_mistakes
+from dreambooth_pl.stop_signals import advising
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -77,7 +79,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     options = build_parser().parse_args(args)
     quiet_libraries()
-    _export(options)
+    with advising("Nothing was exported."):
+        _export(options)
     return 0
 
 
@@ -112,8 +115,11 @@ def _export(options: argparse.Namespace) -> None:
     defaults = (source.sampling.lora_scale_unet, source.sampling.lora_scale_text_encoder)
     unet, text_encoder = (d if s is None else s for s, d in zip(scales, defaults, strict=True))
     chosen = ExportOptions(options.format, options.single_file, options.half, unet, text_encoder)
-    for path in write_export(base, settings, options.out, origin, chosen):
-        print(f"{options.format}: {path}")
-    print(f"model card: {options.out / 'README.md'}")
-    if options.push_to_hub:
-        print(f"hub: {push(options.out, options.push_to_hub)}")
+    paths = write_export(base, settings, options.out, origin, chosen)
+    with advising(f"The export is whole in {options.out}."):
+        for path in paths:
+            print(f"{options.format}: {path}")
+        print(f"model card: {options.out / 'README.md'}")
+        if options.push_to_hub:
+            with advising(f"The export is whole in {options.out}; not all of it is on the hub."):
+                print(f"hub: {push(options.out, options.push_to_hub)}")

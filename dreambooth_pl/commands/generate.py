@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 import torch
 
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.load import load_base
-from dreambooth_pl.commands.common import INTERRUPTED, find_device, quiet_libraries, tells_mistakes
+from dreambooth_pl.commands.common import find_device, quiet_libraries
 from dreambooth_pl.commands.generate_options import (
     DEFAULT_OUT,
     GenerationPlan,
@@ -28,6 +27,8 @@ from dreambooth_pl.sampling.image_metadata import image_metadata, origin_metadat
 from dreambooth_pl.sampling.memory import check_generation, check_kept_images
 from dreambooth_pl.sampling.numbered_images import NumberedImages, check_folder, save_image
 from dreambooth_pl.sampling.settings import SamplingSettings, negative_note
+from dreambooth_pl.start import tells_mistakes
+from dreambooth_pl.stop_signals import NOTHING, advising
 
 
 @tells_mistakes
@@ -43,14 +44,11 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     options = build_parser().parse_args(args)
     quiet_libraries()
-    try:
+    with advising(NOTHING):
         if options.reproduce:
             _reproduce(options)
         else:
             _generate(options)
-    except KeyboardInterrupt:
-        print("interrupted: the images generated so far are kept", file=sys.stderr)
-        return INTERRUPTED
     return 0
 
 
@@ -82,14 +80,21 @@ def _generate(options: argparse.Namespace) -> None:
         f"images go to {out}, from number {series.first}",
     ):
         reporter.line(line)
-    with reporter.task("images", total=len(plan.requests)) as task:
-        images = generate(base, plan.requests, settings, progress=task.update)
-        for request, image in zip(plan.requests, images, strict=True):
-            metadata = image_metadata(base, request, settings, **origin)
-            series.add(image, request, metadata)
-    if not options.no_grid and len(series.images) > 1:
-        print(f"grid: {series.save_grid(columns=max(2, plan.columns))}")
-    print(f"images: {len(series.images)} in {out}")
+    with advising(lambda: _kept(series, len(plan.requests))):
+        with reporter.task("images", total=len(plan.requests)) as task:
+            images = generate(base, plan.requests, settings, progress=task.update)
+            for request, image in zip(plan.requests, images, strict=True):
+                metadata = image_metadata(base, request, settings, **origin)
+                series.add(image, request, metadata)
+        if not options.no_grid and len(series.images) > 1:
+            print(f"grid: {series.save_grid(columns=max(2, plan.columns))}")
+        print(f"images: {len(series.images)} in {out}")
+
+
+def _kept(series: NumberedImages, total: int) -> str:
+    """Return what a user is told who stops the command."""
+    done = len(series.images)
+    return f"{done} of {total} images are kept in {series.folder}." if done else NOTHING
 
 
 def _check_memory(base: Base, plan: GenerationPlan, device: torch.device) -> list[str]:

@@ -14,12 +14,7 @@ import torch
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.spec import BaseSpec
 from dreambooth_pl.bounds import MAX_SEED, Bounds
-from dreambooth_pl.commands.common import (
-    find_device,
-    quiet_libraries,
-    table_width,
-    tells_mistakes,
-)
+from dreambooth_pl.commands.common import find_device, quiet_libraries, table_width
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.identifiers.rare_tokens import Word, load_tokenizer, look_up, rare_words
 from dreambooth_pl.identifiers.trial import Trial, check_folder, save_trials, try_identifiers
@@ -30,6 +25,8 @@ from dreambooth_pl.prompts import IDENTIFIERS, fill
 from dreambooth_pl.reporting.tables import TABLE_FORMATS
 from dreambooth_pl.reporting.text_table import TextTable, render_table
 from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.start import tells_mistakes
+from dreambooth_pl.stop_signals import NOTHING, advising
 
 PAPERS_ENCODERS = EncoderSettings(
     clip="ViT-B-32-quickgelu", clip_pretrained="openai", dino="vit_small_patch16_224.dino"
@@ -63,7 +60,8 @@ def main(args: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(args)
     quiet_libraries()
     try:
-        _run(options)
+        with advising(NOTHING):
+            _run(options)
     except UserError as error:
         text = str(error)
         for key, option in _KEYS.items():  # messages name config keys; here they are options
@@ -175,7 +173,8 @@ def _generate_trials(
             options.seed,
             task.update,
         )
-    sheet = save_trials(trials, base, settings, options.draw, options.seed)
+    with advising(f"Some images are in {options.draw}; start again with the same command."):
+        sheet = save_trials(trials, base, settings, options.draw, options.seed)
     reporter.line(f"contact sheet: {sheet}")
     return trials
 

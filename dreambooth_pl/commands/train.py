@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
-from dreambooth_pl.commands.common import quiet_libraries, tells_mistakes
+from dreambooth_pl.commands.common import quiet_libraries
 from dreambooth_pl.commands.tested_run import (
     print_results,
     tested_run,
@@ -26,6 +26,7 @@ from dreambooth_pl.commands.train_keys import (
     add_run_keys,
     check_config_values,
     check_seed,
+    find_homes,
 )
 from dreambooth_pl.commands.train_notes import check_with_base, training_notes
 from dreambooth_pl.commands.train_parser import (
@@ -47,7 +48,8 @@ from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.runs import folder as run_folder
 from dreambooth_pl.runs.life import RunLife
 from dreambooth_pl.runs.processes import check_strategy, is_first, reporting_to_starter
-from dreambooth_pl.stop_signals import STOP, Stopped
+from dreambooth_pl.start import tells_mistakes
+from dreambooth_pl.stop_signals import Stopped, advising
 from dreambooth_pl.training.callbacks.evaluate_run import RunEvaluation
 from dreambooth_pl.training.callbacks.run_callbacks import run_callbacks, run_loggers
 from dreambooth_pl.training.callbacks.save_config import SaveConfig
@@ -137,6 +139,7 @@ class DreamBoothCLI(LightningCLI):
         words, self.dry_run = take_dry_run(words)
         words = self.life.read_words(words)
         self.config = parser.parse_args(words)
+        find_homes(self.config[self.config.subcommand])
         check_dry_run(self.config, self.dry_run)
         if self.config.subcommand == "test":
             without_saved_checkpoint(self.config.test, words)
@@ -265,13 +268,14 @@ class DreamBoothCLI(LightningCLI):
 
     def test(self, model: DreamBooth, datamodule: DreamBoothDataModule) -> None:
         """Evaluate the run, each process generating its share, and print the table."""
-        self.trainer.test(
-            model,
-            dataloaders=DataLoader([0]),  # all is done when the test starts: callbacks/testing.py
-            ckpt_path=self.config[self.subcommand].ckpt_path,
-            verbose=False,
-            weights_only=True,
-        )
+        with advising("Images made so far are kept; the same command goes on from there."):
+            self.trainer.test(
+                model,
+                dataloaders=DataLoader([0]),  # all is done when the test starts: RunEvaluation
+                ckpt_path=self.config[self.subcommand].ckpt_path,
+                verbose=False,
+                weights_only=True,
+            )
         if self.trainer.is_global_zero:
             print_results(self.testing.results)
 
@@ -284,7 +288,7 @@ def main(args: list[str] | None = None) -> int:
         args: what stands after `train.py`; None for the process's own arguments.
     """
     quiet_libraries()
-    with reporting_to_starter(), STOP.handled():
+    with reporting_to_starter():
         try:
             DreamBoothCLI(args)
         except Stopped:

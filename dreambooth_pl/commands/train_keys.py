@@ -19,6 +19,7 @@ from dreambooth_pl.errors import UserError
 from dreambooth_pl.metrics.encoders import EncoderSettings
 from dreambooth_pl.runs.folder import RESUME
 from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.start import with_home
 from dreambooth_pl.training.callbacks.checkpoints import CheckpointSettings
 from dreambooth_pl.training.callbacks.evaluate_run import RunEvaluationSettings
 from dreambooth_pl.training.callbacks.probes import ProbeSettings
@@ -61,6 +62,13 @@ def check_seed(seed: Any) -> None:
         UserError: it is no whole number within its bounds.
     """
     SEED_BOUNDS.check(SEED, seed, whole=True)
+
+
+def find_homes(config: Any) -> None:
+    """Put the home folder in place of `~` in the paths of a parsed config."""
+    for key, value in list(config.items()):
+        if isinstance(value, str):
+            config[key] = with_home(value)
 
 
 def check_config_values(config: Any) -> None:

@@ -18,6 +18,8 @@ from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.plain_yaml import read_yaml
 from dreambooth_pl.forecast.report import Forecast
 
+_NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|-\.?(inf|nan)$")
+_NO_TEXT = re.compile(r"True|False|-?[\d.]+([eE][+-]?\d+)?|nan|-?inf")
 _KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -52,6 +54,7 @@ class Parser(LightningArgumentParser):
     def __init__(self, *args: Any, command: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.command = command
+        self._negative_number_matcher = _NEGATIVE  # argparse takes -1e-4 for an option
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise UserError with a readable form of the parser's message."""
@@ -74,6 +77,12 @@ class Parser(LightningArgumentParser):
             return f"{key[1]}: {absent[1]} has no {absent[2]}. Is the class's name spelt right?"
         if key and (mistake := _type_mistake(message)):
             return f"{key[1]}: {mistake}"
+        lacking = re.search(r"argument --(\S+): expected one argument", message)
+        if lacking:
+            return (
+                f"{lacking[1]}: which? Give a value; one that begins with a dash is written "
+                f"--{lacking[1]}=VALUE."
+            )
         unknown = self._unknown_key(message)
         if unknown is None:
             return message.strip()
@@ -104,8 +113,16 @@ def _type_mistake(message: str) -> str | None:
         return None
     words = [word for part in re.findall(r"Literal\[(.+?)\]", expected[1]) for word in _words(part)]
     lists = ["a list"] if "list[" in expected[1] else []
-    wanted = ", ".join([*(_KINDS[kind] for kind in types), *lists, *words])
-    return f"{value[1].strip()!r} is not allowed; it must be {'one of ' * bool(words)}{wanted}."
+    classes = ["the path of a class"] * bool(re.search(r"<class '\w+\.|Callable", expected[1]))
+    wanted = ", ".join(dict.fromkeys([*(_KINDS[k] for k in types), *lists, *words, *classes]))
+    given = value[1].strip()
+    hint = ""
+    if "str" in types and _NO_TEXT.fullmatch(given):
+        hint = (
+            " In a config file, put it in quotes: YAML reads no, yes, on and off as true or false, "
+            "and what looks like a number or a time as a number."
+        )
+    return f"{given!r} is not allowed; it must be {'one of ' * bool(words)}{wanted}.{hint}"
 
 
 def _words(literal: str) -> list[str]:

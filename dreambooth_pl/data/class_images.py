@@ -19,8 +19,9 @@ from dreambooth_pl.bases.base import Base
 from dreambooth_pl.data.photos import vet_folder
 from dreambooth_pl.data.sidecars import is_picture
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.files.atomic import WriteError, remove_leftovers, write_json
+from dreambooth_pl.files.atomic import WriteError, write_json
 from dreambooth_pl.files.folder_lock import taking_turns
+from dreambooth_pl.files.leftovers import remove_leftovers
 from dreambooth_pl.files.png_metadata import read_png_metadata, save_png
 from dreambooth_pl.files.writable import check_writable
 from dreambooth_pl.randomness import stable_hash

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.files.atomic import remove_leftovers
+from dreambooth_pl.files.leftovers import remove_leftovers
 from dreambooth_pl.files.png_metadata import read_png_metadata, save_png
 from dreambooth_pl.sampling.generation import Progress, generate
 from dreambooth_pl.sampling.image_metadata import PIXELS, image_metadata, pixel_hash

@@ -21,8 +21,9 @@ from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.protocols import ImagePlan
 from dreambooth_pl.evaluation.score_set import ScoreSet
 from dreambooth_pl.evaluation.subject import ScoredImages
-from dreambooth_pl.files.atomic import atomic_path, remove_leftovers, write_text
+from dreambooth_pl.files.atomic import atomic_path, write_text
 from dreambooth_pl.files.contact_sheet import contact_sheet
+from dreambooth_pl.files.leftovers import remove_leftovers
 from dreambooth_pl.files.png_metadata import save_png
 from dreambooth_pl.metrics.scores import SCORES, Scope, table_scores
 

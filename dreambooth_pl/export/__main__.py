@@ -1,7 +1,6 @@
 """Export a run: `python -m dreambooth_pl.export RUN --format kohya --out FOLDER`."""
 
-from dreambooth_pl.commands.common import run_command
-from dreambooth_pl.commands.export import main
+from dreambooth_pl.start import run_command
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command("export")

@@ -19,7 +19,8 @@ from dreambooth_pl.export.format import ExportOptions
 from dreambooth_pl.export.formats import FORMATS
 from dreambooth_pl.export.model_card import model_card, write_card
 from dreambooth_pl.export.origin import Origin
-from dreambooth_pl.files.atomic import WriteError, atomic_folder, remove_leftovers
+from dreambooth_pl.files.atomic import WriteError, atomic_folder
+from dreambooth_pl.files.leftovers import remove_leftovers
 
 
 def check_format(base: Base, options: ExportOptions) -> None:

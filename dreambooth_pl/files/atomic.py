@@ -10,28 +10,23 @@ from __future__ import annotations
 import errno
 import json
 import os
-import platform
 import re
-import secrets
 import shutil
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.leftovers import aside_path, put_back, remove_temporary, temporary_path
+from dreambooth_pl.stop_signals import STOP
 
-_NAME = re.compile(r"\.dreambooth_pl-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}(?:\.[^.]*)?")
-_LONGEST_SUFFIX = 32  # bytes; a longer suffix is not a file type
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP)  # raised by file systems without fsync
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # errno in the messages of safetensors
-_ABANDONED = 24 * 60 * 60  # seconds after which another machine's temporary counts as abandoned
 
 
 class WriteError(UserError):
@@ -72,7 +67,7 @@ def atomic_path(target: Path, replace: bool = True) -> Iterator[Path]:
     Raises:
         WriteError: the operating system refused an operation of the block or of this function.
     """
-    temporary = _beside(target)
+    temporary = temporary_path(target)
     with _as_write_error(target):
         try:
             _check_replaceable(target)
@@ -80,12 +75,14 @@ def atomic_path(target: Path, replace: bool = True) -> Iterator[Path]:
             mode = _create(temporary)
             yield temporary
             _settle(temporary, mode)
-            if not replace:
-                _take(target, temporary)
-            os.replace(temporary, target)
+            with STOP.deferred():
+                if not replace:
+                    _take(target, temporary)
+                os.replace(temporary, target)
             _sync_folder(target.parent)
         finally:
-            _remove(temporary)
+            with STOP.deferred():
+                remove_temporary(temporary)
 
 
 @contextmanager
@@ -95,7 +92,8 @@ def atomic_folder(target: Path, replace: bool = False) -> Iterator[Path]:
     Args:
         target: the folder. Its parent is created if needed.
         replace: whether `target` may exist already. The old folder is then moved aside, replaced by
-            the new one, and removed.
+            the new one, and removed. If the process is killed in between, `remove_leftovers` puts
+            the old one back.
 
     Yields:
         Path of the temporary folder, which is empty.
@@ -103,7 +101,7 @@ def atomic_folder(target: Path, replace: bool = False) -> Iterator[Path]:
     Raises:
         WriteError: as for `atomic_path`, or `target` exists and `replace` is false.
     """
-    temporary, before = _beside(target), _beside(target)
+    temporary, aside = temporary_path(target), aside_path(target)
     with _as_write_error(target):
         try:
             if not replace and os.path.lexists(target):
@@ -115,18 +113,13 @@ def atomic_folder(target: Path, replace: bool = False) -> Iterator[Path]:
                 if path.is_file() and not path.is_symlink():
                     _settle(path, mode)
             _sync_folder(temporary)
-            if os.path.lexists(target):
-                os.rename(target, before)
-            try:
-                os.rename(temporary, target)
-            except OSError:
-                if os.path.lexists(before):
-                    os.rename(before, target)
-                raise
+            with STOP.deferred():  # there is no such folder for a moment
+                _exchange(temporary, target, aside)
             _sync_folder(target.parent)
         finally:
-            _remove(temporary)
-            _remove(before)
+            with STOP.deferred():
+                remove_temporary(temporary)
+                remove_temporary(aside)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -173,33 +166,6 @@ def link_file(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary paths that killed processes have left in `folder`.
-
-    Those of running processes stay. Processes of other machines cannot be looked up, so their
-    temporary paths are removed when they are a day old. Paths that cannot be removed are ignored.
-    """
-    with suppress(OSError):
-        for path in list(folder.iterdir()):
-            match = _NAME.fullmatch(path.name)
-            if match and _is_abandoned(path, host=match[1], pid=int(match[2])):
-                _remove(path)
-
-
-def _beside(target: Path) -> Path:
-    """Return a new hidden path in the target's folder. Its name identifies the process.
-
-    It does not contain the target's name, which may already have the maximal length.
-    """
-    suffix = target.suffix if len(os.fsencode(target.suffix)) <= _LONGEST_SUFFIX else ""
-    name = f".dreambooth_pl-{_host()}-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
-    return target.parent / name
-
-
-def _host() -> str:
-    return sha256(platform.node().encode()).hexdigest()[:8]
-
-
 def _check_replaceable(target: Path) -> None:
     """Raise IsADirectoryError if `target` is a folder, which `os.replace` would refuse later."""
     with suppress(FileNotFoundError):
@@ -229,6 +195,18 @@ def _take(target: Path, finished: Path) -> None:
         _create(target)
 
 
+def _exchange(temporary: Path, target: Path, aside: Path) -> None:
+    """Give a finished folder the target's name; what has it keeps it if that fails."""
+    if os.path.lexists(target):
+        aside.mkdir()
+        os.rename(target, aside / target.name)
+    try:
+        os.rename(temporary, target)
+    except OSError:
+        put_back(aside)
+        raise
+
+
 def _settle(path: Path, mode: int) -> None:
     """Set the permissions of a finished file and wait until it is on the disk."""
     path.chmod(mode)
@@ -255,14 +233,6 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
 @contextmanager
 def _as_write_error(target: Path) -> Iterator[None]:
     try:
@@ -277,22 +247,3 @@ def _as_write_error(target: Path) -> Iterator[None]:
             raise
         number = int(match[1])
         raise WriteError.of(target, OSError(number, os.strerror(number))) from error
-
-
-def _is_abandoned(path: Path, host: str, pid: int) -> bool:
-    if host == _host() and not _runs(pid):
-        return True
-    return time.time() - path.lstat().st_mtime > _ABANDONED
-
-
-def _runs(pid: int) -> bool:
-    """Return whether a process with this number exists. On Windows it always counts as existing."""
-    if os.name == "nt":  # os.kill would end the process
-        return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass  # it belongs to another user
-    return True

@@ -1,7 +1,6 @@
 """Find a rare word for a subject: `python -m dreambooth_pl.identifiers --class dog`."""
 
-from dreambooth_pl.commands.common import run_command
-from dreambooth_pl.commands.identifiers import main
+from dreambooth_pl.start import run_command
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command("identifiers")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dreambooth_pl.commands.common import run_command, table_width, tells_mistakes
+from dreambooth_pl.commands.common import table_width
 from dreambooth_pl.data.photos import read_photo
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.image_folder import write_index
@@ -36,6 +36,7 @@ from dreambooth_pl.miniature.settings import SETTINGS
 from dreambooth_pl.prompts import IDENTIFIERS, SUBJECTS, is_live
 from dreambooth_pl.randomness import stable_hash
 from dreambooth_pl.reporting.tables import TABLE_FORMATS, render
+from dreambooth_pl.start import run_command, tells_mistakes
 
 _SEED = 42
 _SUBJECT = "{identifier} {class}"

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bounds import Bounds
-from dreambooth_pl.commands.common import run_command, tells_mistakes, whole_number
+from dreambooth_pl.commands.common import whole_number
 from dreambooth_pl.data.photos import read_photo
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.contact_sheet import contact_sheet
@@ -35,6 +35,7 @@ from dreambooth_pl.miniature.quality import (
     through_vae,
 )
 from dreambooth_pl.sampling.settings import SamplingSettings
+from dreambooth_pl.start import run_command, tells_mistakes
 
 Progress = Callable[[str], None]
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dreambooth_pl.commands.common import run_command, tells_mistakes
 from dreambooth_pl.miniature import world
 from dreambooth_pl.miniature.canvas import Colour
 from dreambooth_pl.miniature.look import Look, Pose, SubjectClass
 from dreambooth_pl.miniature.rendered_files import write_rendered
 from dreambooth_pl.prompts import OWN_SUBJECTS, SUBJECTS
 from dreambooth_pl.randomness import stable_hash
+from dreambooth_pl.start import run_command, tells_mistakes
 
 NOUNS = {**OWN_SUBJECTS, **SUBJECTS}
 """Class noun of each subject: the dog of `data/sks_dog` and DreamBench's thirty subjects."""

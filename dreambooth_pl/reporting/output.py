@@ -14,7 +14,8 @@ from dreambooth_pl.evaluation.record import save_record, save_sets
 from dreambooth_pl.evaluation.results import Result, references, without_scale
 from dreambooth_pl.evaluation.run_images import BASE, CLASS, TUNED, folder_of
 from dreambooth_pl.evaluation.subject import ScoredImages
-from dreambooth_pl.files.atomic import atomic_folder, copy_file, remove_leftovers, write_text
+from dreambooth_pl.files.atomic import atomic_folder, copy_file, write_text
+from dreambooth_pl.files.leftovers import remove_leftovers
 from dreambooth_pl.reporting.paper import PaperTable
 from dreambooth_pl.reporting.plots import fidelity_plot
 from dreambooth_pl.reporting.tables import render

@@ -13,14 +13,15 @@ from lightning.pytorch import Trainer
 
 from dreambooth_pl import distributed
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.files.atomic import WriteError, remove_leftovers, write_text
+from dreambooth_pl.files.atomic import WriteError, write_text
+from dreambooth_pl.files.leftovers import remove_leftovers
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.runs import folder as run_folder
 from dreambooth_pl.runs.folder import RESUME
 from dreambooth_pl.runs.logs import LogPoint, cut_logs
 from dreambooth_pl.runs.processes import Failure, OtherProcesses, is_lost, is_started
 from dreambooth_pl.runs.resume import log_point, own_checkpoint, resumed_run
-from dreambooth_pl.stop_signals import Stopped
+from dreambooth_pl.stop_signals import NOTHING, Stopped
 from dreambooth_pl.training.checkpoint import load_checkpoint
 
 
@@ -118,7 +119,7 @@ class RunLife:
             raise
         except Stopped as stopped:
             self.others.end(stopped)
-            stopped.advice = self._advice(trainer())
+            stopped.advice = stopped.advice or self._advice(trainer())
             raise
         except BaseException as error:
             self.others.end(error)
@@ -154,7 +155,7 @@ class RunLife:
 
     def _advice(self, trainer: Trainer | None) -> str:
         if self.folder is None:
-            return "Nothing was changed."
+            return NOTHING
         if not (self.folder / run_folder.CONFIG).is_file():
             self._discard()
             return "The run had not begun; start it again with the same command."

@@ -91,12 +91,12 @@ class _Writer(ExperimentWriter):
         """Take over the columns of the file that is there; Lightning would remove the file."""
         path = Path(self.metrics_file_path)
         if path.is_file():
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 self.metrics_keys = next(csv.reader(file), [])
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         path = Path(self.metrics_file_path)
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         write_text(path, _table(fieldnames, rows))
 

@@ -14,6 +14,7 @@ ROOMS = [
     "randomness",
     "progress",
     "stop_signals",
+    "start",
     "distributed",
     "memory",
     "files",
@@ -39,7 +40,7 @@ OWN_WORLD = "miniature"  # makes the embedded base; nothing else may depend on i
 FLOOR = {room: floor for floor, room in enumerate(ROOMS)}
 MAX_LINES = 300
 MAX_FILES = 15
-LONGER: dict[str, str] = {}
+LONGER: dict[str, str] = {"commands/train.py": "the command line, from keys to the run: one class"}
 """Files above `MAX_LINES`, each with its reason."""
 
 
@@ -105,7 +106,7 @@ def test_training_knows_neither_callbacks_nor_metrics() -> None:
 def test_library_code_does_not_print(path: Path) -> None:
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     prints = [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"]
-    assert not prints or own_room(path) == "commands"
+    assert not prints or own_room(path) in ("commands", "start")
 
 
 def test_no_file_is_long_without_a_reason() -> None:

@@ -39,6 +39,7 @@ ALLOWED = {
     ("export/peft.py", "save_pretrained"): IN_ATOMIC_FOLDER,
     ("export/kohya.py", "save_file"): IN_ATOMIC_FOLDER,
     ("files/folder_lock.py", "open"): "an empty file to lock",
+    ("files/leftovers.py", "rename"): "gives a folder its place back",
     ("files/torch_file.py", "open"): "writes to a temporary path, as its name for it says",
     ("files/torch_file.py", "save"): "writes to a temporary path, as its name for it says",
     ("reporting/html/pictures.py", "save"): "to memory, for a page",

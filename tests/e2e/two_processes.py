@@ -29,9 +29,9 @@ import lightning.pytorch.strategies.launchers.subprocess_script as launcher
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from dreambooth_pl.commands import train
-from dreambooth_pl.commands.common import run_command
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.sampling import generation
+from dreambooth_pl.start import run_command
 from dreambooth_pl.training.module import DreamBooth
 
 SLOW = 60  # seconds

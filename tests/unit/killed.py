@@ -1,7 +1,9 @@
-"""What a process leaves that is killed in the middle of a write."""
+"""Processes that are killed or signalled, and what they leave."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 _SCRIPT = """
@@ -21,3 +23,14 @@ def leave_unfinished(target: Path) -> Path:
     left = Path(subprocess.run(command, check=False, capture_output=True, text=True).stdout)
     assert left.parent == target.parent and left.read_bytes() == b"half"
     return left
+
+
+def status_of(work: Callable[[], None]) -> int:
+    """Run `work` in a fork; return its exit status, negative if it is killed."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from killed import status_of
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -27,13 +28,14 @@ from dreambooth_pl.files.atomic import (
     atomic_path,
     copy_file,
     link_file,
-    remove_leftovers,
     write_bytes,
     write_json,
     write_text,
 )
+from dreambooth_pl.files.leftovers import remove_leftovers
 from dreambooth_pl.files.png_metadata import save_png
 from dreambooth_pl.files.torch_file import save_torch_file
+from dreambooth_pl.stop_signals import STOP, Stopped
 
 OLD = b"what was there before\n" * 100
 BIG = torch.arange(300_000, dtype=torch.float32)
@@ -242,6 +244,81 @@ def test_a_folder_is_replaced_or_stays(tmp_path: Path) -> None:
     assert names(target) == ["one"]
     with atomic_folder(target, replace=True) as folder:
         write_text(folder / "two", "2")
+    assert (names(tmp_path), names(target)) == (["folder"], ["two"])
+
+
+def at_rename(number: int, act: Callable[[], None]) -> None:
+    """Have `act` called after the rename of this number. For the life of the process, a fork."""
+    rename, done = os.rename, []
+
+    def watched(*paths: Path) -> None:
+        rename(*paths)
+        done.append(paths)
+        if len(done) == number:
+            act()
+
+    os.rename = watched
+
+
+def replace_folder(target: Path) -> None:
+    with atomic_folder(target, replace=True) as folder:
+        write_text(folder / "two", "2")
+
+
+@posix
+@pytest.mark.parametrize("at", [1, 2], ids=["before the new one is there", "when it is there"])
+def test_a_kill_while_folders_are_exchanged_loses_neither(tmp_path: Path, at: int) -> None:
+    target = tmp_path / "folder.d"
+    write_text(target / "one", "1")
+
+    def killed() -> None:
+        at_rename(at, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        replace_folder(target)
+
+    assert status_of(killed) == -signal.SIGKILL
+    assert target.exists() == (at == 2)
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == ["folder.d"]
+    assert names(target) == (["one"] if at == 1 else ["two"])
+
+
+@posix
+def test_an_old_folder_that_cannot_be_put_back_is_not_removed(tmp_path: Path, monkeypatch) -> None:
+    target = tmp_path / "folder"
+    write_text(target / "one", "1")
+
+    def killed() -> None:
+        at_rename(1, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        replace_folder(target)
+
+    assert status_of(killed) == -signal.SIGKILL
+    (aside,) = (name for name in names(tmp_path) if name.endswith("-aside"))
+
+    def refused(*paths: Path) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refused)
+        remove_leftovers(tmp_path)
+    assert names(tmp_path) == [aside]
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == ["folder"] and names(target) == ["one"]
+
+
+@posix
+def test_a_signal_while_folders_are_exchanged_waits_until_they_are(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    write_text(target / "one", "1")
+
+    def signalled() -> None:
+        at_rename(1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with STOP.handled():
+            try:
+                replace_folder(target)
+            except Stopped as stopped:
+                os._exit(stopped.status)
+
+    assert status_of(signalled) == 143
     assert (names(tmp_path), names(target)) == (["folder"], ["two"])
 
 

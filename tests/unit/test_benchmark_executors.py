@@ -15,12 +15,15 @@ from dreambooth_pl.benchmark import executors
 from dreambooth_pl.benchmark.executors import LocalExecutor, ScriptCall
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.folder_lock import locked, taking_turns
+from dreambooth_pl.stop_signals import STOP
 
 STAND_IN = """
-import os, sys, time
+import os, signal, sys, time
 print("said", *sys.argv[1:], flush=True)
 print("complained", file=sys.stderr, flush=True)
-if sys.argv[1] == "sleep":
+if sys.argv[1] == "busy":
+    signal.signal(signal.SIGTERM, lambda *_: print("busy", flush=True))
+if sys.argv[1] in ("sleep", "busy"):
     print("pid", os.getpid(), flush=True)
     time.sleep(60)
 sys.exit(int(sys.argv[1]))
@@ -93,6 +96,36 @@ def test_an_interruption_ends_the_training(stand_in, tmp_path) -> None:
     (pid,) = [line.split()[1] for line in task.log.read_text().splitlines() if "pid" in line]
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid), 0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+def test_a_second_signal_ends_a_busy_training_at_once(stand_in, tmp_path) -> None:
+    task = ScriptCall("long", ("busy",), tmp_path / "log.txt")
+
+    def wait_for(text: str) -> str:
+        end = time.monotonic() + 20
+        while not task.log.exists() or text not in task.log.read_text():
+            assert time.monotonic() < end, f"never said {text}"
+            time.sleep(0.02)
+        return task.log.read_text()
+
+    benchmark = os.fork()
+    if benchmark == 0:
+        try:
+            with STOP.handled():
+                list(LocalExecutor()([task], lambda task: None))
+        finally:
+            os._exit(0)
+    training = int(wait_for("pid").split("pid ")[1].split()[0])
+    os.kill(benchmark, signal.SIGTERM)
+    wait_for("\nbusy\n")  # the signal has been passed on
+    os.kill(benchmark, signal.SIGINT)
+    assert os.waitstatus_to_exitcode(os.waitpid(benchmark, 0)[1]) == 143
+    end = time.monotonic() + 20
+    while Path(f"/proc/{training}/cmdline").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    with pytest.raises(ProcessLookupError):
+        os.kill(training, 0)
 
 
 def test_one_benchmark_in_a_folder_and_its_trainings_count(tmp_path) -> None:

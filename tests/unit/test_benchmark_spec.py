@@ -64,8 +64,9 @@ def test_the_grid_by_hand() -> None:
         "--data.instance_dir=photos/rex --data.class_noun=dog --seed_everything=5 "
         "--trainer.default_root_dir=out/runs/rex-plain-seed5"
     )
-    checkpoint = Path("out/runs/teapot-more-seed6/lightning_logs/one-two/version_0/last.ckpt")
-    assert jobs[-1].arguments(checkpoint) == [
+    begun = Path("out/runs/teapot-more-seed6/lightning_logs/one-two/version_0")
+    assert jobs[-1].arguments(begun) == ["fit", "--resume", str(begun)]
+    assert jobs[-1].arguments() == [
         "fit",
         "--config",
         "one.yaml",
@@ -79,7 +80,6 @@ def test_the_grid_by_hand() -> None:
         '--model.lora.target_modules=["to_q", "to_k"]',
         "--trainer.profiler=null",
         "--trainer.default_root_dir=out/runs/teapot-more-seed6",
-        f"--ckpt_path={checkpoint}",
     ]
     assert jobs[-1].config() == {
         "model.lora.rank": 4,
@@ -232,17 +232,15 @@ def test_a_changed_config_is_refused_and_nothing_is_overwritten() -> None:
 def test_the_newest_run_counts_by_its_number() -> None:
     job = expand(read(GRID), Path("out"))[0]
     assert job_folder.complete_run(job) is None
-    assert job_folder.newest_checkpoint(job) is None
+    assert job_folder.begun_run(job) is None
     runs = job.folder / "lightning_logs/one"
     for number in (2, 10):
-        checkpoint = runs / f"version_{number}/checkpoints/last.ckpt"
-        checkpoint.parent.mkdir(parents=True)
-        checkpoint.touch()
-    (runs / "version_11").mkdir()  # interrupted before its first checkpoint
-    assert job_folder.newest_checkpoint(job) == runs / "version_10/checkpoints/last.ckpt"
+        (runs / f"version_{number}").mkdir(parents=True)
+        (runs / f"version_{number}/config.yaml").touch()
+    (runs / "version_11").mkdir()  # killed before it began
+    assert job_folder.begun_run(job) == runs / "version_10"
     assert job_folder.complete_run(job) is None
-    for number in (2, 10):
+    for number in (2, 11):
         (runs / f"version_{number}/lora").mkdir()
         (runs / f"version_{number}/lora/pytorch_lora_weights.safetensors").touch()
-    (runs / "version_2/config.yaml").touch()  # the other one is no whole run
-    assert job_folder.complete_run(job) == runs / "version_2"
+    assert job_folder.complete_run(job) == runs / "version_2"  # the other one is no whole run

@@ -20,8 +20,8 @@ class Pretend:
     """Leaves behind what trainings leave; counts how often each task was run.
 
     Args:
-        first: what the first run of every task does: "end", "stop" (a checkpoint, no adapter) or
-            "fail". A run that goes on from a checkpoint of the last step ends without an adapter.
+        first: what the first run of every task does: "end", "stop" (once it has begun) or "fail"
+            (before that).
     """
 
     def __init__(self, first: str) -> None:
@@ -36,16 +36,15 @@ class Pretend:
             seen = sum(task.name == other.name for other in self.ran)
             self.ran.append(task)
             does = self.first if seen == 0 else "end"
-            if task.arguments[-1].startswith("--ckpt_path="):
-                does = "nothing"
             run = task.log.parent / f"lightning_logs/name/version_{seen}"
-            (run / "checkpoints").mkdir(parents=True)
+            if task.arguments[1] == "--resume":
+                run = Path(task.arguments[2])
+            run.mkdir(parents=True, exist_ok=True)
             if does in ("end", "stop"):
-                (run / "checkpoints/last.ckpt").touch()
+                (run / "config.yaml").touch()
             if does == "end":
                 (run / "lora").mkdir()
                 (run / "lora/pytorch_lora_weights.safetensors").touch()
-                (run / "config.yaml").touch()
             if does == "fail":
                 task.log.write_text("\n".join(f"line {n}" for n in range(30)) + "\n\n")
             yield task, 1 if does == "fail" else 0
@@ -70,21 +69,21 @@ def test_complete_jobs_are_not_repeated(tmp_path) -> None:
     assert "2 of 2 jobs are complete already" in said.getvalue()
 
 
-def test_a_run_that_died_after_its_last_checkpoint_is_run_again_from_the_start(tmp_path) -> None:
-    jobs, executor = make_jobs(tmp_path), Pretend("stop")
-    runs, failures = train(jobs, executor, ProgressReporter(io.StringIO()))
+def test_a_run_that_has_begun_goes_on_in_its_own_folder(tmp_path) -> None:
+    jobs, executor, said = make_jobs(tmp_path), Pretend("stop"), io.StringIO()
+    runs, failures = train(jobs, executor, ProgressReporter(said))
     assert runs == {}
     assert {failure.job.name for failure in failures} == {"a", "b"}
+    assert "goes on" not in said.getvalue()
     executor.ran.clear()
-    for job in jobs:  # so that Pretend counts from there
-        (job.folder / "lightning_logs/name/version_0").rename(
-            job.folder / "lightning_logs/name/version_7"
-        )
     executor.first = "end"
-    runs, failures = train(jobs, executor, ProgressReporter(io.StringIO()))
-    assert sorted(runs) == ["a", "b"] and not failures
-    ways = [(task.name, task.arguments[-1].startswith("--ckpt_path=")) for task in executor.ran]
-    assert ways == [("b", True), ("a", True), ("a", False), ("b", False)]
+    runs, failures = train(jobs, executor, ProgressReporter(said))
+    begun = {name: tmp_path / f"out/{name}/lightning_logs/name/version_0" for name in ("a", "b")}
+    assert (runs, failures) == (begun, [])
+    assert [task.arguments for task in executor.ran] == [
+        ("fit", "--resume", str(begun[name])) for name in ("b", "a")
+    ]
+    assert f"job 1 of 2: a goes on in {begun['a']}; its log is" in said.getvalue()
 
 
 def test_a_failed_job_is_reported_by_the_end_of_its_log_and_tried_again(tmp_path) -> None:

@@ -231,3 +231,49 @@ def test_the_command_tells_it_before_anything_is_written(
     message = capsys.readouterr().err
     assert message.startswith(f"error: {key}: ") and words in message
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("data: {identifier: no}", "data.identifier: 'False' .*put it in quotes: YAML reads no"),
+        ("data: {class_noun: 1e3}", "data.class_noun: '1000.0' .*quotes.*number"),
+        ("data: {class_noun: 1:30}", "data.class_noun: '90' .*quotes.*time"),
+    ],
+)
+def test_what_yaml_makes_of_words_is_told(whole_parser, text, words) -> None:
+    with pytest.raises(UserError, match=words):
+        whole_parser.parse_string(text)
+
+
+@pytest.mark.parametrize("value", ["-1e-4", "-1E-4", "-.5", "-2.5e+3", "-1"])
+def test_a_negative_number_is_no_option(whole_parser, value) -> None:
+    config = whole_parser.parse_args(["--model.learning_rate", value])
+    assert config.model.learning_rate == float(value)
+    with pytest.raises(UserError, match="model.learning_rate: .*is not above 0"):
+        check_config_values(config)
+
+
+@pytest.mark.parametrize("following", [[], ["--model.base=x"], ["-x"]])
+def test_a_value_that_is_missing_is_told(whole_parser, following) -> None:
+    with pytest.raises(UserError, match="model.learning_rate: which.*--model.learning_rate=VALUE"):
+        whole_parser.parse_args(["--model.learning_rate", *following])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "choice"),
+    [
+        ("trainer.precision", "fp8", "bf16-mixed, 32-true"),
+        ("model.adapter", "lorra", "lora, lokr, loha"),
+        ("trainer.logger", "Nonsense", "the path of a class"),
+        ("trainer.callbacks", "Nonsense", "the path of a class"),
+        ("model.optimizer", "Nonsense", "the path of a class"),
+    ],
+)
+def test_choices_are_listed_and_no_types(whole_parser, key, value, choice) -> None:
+    with pytest.raises(UserError, match=f"{key}: '{value}' is not allowed") as error:
+        whole_parser.parse_args([f"--{key}={value}"])
+    message = told(error)
+    assert choice in message and "Union" not in message and "Literal" not in message
+    listed = message.split("must be ")[1].removesuffix(".").split(", ")
+    assert len(listed) == len(set(listed))

@@ -2,25 +2,14 @@
 
 import os
 import signal
-from collections.abc import Callable
 
 import pytest
+from killed import status_of
 
-from dreambooth_pl.commands.common import tells_mistakes
+from dreambooth_pl.start import tells_mistakes
 from dreambooth_pl.stop_signals import Stopped, StopSignals
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-
-
-def status_of(work: Callable[[], None]) -> int:
-    """Run `work` in a fork; return its exit status."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @pytest.mark.parametrize("signum", SIGNALS)

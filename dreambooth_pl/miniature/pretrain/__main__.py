@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from dreambooth_pl.commands.common import run_command
 from dreambooth_pl.miniature.pretrain import clip, dino, text_to_image, vae
 from dreambooth_pl.miniature.pretrain.stages import STAGES, Pretraining
+from dreambooth_pl.start import run_command
 
 WORK = Path.home() / ".cache" / "dreambooth_pl" / "pretrain"
 

@@ -16,7 +16,8 @@ from dreambooth_pl import distributed
 from dreambooth_pl.adapters import check_finite
 from dreambooth_pl.bounds import Bounds, check_values
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.files.atomic import link_file, remove_leftovers
+from dreambooth_pl.files.atomic import link_file
+from dreambooth_pl.files.leftovers import remove_leftovers
 from dreambooth_pl.runs.folder import LAST
 from dreambooth_pl.runs.logs import flush
 from dreambooth_pl.stop_signals import STOP, Stopped
