@@ -211,6 +211,14 @@ def test_links_lead_somewhere(path):
             assert anchor in anchors(read(linked)), target
 
 
+@pytest.mark.parametrize("path", TEXTS, ids=name)
+def test_files_in_prose_are_there(path):
+    named = [
+        span for span in spans(path) if re.fullmatch(r"(tests|benchmarks|configs)/\S+\.\w+", span)
+    ]
+    assert [span for span in named if not (REPOSITORY / span).exists()] == []
+
+
 def test_readme_is_short():
     assert len(read(README).splitlines()) <= MAX_README_LINES
 
