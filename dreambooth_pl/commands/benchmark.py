@@ -8,10 +8,11 @@ import io
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+import yaml
 
 from dreambooth_pl.benchmark.executors import Executor, LocalExecutor
 from dreambooth_pl.benchmark.generation import generate_in_parallel
@@ -19,6 +20,7 @@ from dreambooth_pl.benchmark.job_folder import begun_run, check_unchanged, compl
 from dreambooth_pl.benchmark.jobs import Job, check_photos, expand
 from dreambooth_pl.benchmark.results import write_results
 from dreambooth_pl.benchmark.spec import Benchmark, read_benchmark
+from dreambooth_pl.benchmark.together import FOLDER, MOST, TogetherExecutor, shapes
 from dreambooth_pl.benchmark.training import train
 from dreambooth_pl.bounds import Bounds
 from dreambooth_pl.commands.common import find_device, quiet_libraries, table_width, whole_number
@@ -58,7 +60,7 @@ def main(args: Sequence[str] | None = None, executor: Executor | None = None) ->
         out = options.out or DEFAULT_OUT / benchmark.name
         jobs = expand(benchmark, out)
         check_photos(benchmark)
-        check_variants(jobs)
+        configs = check_variants(jobs)
         if options.dry_run:
             _show(jobs)
             return 0
@@ -66,6 +68,8 @@ def main(args: Sequence[str] | None = None, executor: Executor | None = None) ->
     with locked(out) as descriptor:
         remove_leftovers(out)
         executor = executor or LocalExecutor([descriptor], options.at_once)
+        if options.together > 1:
+            executor = _in_groups(executor, jobs, configs, options.together, out)
         command = ["python", "benchmark.py", *words]
         parallel = options.at_once > 1
         with advising("Runs and images so far are kept; the same command goes on from there."):
@@ -107,6 +111,16 @@ def build_parser() -> argparse.ArgumentParser:
         "with its share of the cores (default: %(default)s)",
     )
     parser.add_argument(
+        "--together",
+        type=_together,
+        default=1,
+        metavar="N",
+        help="train up to N runs side by side in one process, on one base in memory, several times "
+        "as fast as one by one; each run is what it would be alone, up to rounding. auto: as many "
+        f"as pays, {MOST} at most. Runs that cannot be are trained one by one (default: "
+        "%(default)s)",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="check the file and show the jobs and commands without running them",
@@ -114,8 +128,30 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def check_variants(jobs: Sequence[Job]) -> None:
+def _together(text: str) -> int:
+    return MOST if text == "auto" else whole_number(Bounds(1, 64))(text)
+
+
+def _in_groups(
+    executor: Executor,
+    jobs: Sequence[Job],
+    configs: Mapping[str, str],
+    most: int,
+    out: Path,
+) -> TogetherExecutor:
+    """Return an executor that trains in groups; say which variants are not in any."""
+    found, alone = shapes({name: yaml.safe_load(text) for name, text in configs.items()})
+    for name, why in alone.items():
+        print(f"note: runs of the variant {name} train one by one: {why}", file=sys.stderr)
+    by_job = {job.name: found[job.variant.name] for job in jobs if job.variant.name in found}
+    return TogetherExecutor(executor, by_job, most, out / FOLDER)
+
+
+def check_variants(jobs: Sequence[Job]) -> dict[str, str]:
     """Check the first job of each variant with the parser of `train.py`. Runs nothing.
+
+    Returns:
+        The whole config of each variant's first job, as YAML, by the variant's name.
 
     Raises:
         UserError: `train.py` does not accept a key or value; the message names the variant.
@@ -123,11 +159,13 @@ def check_variants(jobs: Sequence[Job]) -> None:
     first: dict[str, Job] = {}
     for job in jobs:
         first.setdefault(job.variant.name, job)
+    configs = {}
     for name, job in first.items():
         try:
-            parse(job)
+            configs[name] = parse(job)
         except UserError as error:
             raise UserError(f"variant {name}: {error}") from error
+    return configs
 
 
 def parse(job: Job) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
 
 from dreambooth_pl.files.dotted_keys import flatten
-from dreambooth_pl.metrics.encoders import load_encoders
+from dreambooth_pl.metrics.encoders import Encoders, EncoderSettings, load_encoders
 from dreambooth_pl.progress import ProgressReporter
 from dreambooth_pl.runs import folder as run_folder
 from dreambooth_pl.runs.logs import own_loggers
@@ -27,6 +29,28 @@ from dreambooth_pl.training.callbacks.validation import Validation, curve_names,
 from dreambooth_pl.training.finite import Finite
 from dreambooth_pl.training.photo_record import PHOTOS_KEY
 from dreambooth_pl.training.trainer_settings import COMPARED_TRAINER
+
+
+_ENCODERS: ContextVar[dict[EncoderSettings, Encoders] | None] = ContextVar("encoders", default=None)
+
+
+@contextmanager
+def shared_encoders() -> Iterator[None]:
+    """Let runs inside the context score their images with the same encoders in memory."""
+    token = _ENCODERS.set({})
+    try:
+        yield
+    finally:
+        _ENCODERS.reset(token)
+
+
+def _encoders(settings: EncoderSettings) -> Encoders:
+    loaded = _ENCODERS.get()
+    if loaded is None:
+        return load_encoders(settings)
+    if settings not in loaded:
+        loaded[settings] = load_encoders(settings)
+    return loaded[settings]
 
 
 def run_callbacks(
@@ -59,7 +83,7 @@ def run_callbacks(
     own_steps = settings.checkpoint.every_n_steps
     callbacks: list[Callback] = [config, ClassImages(settings.sampling, reporter)]
     if every_n_steps:
-        fidelity = Fidelity(load_encoders(settings.fidelity))
+        fidelity = Fidelity(_encoders(settings.fidelity))
         probes = Probes(
             settings.probe, settings.sampling, folder / run_folder.PROBES, reporter, fidelity
         )

@@ -1,0 +1,1 @@
+"""Several runs of `train.py fit` side by side in one process."""

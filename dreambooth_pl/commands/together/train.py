@@ -1,0 +1,84 @@
+"""`train.py together FILE`: several runs of `train.py fit` side by side in one process."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from dreambooth_pl.bases.load import shared_weights
+from dreambooth_pl.benchmark.together import COMMAND, PlannedRun, read_runs, write_statuses
+from dreambooth_pl.commands.train import DreamBoothCLI
+from dreambooth_pl.data.datamodule import DreamBoothDataModule
+from dreambooth_pl.errors import UserError
+from dreambooth_pl.stop_signals import Stopped
+from dreambooth_pl.training.callbacks.run_callbacks import shared_encoders
+from dreambooth_pl.training.module import DreamBooth
+from dreambooth_pl.training.together.group import Group, Start
+
+
+class GroupedCLI(DreamBoothCLI):
+    """`train.py fit` for a run that takes its steps with others."""
+
+    def __init__(self, args: list[str], group: Group) -> None:
+        self._group = group
+        super().__init__(args)
+
+    def fit(self, model: DreamBooth, datamodule: DreamBoothDataModule) -> None:
+        """Train as ever, but for the steps."""
+        self._group.join(self.trainer)
+        super().fit(model, datamodule)
+
+
+def train_together(args: Sequence[str]) -> int:
+    """Train the runs of a file; return 0 if all have come to their end, else 1.
+
+    Args:
+        args: the path of the file; see `PlannedRun`.
+
+    Raises:
+        UserError: there is no such file.
+        Stopped: a signal has asked the process to end; all runs have saved what they had.
+    """
+    if len(args) != 1:
+        raise UserError(f"Usage: python train.py {COMMAND} FILE")
+    path = Path(args[0])
+    runs = read_runs(path)
+    with shared_weights(), shared_encoders():
+        errors = Group([_start(run) for run in runs]).run()
+    statuses = [0 if error is None else _status(error) for error in errors]
+    write_statuses(path, statuses)
+    for run, status in zip(runs, statuses, strict=True):
+        if status:
+            print(f"exit status {status}: {run.log}", file=sys.stderr)
+    for error in errors:
+        if isinstance(error, Stopped):
+            raise error
+    return int(any(statuses))
+
+
+def _start(run: PlannedRun) -> Start:
+    """Return what fits a run, with its output in the run's own log."""
+
+    def start(group: Group) -> None:
+        with (
+            run.log.open("a", encoding="utf-8", buffering=1) as log,
+            redirect_stdout(log),
+            redirect_stderr(log),
+        ):
+            try:
+                GroupedCLI(list(run.arguments), group)
+            except (UserError, Stopped) as error:
+                print(f"error: {error}" if isinstance(error, UserError) else error, file=log)
+                raise
+            except Exception:
+                traceback.print_exc()
+                raise
+
+    return start
+
+
+def _status(error: BaseException) -> int:
+    return error.status if isinstance(error, Stopped) else 1
