@@ -1,4 +1,4 @@
-"""Several subjects that train side by side through their own trainers, for benchmarks/gpu.py."""
+"""Several subjects that train side by side through their own trainers, for benchmarks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from dreambooth_pl.bases.load import shared_weights
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
 from dreambooth_pl.training.module import DreamBooth
 from dreambooth_pl.training.together.group import Group
+
+
+ATTENTION = AdapterSettings(8, 8.0, target_modules=TARGETS)
 
 
 class Joining(Callback):
@@ -52,9 +55,10 @@ def train_together(
     watch: Stopwatch,
     count: int,
     precision: str = "bf16-mixed",
+    lora: AdapterSettings = ATTENTION,
     **options: Any,
 ) -> Measured:
-    """Train `count` runs side by side, batch 1 + 1 each, rank 8; return what a step of all took.
+    """Train `count` runs side by side, batch 1 + 1 each; return what a step of all took.
 
     Args:
         base: folder of the base, whose frozen weights are held in bfloat16 for `bf16-mixed`.
@@ -64,10 +68,10 @@ def train_together(
         watch: times the steps.
         count: of runs.
         precision: of the trainers.
+        lora: size and place of the adapters.
         options: of `DreamBooth`.
     """
     dtype = "bfloat16" if precision == "bf16-mixed" else "float32"
-    lora = AdapterSettings(8, 8.0, target_modules=TARGETS)
 
     def start(seed: int, folder: str) -> Callable[[Group], None]:
         def begin(group: Group) -> None:
@@ -88,7 +92,8 @@ def train_together(
                 devices=1,
                 precision=precision,
             )
-            trainer.callbacks.append(Joining(group))
+            if count > 1:  # one alone trains as ever
+                trainer.callbacks.append(Joining(group))
             trainer.fit(module, data)
 
         return begin
