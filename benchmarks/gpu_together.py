@@ -17,7 +17,6 @@ from dreambooth_pl.data.datamodule import DreamBoothDataModule
 from dreambooth_pl.training.module import DreamBooth
 from dreambooth_pl.training.together.group import Group
 
-
 ATTENTION = AdapterSettings(8, 8.0, target_modules=TARGETS)
 
 

@@ -115,13 +115,14 @@ def assert_same(mine: Fitted, alone: Fitted) -> None:
         assert one == pytest.approx(other, rel=1e-3)
 
 
-@pytest.mark.parametrize("at_once", [None, 2])
-def test_runs_together_are_single_runs(tiny_base_dir, tmp_path, at_once) -> None:
-    fitted, errors = run_group(tiny_base_dir, tmp_path, range(3), at_once)
-    assert errors == [None] * 3
+def test_runs_together_are_single_runs(tiny_base_dir, tmp_path) -> None:
+    fitted, errors = run_group(tiny_base_dir, tmp_path, range(3))
+    in_parts, more_errors = run_group(tiny_base_dir, tmp_path / "parts", range(3), at_once=2)
+    assert errors == more_errors == [None] * 3
     for number in range(3):
         alone = run_one(tiny_base_dir, tmp_path, number, None)
         assert_same(fitted[number], alone)
+        assert_same(in_parts[number], alone)
         same_checkpoint(
             tmp_path / f"group{number}/kept.ckpt", tmp_path / f"alone{number}/kept.ckpt"
         )

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from dreambooth_pl.bases.load import shared_weights
 from dreambooth_pl.benchmark.together import COMMAND, PlannedRun, read_runs, write_statuses
@@ -16,19 +17,32 @@ from dreambooth_pl.errors import UserError
 from dreambooth_pl.stop_signals import Stopped
 from dreambooth_pl.training.callbacks.run_callbacks import shared_encoders
 from dreambooth_pl.training.module import DreamBooth
+from dreambooth_pl.training.together.compatibility import check_together
 from dreambooth_pl.training.together.group import Group, Start
 
 
 class GroupedCLI(DreamBoothCLI):
-    """`train.py fit` for a run that takes its steps with others."""
+    """`train.py fit` for a run that takes its steps with others.
 
-    def __init__(self, args: list[str], group: Group) -> None:
-        self._group = group
+    Args:
+        args: command-line arguments, `fit` first.
+        group: takes the steps.
+        agreed: configs of the runs that have begun; they and this one must agree.
+    """
+
+    def __init__(self, args: list[str], group: Group, agreed: list[dict[str, Any]]) -> None:
+        self._group, self._agreed = group, agreed
         super().__init__(args)
+
+    def before_instantiate_classes(self) -> None:
+        """Check the config as ever, and beside the others'."""
+        super().before_instantiate_classes()
+        check_together((self._agreed or [self.plain_config])[0], self.plain_config)
 
     def fit(self, model: DreamBooth, datamodule: DreamBoothDataModule) -> None:
         """Train as ever, but for the steps."""
         self._group.join(self.trainer)
+        self._agreed.append(self.plain_config)
         super().fit(model, datamodule)
 
 
@@ -46,8 +60,9 @@ def train_together(args: Sequence[str]) -> int:
         raise UserError(f"Usage: python train.py {COMMAND} FILE")
     path = Path(args[0])
     runs = read_runs(path)
+    agreed: list[dict[str, Any]] = []
     with shared_weights(), shared_encoders():
-        errors = Group([_start(run) for run in runs]).run()
+        errors = Group([_start(run, agreed) for run in runs]).run()
     statuses = [0 if error is None else _status(error) for error in errors]
     write_statuses(path, statuses)
     for run, status in zip(runs, statuses, strict=True):
@@ -59,7 +74,7 @@ def train_together(args: Sequence[str]) -> int:
     return int(any(statuses))
 
 
-def _start(run: PlannedRun) -> Start:
+def _start(run: PlannedRun, agreed: list[dict[str, Any]]) -> Start:
     """Return what fits a run, with its output in the run's own log."""
 
     def start(group: Group) -> None:
@@ -69,7 +84,7 @@ def _start(run: PlannedRun) -> Start:
             redirect_stderr(log),
         ):
             try:
-                GroupedCLI(list(run.arguments), group)
+                GroupedCLI(list(run.arguments), group, agreed)
             except (UserError, Stopped) as error:
                 print(f"error: {error}" if isinstance(error, UserError) else error, file=log)
                 raise

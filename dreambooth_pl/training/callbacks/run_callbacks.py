@@ -30,7 +30,6 @@ from dreambooth_pl.training.finite import Finite
 from dreambooth_pl.training.photo_record import PHOTOS_KEY
 from dreambooth_pl.training.trainer_settings import COMPARED_TRAINER
 
-
 _ENCODERS: ContextVar[dict[EncoderSettings, Encoders] | None] = ContextVar("encoders", default=None)
 
 

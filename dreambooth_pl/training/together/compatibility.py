@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.dotted_keys import flatten
 
 _ONLY: dict[str, tuple[Any, ...]] = {
@@ -47,6 +48,7 @@ _OWN = (
     "trainer.default_root_dir",
 )
 """Keys of model and trainer that each run has for itself."""
+_PRIOR = "prior preservation (data.num_class_images, model.prior_loss_weight)"
 _SHARED_DATA = ("data.resolution", "data.batch_size")
 
 
@@ -56,26 +58,52 @@ def why_alone(config: Mapping[str, Any]) -> str | None:
     Args:
         config: of `train.py`, whole, in plain types.
     """
-    flat = flatten(config)
     for key, allowed in _ONLY.items():
-        if key in flat and flat[key] not in allowed:
-            return f"{key} is {flat[key]!r}"
+        value: Any = config
+        for name in key.split("."):
+            value = value.get(name, allowed[0]) if isinstance(value, Mapping) else allowed[0]
+        if value not in allowed:
+            return f"{key} is {value!r}"
     return None
 
 
-def shape(config: Mapping[str, Any]) -> str:
-    """Return what runs that train together must agree in, as one text.
+def shared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what runs that train together must agree in, by dotted key.
 
     That is the base, its adapters' places and sizes, the batch, and how the steps are computed.
     Seeds, photos, prompts, rates, losses, lengths, images and checkpoints are each run's own.
     """
     flat = flatten(config)
-    own = {f"{key}." for key in _OWN}
+    own = tuple(f"{key}." for key in _OWN)
     agreed = {
         key: value
         for key, value in flat.items()
-        if key.startswith(("model.", "trainer.")) and not f"{key}.".startswith(tuple(own))
+        if key.startswith(("model.", "trainer.")) and not f"{key}.".startswith(own)
     }
     agreed |= {key: flat.get(key) for key in _SHARED_DATA}
-    agreed["prior"] = bool(flat.get("data.num_class_images") and flat["model.prior_loss_weight"])
-    return json.dumps(agreed, sort_keys=True, default=str)
+    prior = flat.get("data.num_class_images") and flat.get("model.prior_loss_weight")
+    return agreed | {_PRIOR: "on" if prior else "off"}
+
+
+def check_together(first: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Check that a run can train together with a first one.
+
+    Raises:
+        UserError: it cannot; names the keys.
+    """
+    for of_run in (first, config):
+        if why := why_alone(of_run):
+            raise UserError(f"A run with this setting trains by itself: {why}.")
+    before, now = shared(first), shared(config)
+    differing = [
+        f"{key} is {now.get(key)!r}, there {before.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    if differing:
+        raise UserError(f"The run differs from the first of its group: {'; '.join(differing)}.")
+
+
+def shape(config: Mapping[str, Any]) -> str:
+    """Return `shared` as one text, equal for runs that can train together."""
+    return json.dumps(shared(config), sort_keys=True, default=str)
