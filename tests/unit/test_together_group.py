@@ -17,7 +17,9 @@ from dreambooth_pl.adapters import adapter_state_dict
 from dreambooth_pl.bases.load import shared_weights
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.training.finite import Finite
+from dreambooth_pl.training.losses import per_sample_mse
 from dreambooth_pl.training.module import DreamBooth
+from dreambooth_pl.training.together import step
 from dreambooth_pl.training.together.group import Group
 
 STEPS = 5
@@ -197,3 +199,34 @@ def test_micro_batches(tiny_base_dir, tmp_path) -> None:
     for name, tensor in mine.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=2e-4, msg=name)
     assert fitted[0].trainer.fit_loop.state_dict() == alone.trainer.fit_loop.state_dict()
+
+
+def test_fifty_steps_stay_within_rounding(tiny_base_dir, tmp_path) -> None:
+    longer = {"steps": 50, "data": Data(1, steps=50)}
+    fitted, errors = run_group(tiny_base_dir, tmp_path, range(2), run1=longer, run0={"steps": 3})
+    assert errors == [None, None]
+    alone = run_one(tiny_base_dir, tmp_path, 1, None, **longer)
+    assert fitted[1].losses.values == pytest.approx(alone.losses.values, rel=1e-4)
+    mine, theirs = (
+        torch.cat([t.flatten() for t in adapter_state_dict(run.module.base_model).values()])
+        for run in (fitted[1], alone)
+    )
+    assert (mine - theirs).norm() < 1e-3 * theirs.norm()
+
+
+def test_where_memory_ends_a_step_takes_the_runs_in_parts(
+    tiny_base_dir, tmp_path, monkeypatch
+) -> None:
+    sizes: list[int] = []
+
+    def limited(prediction: torch.Tensor, *args: Any) -> torch.Tensor:
+        sizes.append(len(prediction))
+        if len(prediction) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return per_sample_mse(prediction, *args)
+
+    monkeypatch.setattr(step, "per_sample_mse", limited)
+    fitted, errors = run_group(tiny_base_dir, tmp_path, range(3))
+    assert errors == [None] * 3
+    assert sizes == [12] + [8, 4] * STEPS
+    assert_same(fitted[1], run_one(tiny_base_dir, tmp_path, 1, None))

@@ -14,11 +14,15 @@ from dreambooth_pl.benchmark.together import COMMAND, PlannedRun, read_runs, wri
 from dreambooth_pl.commands.train import DreamBoothCLI
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.forecast.memory import Training, memory_need
+from dreambooth_pl.memory.available import available_memory
 from dreambooth_pl.stop_signals import Stopped
 from dreambooth_pl.training.callbacks.run_callbacks import shared_encoders
 from dreambooth_pl.training.module import DreamBooth
 from dreambooth_pl.training.together.compatibility import check_together
 from dreambooth_pl.training.together.group import Group, Start
+
+_MEMORY_SHARE = 0.8  # of the free memory that activations and gradients may take
 
 
 class GroupedCLI(DreamBoothCLI):
@@ -42,6 +46,11 @@ class GroupedCLI(DreamBoothCLI):
     def fit(self, model: DreamBooth, datamodule: DreamBoothDataModule) -> None:
         """Train as ever, but for the steps."""
         self._group.join(self.trainer)
+        if not self._agreed:
+            settings = self.config_init[self.subcommand]
+            self._group.at_once = _runs_at_once(
+                Training.of(model, datamodule, settings, self.trainer)
+            )
         self._agreed.append(self.plain_config)
         super().fit(model, datamodule)
 
@@ -72,6 +81,19 @@ def train_together(args: Sequence[str]) -> int:
         if isinstance(error, Stopped):
             raise error
     return int(any(statuses))
+
+
+def _runs_at_once(training: Training) -> int | None:
+    """Return how many runs' activations fit into the memory that is free; None if not known."""
+    free = available_memory(training.device)
+    if free is None:
+        return None
+    try:
+        need = memory_need(training)
+    except RuntimeError:  # it cannot be counted
+        return None
+    left = free.size - need.weights - max(need.encoding, need.generation)
+    return max(1, int(_MEMORY_SHARE * left / max(need.step, 1)))
 
 
 def _start(run: PlannedRun, agreed: list[dict[str, Any]]) -> Start:

@@ -30,7 +30,7 @@ class Group:
 
     Args:
         starts: each fits a run. Runs must agree in all that `compatibility` names.
-        at_once: see `JointGradients`.
+        at_once: see `JointGradients`; the first run that begins may still set it.
     """
 
     def __init__(self, starts: Sequence[Start], at_once: int | None = None) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from dreambooth_pl.bases.base import Base
 from dreambooth_pl.bases.conditioning import Conditioning
 from dreambooth_pl.bases.transfer import upload
+from dreambooth_pl.memory.exhausted import out_of_memory
 from dreambooth_pl.training.cuda_graph.recorded import RecordedDenoiser
 from dreambooth_pl.training.losses import DreamBoothLoss, combine_losses, per_sample_mse
 from dreambooth_pl.training.module import Drawn, DreamBooth, Shown
@@ -67,15 +68,16 @@ class JointGradients:
         while True:
             try:
                 return self._compute(batches)
-            except torch.OutOfMemoryError:
-                if self.at_once == 1:
+            except Exception as error:
+                if self.at_once == 1 or out_of_memory(error) is None:
                     raise
             self.at_once = -(-self.at_once // 2)
             log.warning("memory has ended: %d runs at once from here on", self.at_once)
             self.parameters.gradients.zero_()
             self._parts = []
             gc.collect()
-            torch.cuda.empty_cache()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
             self._parts = self._split()
 
     def _split(self) -> list[_Part]:
