@@ -14,8 +14,8 @@ from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.atomic import write_json
 from dreambooth_pl.training.together.compatibility import shape, why_alone
 
-COMMAND = "together"
-"""Subcommand of `train.py` that trains the runs of a file."""
+SCRIPT = "train_together.py"
+"""Trains the runs of a file."""
 FOLDER = "together"  # in a benchmark's folder
 MOST = 16
 """Runs in a group for `--together auto`. Groups gain little from more: the base's share of a step
@@ -110,7 +110,7 @@ class TogetherExecutor:
         runs = [{"arguments": list(task.arguments), "log": str(task.log)} for task in group]
         write_json(path, {_RUNS: runs}, indent=1)
         name = f"{group[0].name} and {len(group) - 1} more"
-        return ScriptCall(name, (COMMAND, str(path)), path.with_suffix(".txt"))
+        return ScriptCall(name, (str(path),), path.with_suffix(".txt"), SCRIPT)
 
     @staticmethod
     def _statuses(call: ScriptCall, status: int, count: int) -> list[int]:

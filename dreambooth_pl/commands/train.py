@@ -13,7 +13,6 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
-from dreambooth_pl.benchmark.together import COMMAND as TOGETHER
 from dreambooth_pl.commands.common import quiet_libraries
 from dreambooth_pl.commands.tested_run import (
     print_results,
@@ -289,13 +288,8 @@ def main(args: list[str] | None = None) -> int:
         args: what stands after `train.py`; None for the process's own arguments.
     """
     quiet_libraries()
-    words = sys.argv[1:] if args is None else list(args)
     with reporting_to_starter():
         try:
-            if words[:1] == [TOGETHER]:
-                from dreambooth_pl.commands.together.train import train_together
-
-                return train_together(words[1:])
             DreamBoothCLI(args)
         except Stopped:
             if is_first():

@@ -1,4 +1,4 @@
-"""`train.py together`: runs side by side leave what single runs leave, and end one by one."""
+"""`train_together.py`: runs side by side leave what single runs leave, and end one by one."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from dreambooth_pl.commands import benchmark
 from dreambooth_pl.commands import train as cli
+from dreambooth_pl.commands.together import train as train_together
 from dreambooth_pl.training.callbacks.progress import TrainingProgress
 
 RUNS: dict[str, dict[str, Any]] = {
@@ -46,7 +47,7 @@ def together(fit, root: str, **more: dict[str, Any]) -> tuple[int, list[int]]:
     ]
     path = fit.cwd / f"{root}.json"
     path.write_text(json.dumps({"runs": runs}))
-    status = cli.main(["together", str(path)])
+    status = train_together.main([str(path)])
     return status, json.loads(path.with_suffix(".ended.json").read_text())["statuses"]
 
 
@@ -161,8 +162,8 @@ def test_a_benchmark_groups_what_can_train_together(fit, capsys) -> None:
     assert benchmark.main(["--config", "small.yaml", "--together", "auto"], fails) == 1
     said = capsys.readouterr().err
     assert "runs of the variant dropout train one by one: model.lora.dropout is 0.1" in said
-    assert [words[0] for words in ran] == ["together", "fit", "fit"]
-    runs = json.loads(Path(ran[0][1]).read_text())["runs"]
+    assert [words[0] for words in ran[1:]] == ["fit", "fit"]
+    runs = json.loads(Path(ran[0][0]).read_text())["runs"]
     assert [Path(run["log"]).parent.name for run in runs] == [
         f"rex-{variant}-seed{seed}" for variant in ("plain", "fast") for seed in (1, 2)
     ]

@@ -135,8 +135,8 @@ class Pretend:
             if statuses is None:
                 yield task, -9
                 continue
-            if task.arguments[0] == "together":
-                write_statuses(Path(task.arguments[1]), statuses)
+            if task.script == "train_together.py":
+                write_statuses(Path(task.arguments[0]), statuses)
             yield task, max(statuses)
 
 
@@ -151,7 +151,7 @@ def test_each_run_of_a_group_is_reported_by_itself(tmp_path) -> None:
     assert begun == names
     assert found == {"x0": 0, "x1": 1, "alone": 0, "y0": -9, "y1": -9}
     assert own.ran[1] == tasks[2]
-    runs = read_runs(Path(own.ran[0].arguments[1]))
+    runs = read_runs(Path(own.ran[0].arguments[0]))
     assert [run.arguments for run in runs] == [task.arguments for task in tasks[:2]]
     assert [run.log for run in runs] == [task.log for task in tasks[:2]]
 

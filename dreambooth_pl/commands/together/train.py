@@ -1,4 +1,7 @@
-"""`train.py together FILE`: several runs of `train.py fit` side by side in one process."""
+"""The command `train_together.py FILE`: several runs of `train.py fit` side by side.
+
+`benchmark.py --together` writes the file and runs the command.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth_pl.bases.load import shared_weights
-from dreambooth_pl.benchmark.together import COMMAND, PlannedRun, read_runs, write_statuses
+from dreambooth_pl.benchmark.together import PlannedRun, read_runs, write_statuses
+from dreambooth_pl.commands.common import quiet_libraries
 from dreambooth_pl.commands.train import DreamBoothCLI
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.forecast.memory import Training, memory_need
 from dreambooth_pl.memory.available import available_memory
+from dreambooth_pl.start import tells_mistakes
 from dreambooth_pl.stop_signals import Stopped
 from dreambooth_pl.training.callbacks.run_callbacks import shared_encoders
 from dreambooth_pl.training.module import DreamBooth
@@ -55,18 +60,21 @@ class GroupedCLI(DreamBoothCLI):
         super().fit(model, datamodule)
 
 
-def train_together(args: Sequence[str]) -> int:
+@tells_mistakes
+def main(args: Sequence[str] | None = None) -> int:
     """Train the runs of a file; return 0 if all have come to their end, else 1.
 
     Args:
-        args: the path of the file; see `PlannedRun`.
+        args: the path of the file, see `PlannedRun`; None for the process's own arguments.
 
     Raises:
         UserError: there is no such file.
         Stopped: a signal has asked the process to end; all runs have saved what they had.
     """
+    args = sys.argv[1:] if args is None else args
     if len(args) != 1:
-        raise UserError(f"Usage: python train.py {COMMAND} FILE")
+        raise UserError("Usage: python train_together.py FILE")
+    quiet_libraries()
     path = Path(args[0])
     runs = read_runs(path)
     agreed: list[dict[str, Any]] = []

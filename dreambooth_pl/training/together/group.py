@@ -95,6 +95,8 @@ class Group:
 def _train(members: Sequence[Member], at_once: int | None) -> None:
     """Take all steps of all runs."""
     while active := [member for member in members if not member.is_done]:
+        for member in active:  # a run that could not begin has put the base on the CPU
+            member.module.to(member.trainer.strategy.root_device)
         bases = [member.module.base_model for member in active]
         parameters = StackedParameters(bases, [member.optimizer for member in active])
         runs = [member.module for member in active]
