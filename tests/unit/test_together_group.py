@@ -189,12 +189,12 @@ def test_runs_may_have_different_lengths(tiny_base_dir, tmp_path) -> None:
     assert_same(fitted[2], run_one(tiny_base_dir, tmp_path, 2, None))
 
 
-def test_micro_batches(tiny_base_dir, tmp_path) -> None:
+def test_micro_batches_and_two_text_encoders(tiny_xl_base_dir, tmp_path) -> None:
     options = {"accumulate_grad_batches": 2, "steps": 2}
-    data = {"data": Data(0, steps=4)}
-    fitted, errors = run_group(tiny_base_dir, tmp_path, [0], run0=options | data)
-    alone = run_one(tiny_base_dir, tmp_path, 0, None, **options, data=Data(0, steps=4))
-    assert errors == [None]
+    data, more = {"data": Data(0, steps=4)}, options | {"data": Data(1, steps=4)}
+    fitted, errors = run_group(tiny_xl_base_dir, tmp_path, [0, 1], run0=options | data, run1=more)
+    alone = run_one(tiny_xl_base_dir, tmp_path, 0, None, **options, data=Data(0, steps=4))
+    assert errors == [None, None]
     mine, theirs = (adapter_state_dict(run.module.base_model) for run in (fitted[0], alone))
     for name, tensor in mine.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-3, atol=2e-4, msg=name)
