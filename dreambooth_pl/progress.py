@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -68,9 +69,9 @@ class Task:
         parts = [f"{self._description} {self._done}/{self._total}"]
         if self._done < self._total and advanced:
             left = elapsed / advanced * (self._total - self._done)
-            parts.append(f"{_clock(left)} left")
+            parts.append(f"{clock(left)} left")
         else:
-            parts.append(f"in {_clock(elapsed)}")
+            parts.append(f"in {clock(elapsed)}")
         if note:
             parts.append(note)
         return ", ".join(parts)
@@ -168,11 +169,27 @@ class ProgressReporter:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _clock(seconds: float) -> str:
-    """Format a duration as minutes and seconds.
+def last_progress(output: str, description: str) -> int | None:
+    """Return how far a task had come by what it wrote to a log; None if it has not said.
 
-    >>> _clock(75.2)
-    '1:15'
+    Args:
+        output: what `ProgressReporter` wrote without a terminal.
+        description: the task's.
+
+    >>> last_progress("training 20/90, 1:10 left\\ntraining 35/90, 0:50 left", "training")
+    35
+    """
+    found = re.findall(rf"^{re.escape(description)} (\d+)/\d+,", output, flags=re.MULTILINE)
+    return int(found[-1]) if found else None
+
+
+def clock(seconds: float) -> str:
+    """Format a duration as minutes and seconds, or hours, minutes and seconds.
+
+    >>> clock(75.2), clock(36_000)
+    ('1:15', '10:00:00')
     """
     minutes, seconds = divmod(round(seconds), 60)
+    if minutes >= 600:  # up to ten hours in minutes, as bars have them
+        return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
     return f"{minutes}:{seconds:02d}"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dreambooth_pl.benchmark.executors import attempt
 from dreambooth_pl.benchmark.jobs import Job
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.atomic import write_json
@@ -29,10 +30,7 @@ def complete_run(job: Job) -> Path | None:
 
 def begun_run(job: Job) -> Path | None:
     """Return the folder of the job's newest run that has begun, to resume; None if none has."""
-    for folder in _versions(job):
-        if (folder / CONFIG).is_file():
-            return folder
-    return None
+    return attempt.begun_run(job.folder)
 
 
 def check_unchanged(job: Job) -> None:

@@ -79,6 +79,7 @@ def expand(benchmark: Benchmark, out: Path) -> list[Job]:
         UserError: two jobs would have the same name.
     """
     jobs: list[Job] = []
+    names: set[str] = set()
     for variant in benchmark.variants:
         for subject in benchmark.subjects or (None,):
             for seed in benchmark.seeds:
@@ -90,10 +91,11 @@ def expand(benchmark: Benchmark, out: Path) -> list[Job]:
                 settings |= variant.settings
                 parts = [subject.name] if subject else []
                 name = "-".join([*parts, variant.name, f"seed{seed}"])
-                if name in {job.name for job in jobs}:
+                if name in names:
                     raise UserError(
                         f"Two jobs would be called {name}; rename the subject or the variant."
                     )
+                names.add(name)
                 folder = out / RUNS / name
                 jobs.append(Job(name, subject, variant, seed, folder, settings))
     return jobs

@@ -70,7 +70,14 @@ def write_results(
         failures.append(str(error))
 
     runs = [read_run(folders[job.name]) for job in jobs if job.name in folders]
-    lines = score_runs(runs, benchmark.protocol, device=device, reporter=reporter, failed=failed)
+    lines = score_runs(
+        runs,
+        benchmark.protocol,
+        device=device,
+        reporter=reporter,
+        failed=failed,
+        measures=False,  # whoever generates the images
+    )
     own = job_lines(jobs, folders, lines)
     if not own:
         return Results((), (), (), tuple(failures))

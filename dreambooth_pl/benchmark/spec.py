@@ -10,6 +10,8 @@
       - name: text_encoder
         configs: [configs/options/text_encoder.yaml]
         set: {model.lora.rank: 8}
+    resources: {cpus: 4, gpus: 0.25, memory_gb: 16}   # of a job, for the executors
+    slurm: {partition: gpu}           # options of sbatch
 
 Only `variants` and `configs` (at the top or in each variant) are required. A `set` may be nested.
 """
@@ -19,11 +21,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from dreambooth_pl.bounds import Seed
+from dreambooth_pl.benchmark.executors.call import Resources
+from dreambooth_pl.bounds import Bounds, Seed
 from dreambooth_pl.data.dreambench import subjects_folder
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.evaluation.protocols import PROBES, protocol_name
@@ -33,10 +36,19 @@ from dreambooth_pl.start import with_home
 
 DEFAULT_SEED = 42
 _SEED = get_args(Seed)[1]
-_KEYS = ("protocol", "configs", "set", "seeds", "subjects", "variants")
+_KEYS = (
+    *("protocol", "configs", "set", "seeds", "subjects", "variants"),
+    *("resources", "slurm"),
+)
 _SUBJECT_KEYS = ("name", "photos", "class_noun")
 _DATASET_KEYS = ("dataset", "names")
 _VARIANT_KEYS = ("name", "configs", "set")
+_RESOURCES = {
+    "cpus": Bounds(0, 4096, open_low=True),
+    "gpus": Bounds(0, 64, remedy="A part of one, such as 0.25, shares a card; 0 is for none."),
+    "memory_gb": Bounds(0, 100_000, open_low=True),
+    "minutes": Bounds(1, 1_000_000),
+}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _RESERVED = {  # keys that the benchmark sets itself: what to do instead
     "seed_everything": "list the seeds under `seeds`",
@@ -90,6 +102,10 @@ class Benchmark:
     """Dotted keys and values for every job."""
     dataset: Path | None = None
     """Folder of the dataset with the subjects; None if the file lists single subjects."""
+    resources: Resources = field(default_factory=Resources)
+    """What each job needs of a machine."""
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+    """Options of SLURM's `sbatch`."""
 
 
 def read_benchmark(path: Path) -> Benchmark:
@@ -134,6 +150,8 @@ def _benchmark(name: str, content: Any) -> Benchmark:
         seeds=tuple(seeds),
         settings=_settings(content.get("set", {}), "set"),
         dataset=Path(with_home(subjects["dataset"])) if isinstance(subjects, Mapping) else None,
+        resources=_resources(content.get("resources", {})),
+        slurm=_slurm(content.get("slurm", {})),
     )
 
 
@@ -201,6 +219,24 @@ def _leaves(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _resources(content: Any) -> Resources:
+    content = _mapping(content, "resources", tuple(_RESOURCES))
+    for name, value in content.items():
+        _RESOURCES[name].check(f"resources.{name}", value, whole=False)
+    gpus = content.get("gpus", 0)
+    if gpus > 1 and gpus != int(gpus):
+        raise UserError(f"resources.gpus: {gpus} is neither a part of a GPU nor a whole number.")
+    return Resources(**content)
+
+
+def _slurm(content: Any) -> Mapping[str, Any]:
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, (str, int)) for name, value in content.items()
+    ):
+        raise UserError("slurm: needs options of sbatch with their values, such as partition: gpu.")
+    return content
 
 
 def _config_files(content: Any, key: str) -> tuple[Path, ...]:

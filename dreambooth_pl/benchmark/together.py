@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dreambooth_pl.benchmark.executors import Executor, ScriptCall
+import yaml
+
+from dreambooth_pl.benchmark.executors.attempt import attempt_words
+from dreambooth_pl.benchmark.executors.call import Executor, ScriptCall, Watch
+from dreambooth_pl.benchmark.jobs import Job
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.atomic import write_json
 from dreambooth_pl.training.together.compatibility import shape, why_alone
@@ -41,7 +45,13 @@ def read_runs(path: Path) -> list[PlannedRun]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))[_RUNS]
-        return [PlannedRun(tuple(map(str, run["arguments"])), Path(run["log"])) for run in found]
+        return [
+            PlannedRun(
+                tuple(attempt_words([*map(str, run["arguments"])], run.get("folder"))),
+                Path(run["log"]),
+            )
+            for run in found
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f'{path} is no file of runs, {{"runs": [{{"arguments": ["fit", ...], "log": '
@@ -68,6 +78,24 @@ def shapes(configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str], di
     return {name: shape(own) for name, own in configs.items() if name not in alone}, alone
 
 
+class _GroupWatch:
+    """Tells of each run of a group what an executor tells of the group."""
+
+    def __init__(self, watch: Watch, members: Mapping[str, Sequence[ScriptCall]]) -> None:
+        self.watch, self.members = watch, members
+
+    def started(self, call: ScriptCall, where: str = "") -> None:
+        for task in self.members[call.name]:
+            self.watch.started(task, where)
+
+    def retried(self, call: ScriptCall, why: str) -> None:
+        for task in self.members[call.name]:
+            self.watch.retried(task, why)
+
+    def look(self) -> None:
+        self.watch.look()
+
+
 class TogetherExecutor:
     """Runs trainings in groups, each a single call of another executor.
 
@@ -83,8 +111,13 @@ class TogetherExecutor:
     ) -> None:
         self.executor, self.shapes, self.most, self.folder = executor, shapes, most, folder
 
+    @property
+    def slots(self) -> int:
+        """How many calls run at a time; see `Executor`."""
+        return self.executor.slots
+
     def __call__(
-        self, tasks: Sequence[ScriptCall], started: Callable[[ScriptCall], None]
+        self, tasks: Sequence[ScriptCall], watch: Watch
     ) -> Iterator[tuple[ScriptCall, int]]:
         """Run the calls; see `Executor`."""
         members: dict[str, list[ScriptCall]] = {}
@@ -94,11 +127,7 @@ class TogetherExecutor:
             members[call.name] = group
             calls.append(call)
 
-        def all_started(call: ScriptCall) -> None:
-            for task in members[call.name]:
-                started(task)
-
-        for call, status in self.executor(calls, all_started):
+        for call, status in self.executor(calls, _GroupWatch(watch, members)):
             group = members[call.name]
             statuses = [status] if len(group) == 1 else self._statuses(call, status, len(group))
             yield from zip(group, statuses, strict=True)
@@ -107,10 +136,25 @@ class TogetherExecutor:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"group_{number:02d}.json"
         _statuses_file(path).unlink(missing_ok=True)
-        runs = [{"arguments": list(task.arguments), "log": str(task.log)} for task in group]
+        runs = [
+            {
+                "arguments": list(task.arguments),
+                "log": str(task.log),
+                "folder": None if task.runs is None else str(task.runs),
+            }
+            for task in group
+        ]
         write_json(path, {_RUNS: runs}, indent=1)
         name = f"{group[0].name} and {len(group) - 1} more"
-        return ScriptCall(name, (str(path),), path.with_suffix(".txt"), SCRIPT)
+        return ScriptCall(
+            name,
+            (str(path),),
+            path.with_suffix(".txt"),
+            SCRIPT,
+            inputs=(path, *(own for task in group for own in task.inputs)),
+            outputs=(self.folder, *(own for task in group for own in task.outputs)),
+            resources=group[0].resources,
+        )
 
     @staticmethod
     def _statuses(call: ScriptCall, status: int, count: int) -> list[int]:
@@ -138,3 +182,32 @@ def grouped(
         size = math.ceil(len(own) / math.ceil(len(own) / most))
         groups += [own[start : start + size] for start in range(0, len(own), size)]
     return groups
+
+
+class Groups:
+    """Which jobs of a benchmark train together.
+
+    Args:
+        jobs: all jobs.
+        configs: the whole config of each variant's first job, as YAML, by the variant's name.
+        most: runs in a group; 1 for no groups.
+    """
+
+    def __init__(self, jobs: Sequence[Job], configs: Mapping[str, str], most: int) -> None:
+        self.most = most
+        plain = {name: yaml.safe_load(text) for name, text in configs.items()} if most > 1 else {}
+        found, self.alone = shapes(plain)
+        self.by_job = {j.name: found[j.variant.name] for j in jobs if j.variant.name in found}
+
+    def notes(self) -> list[str]:
+        """Return a line for each variant whose runs are in no group."""
+        return [
+            f"runs of the variant {name} train one by one: {why}"
+            for name, why in self.alone.items()
+        ]
+
+    def over(self, executor: Executor, out: Path) -> Executor:
+        """Return an executor that trains in groups; files of the groups go below `out`."""
+        if self.most == 1:
+            return executor
+        return TogetherExecutor(executor, self.by_job, self.most, out / FOLDER)

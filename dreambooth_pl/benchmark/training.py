@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from dreambooth_pl.benchmark.executors import Executor, ScriptCall
+from dreambooth_pl.benchmark.estimate import note_time, steps_of
+from dreambooth_pl.benchmark.executors.call import Executor, Resources, ScriptCall
 from dreambooth_pl.benchmark.job_folder import (
     LOG,
     begin,
-    begun_run,
     check_unchanged,
     complete_run,
     last_lines,
 )
 from dreambooth_pl.benchmark.jobs import Job
+from dreambooth_pl.benchmark.status import Board
+from dreambooth_pl.data.settings import DataSettings
 from dreambooth_pl.progress import ProgressReporter
 
 SHOWN_LINES = 12  # of a failed job's log
@@ -36,7 +39,12 @@ class Failure:
 
 
 def train(
-    jobs: Sequence[Job], executor: Executor, reporter: ProgressReporter
+    jobs: Sequence[Job],
+    executor: Executor,
+    reporter: ProgressReporter,
+    resources: Resources | None = None,
+    status: Path | None = None,
+    where: str = "",
 ) -> tuple[dict[str, Path], list[Failure]]:
     """Run the jobs that are not complete; interrupted ones resume.
 
@@ -44,6 +52,9 @@ def train(
         jobs: all jobs of the benchmark.
         executor: runs the training of each job.
         reporter: shows the current job, the number of jobs and the time left.
+        resources: what each training needs.
+        status: file that is kept up to date; None for no file.
+        where: the executor, and where it can be watched.
 
     Returns:
         The folders of the complete runs, by the job's name, and the failures.
@@ -54,51 +65,52 @@ def train(
     """
     for job in jobs:
         check_unchanged(job)
-    waiting = [job for job in jobs if complete_run(job) is None]
+    waiting = {job.name: job for job in jobs if complete_run(job) is None}
     if len(waiting) < len(jobs):
         reporter.line(f"{len(jobs) - len(waiting)} of {len(jobs)} jobs are complete already")
     failures: list[Failure] = []
     if waiting:
-        number = {job.name: i for i, job in enumerate(waiting, start=1)}
-        with reporter.task("jobs", total=len(waiting)) as progress:
-
-            def started(job: Job, run: Path | None) -> None:
-                how = f"goes on in {run}" if run else "starts"
-                reporter.line(
-                    f"job {number[job.name]} of {len(waiting)}: {job.name} {how}; its log is "
-                    f"{job.folder / LOG}"
-                )
-
-            done = 0
-
-            def ended(job: Job, status: int) -> None:
-                nonlocal done
-                done += 1
-                if complete_run(job) is None:
-                    failures.append(_failure(job, status))
-                    _report(failures[-1], reporter)
-                progress.update(done, note=f"{job.name} {'failed' if status else 'done'}")
-
-            _run(waiting, executor, started, ended)
+        configs = {job.name: job.config() for job in waiting.values()}
+        calls = [training_call(job, configs[job.name], resources) for job in waiting.values()]
+        steps = {name: steps_of(config) for name, config in configs.items()}
+        board = Board("training", calls, reporter, status, where, steps)
+        for job in waiting.values():
+            begin(job)
+        with board.shown():
+            for call, exit_status in executor(calls, board):
+                job = waiting[call.name]
+                failed = complete_run(job) is None
+                if failed:
+                    failures.append(_failure(job, exit_status))
+                    report(failures[-1], reporter)
+                board.ended(call, failed)
+                if not failed:
+                    note_time(job, board.status.calls[job.name])
     runs = {job.name: complete_run(job) for job in jobs}
     return {name: run for name, run in runs.items() if run is not None}, failures
 
 
-def _run(
-    jobs: Sequence[Job],
-    executor: Executor,
-    started: Callable[[Job, Path | None], None],
-    ended: Callable[[Job, int], None],
-) -> None:
-    """Run each job, and go on with its run if one has begun."""
-    by_name = {job.name: job for job in jobs}
-    begun = {job.name: begun_run(job) for job in jobs}
-    tasks = []
-    for job in jobs:
-        begin(job)
-        tasks.append(ScriptCall(job.name, tuple(job.arguments(begun[job.name])), job.folder / LOG))
-    for task, status in executor(tasks, lambda task: started(by_name[task.name], begun[task.name])):
-        ended(by_name[task.name], status)
+def training_call(
+    job: Job, config: Mapping[str, Any], resources: Resources | None = None
+) -> ScriptCall:
+    """Return the call that trains a job.
+
+    Args:
+        job: the job.
+        config: its config, by dotted key.
+        resources: what the training needs.
+    """
+    size = config.get("data.batch_size", DataSettings.batch_size)
+    accumulated = config.get("trainer.accumulate_grad_batches", 1)
+    return ScriptCall(
+        job.name,
+        tuple(job.arguments()),
+        job.folder / LOG,
+        runs=job.folder,
+        outputs=(job.folder,),
+        batch=(size, accumulated) if all(type(n) is int for n in (size, accumulated)) else None,
+        resources=resources or Resources(),
+    )
 
 
 def _failure(job: Job, status: int) -> Failure:
@@ -106,7 +118,8 @@ def _failure(job: Job, status: int) -> Failure:
     return Failure(job, status, job.folder / LOG, tuple(lines))
 
 
-def _report(failure: Failure, reporter: ProgressReporter) -> None:
+def report(failure: Failure, reporter: ProgressReporter) -> None:
+    """Tell of a failure, with the end of its log."""
     reporter.line(
         f"job {failure.job.name} failed (exit status {failure.status}); the end of {failure.log}:"
     )

@@ -7,23 +7,39 @@ import contextlib
 import io
 import shlex
 import sys
+import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-import yaml
-
-from dreambooth_pl.benchmark.executors import Executor, LocalExecutor
+from dreambooth_pl.benchmark.estimate import estimate, step_times
+from dreambooth_pl.benchmark.executors.call import Executor
+from dreambooth_pl.benchmark.executors.choice import (
+    EXECUTORS,
+    LOCAL,
+    RAY,
+    Choice,
+    chosen,
+    slots_of,
+)
+from dreambooth_pl.benchmark.executors.local import AUTO
 from dreambooth_pl.benchmark.generation import generate_in_parallel
+from dreambooth_pl.benchmark.inputs import common_inputs
 from dreambooth_pl.benchmark.job_folder import begun_run, check_unchanged, complete_run
 from dreambooth_pl.benchmark.jobs import Job, check_photos, expand
 from dreambooth_pl.benchmark.results import write_results
 from dreambooth_pl.benchmark.spec import Benchmark, read_benchmark
-from dreambooth_pl.benchmark.together import FOLDER, MOST, TogetherExecutor, shapes
-from dreambooth_pl.benchmark.training import train
+from dreambooth_pl.benchmark.status import STATUS, described, read_status
+from dreambooth_pl.benchmark.together import MOST, Groups
+from dreambooth_pl.benchmark.training import report, train
 from dreambooth_pl.bounds import Bounds
-from dreambooth_pl.commands.common import find_device, quiet_libraries, table_width, whole_number
+from dreambooth_pl.commands.common import (
+    find_device,
+    quiet_libraries,
+    real_number,
+    table_width,
+    whole_number,
+)
 from dreambooth_pl.commands.train import DreamBoothCLI
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.folder_lock import locked
@@ -58,22 +74,34 @@ def main(args: Sequence[str] | None = None, executor: Executor | None = None) ->
     with advising(NOTHING):
         benchmark = read_benchmark(options.config)
         out = options.out or DEFAULT_OUT / benchmark.name
+        if options.status:
+            print("\n".join(described(read_status(out), time.time())))
+            return 0
         jobs = expand(benchmark, out)
         check_photos(benchmark)
         configs = check_variants(jobs)
         if options.dry_run:
             _show(jobs)
+            given = options.step_seconds
+            times = {"given": [given]} if given else step_times(jobs)
+            slots = slots_of(_choice(options, benchmark, jobs), benchmark.resources)
+            print("\n".join(estimate(jobs, times, slots, options.price)))
             return 0
-        device = find_device(options.device)
+        find_device(options.device)
     with locked(out) as descriptor:
         remove_leftovers(out)
-        executor = executor or LocalExecutor([descriptor], options.at_once)
-        if options.together > 1:
-            executor = _in_groups(executor, jobs, configs, options.together, out)
         command = ["python", "benchmark.py", *words]
-        parallel = options.at_once > 1
         with advising("Runs and images so far are kept; the same command goes on from there."):
-            return _run(benchmark, jobs, out, device, executor, command, in_parallel=parallel)
+            groups = Groups(jobs, configs, options.together)
+            for note in groups.notes():
+                print(f"note: {note}", file=sys.stderr)
+            if executor is not None:
+                own = groups.over(executor, out)
+                return _run(benchmark, jobs, out, options.device, own, "", command)
+            choice = _choice(options, benchmark, jobs)
+            with chosen(choice, benchmark.resources, out, descriptor) as (own, where):
+                own = groups.over(own, out)
+                return _run(benchmark, jobs, out, options.device, own, where, command)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -103,12 +131,28 @@ def build_parser() -> argparse.ArgumentParser:
         help="device of the evaluation: auto, cpu, cuda, cuda:1, ... (default: %(default)s)",
     )
     parser.add_argument(
+        "--executor",
+        choices=EXECUTORS,
+        default=LOCAL,
+        help="where the jobs run: on this machine, a Ray cluster or SLURM (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--address",
+        help="of Ray: auto for the cluster that this machine is part of, HOST:6379, or "
+        "ray://HOST:10001 from outside (default: start Ray on this machine)",
+    )
+    parser.add_argument(
+        "--no-shared-folder",
+        action="store_true",
+        help="send files to Ray's nodes and back, even if they share this machine's folder",
+    )
+    parser.add_argument(
         "--at-once",
-        type=whole_number(Bounds(1, 1024)),
-        default=1,
+        type=_at_once,
         metavar="N",
-        help="number of runs to train in parallel, then of subjects to generate images of, each "
-        "with its share of the cores (default: %(default)s)",
+        help="number of runs to train in parallel on this machine, then of calls that generate "
+        "images, each on its GPU and with its share of the cores; auto: as many as the GPUs and "
+        "the memory hold; with SLURM, of jobs at a time (default: 1; with SLURM 16)",
     )
     parser.add_argument(
         "--together",
@@ -123,28 +167,35 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="check the file and show the jobs and commands without running them",
+        help="check the file and show the jobs and commands without running them, and what they "
+        "will take: by the jobs that have ended, on as many slots as the cluster at --address has, "
+        "or --at-once says",
+    )
+    parser.add_argument(
+        "--step-seconds",
+        type=real_number(Bounds(0, 86_400, open_low=True)),
+        metavar="S",
+        help="seconds of a step for the estimate of --dry-run, where no job has ended yet",
+    )
+    parser.add_argument(
+        "--price",
+        type=real_number(Bounds(0, 1_000_000)),
+        help="of an hour of one slot, for the estimate of --dry-run",
+    )
+    parser.add_argument(
+        "--status",
+        action="store_true",
+        help="show how far the benchmark is, from another shell, without running anything",
     )
     return parser
 
 
+def _at_once(text: str) -> int | str:
+    return text if text == AUTO else whole_number(Bounds(1, 1024))(text)
+
+
 def _together(text: str) -> int:
-    return MOST if text == "auto" else whole_number(Bounds(1, 64))(text)
-
-
-def _in_groups(
-    executor: Executor,
-    jobs: Sequence[Job],
-    configs: Mapping[str, str],
-    most: int,
-    out: Path,
-) -> TogetherExecutor:
-    """Return an executor that trains in groups; say which variants are not in any."""
-    found, alone = shapes({name: yaml.safe_load(text) for name, text in configs.items()})
-    for name, why in alone.items():
-        print(f"note: runs of the variant {name} train one by one: {why}", file=sys.stderr)
-    by_job = {job.name: found[job.variant.name] for job in jobs if job.variant.name in found}
-    return TogetherExecutor(executor, by_job, most, out / FOLDER)
+    return MOST if text == AUTO else whole_number(Bounds(1, 64))(text)
 
 
 def check_variants(jobs: Sequence[Job]) -> dict[str, str]:
@@ -180,22 +231,39 @@ def parse(job: Job) -> str:
     return text.getvalue()
 
 
+def _choice(options: argparse.Namespace, benchmark: Benchmark, jobs: Sequence[Job]) -> Choice:
+    return Choice(
+        options.executor,
+        options.at_once,
+        options.device,
+        options.address,
+        shared=False if options.no_shared_folder else None,
+        inputs=common_inputs(benchmark, jobs) if options.executor == RAY else (),
+        slurm=benchmark.slurm,
+    )
+
+
 def _run(
     benchmark: Benchmark,
     jobs: Sequence[Job],
     out: Path,
-    device: torch.device,
+    device: str,
     executor: Executor,
+    where: str,
     command: Sequence[str],
-    in_parallel: bool,
 ) -> int:
     reporter = ProgressReporter()
-    folders, failures = train(jobs, executor, reporter)
+    common = {"resources": benchmark.resources, "status": out / STATUS, "where": where}
+    folders, failures = train(jobs, executor, reporter, **common)
     unscored: tuple[str, ...] = ()
     if folders:
-        if in_parallel:
-            generate_in_parallel(folders, benchmark.protocol, out, str(device), executor, reporter)
-        results = write_results(benchmark, jobs, folders, out, device, reporter, command)
+        if executor.slots > 1:
+            on_any = "cuda" if device.startswith("cuda") else device  # a slot sees its own cards
+            generate_in_parallel(
+                folders, benchmark.protocol, out, on_any, executor, reporter, **common
+            )
+        on = find_device(device)
+        results = write_results(benchmark, jobs, folders, out, on, reporter, command)
         unscored = results.failures
         if results.rows:
             more = {"comparisons": results.differences, "notes": results.notes}
@@ -204,6 +272,8 @@ def _run(
             reporter.line(f"tables, runs, contact sheet and {REPORT} are in {out}")
     for message in unscored:
         print(f"error: not evaluated: {message}", file=sys.stderr)
+    for failure in failures:
+        report(failure, reporter)
     if failures:
         names = ", ".join(failure.job.name for failure in failures)
         print(

@@ -17,6 +17,7 @@ from dreambooth_pl.evaluation.evaluate_runs import score_runs
 from dreambooth_pl.evaluation.image_folder import Words
 from dreambooth_pl.evaluation.protocols import protocol_name
 from dreambooth_pl.evaluation.results import Result, averages, distance_notes
+from dreambooth_pl.evaluation.run_images import generate_images
 from dreambooth_pl.files.writable import check_writable
 from dreambooth_pl.memory.exhausted import out_of_memory, tells_out_of_memory
 from dreambooth_pl.metrics.encoders import EncoderSettings
@@ -98,6 +99,10 @@ def check(options: argparse.Namespace) -> None:
         raise UserError(
             "--images scores a folder; leave out RUN, --compare, --lora-scale and --autocast."
         )
+    if options.share and (options.images or options.save):
+        raise UserError(
+            "--share generates images of runs and scores none; leave out --images and --save."
+        )
     if not options.images and options.prompts:
         raise UserError("--prompts belongs to --images; for runs give --protocol.")
     if options.compare and options.lora_scale:
@@ -130,6 +135,17 @@ def _evaluate_runs(
         compared = [[with_autocast(run, options.autocast) for run in own] for own in compared]
     if options.lora_scale:
         runs = [at_scale(run, scale) for run in runs for scale in dict.fromkeys(options.lora_scale)]
+    if options.share:
+        generate_images(
+            runs,
+            options.protocol,
+            device=find_device(options.device),
+            reporter=ProgressReporter(),
+            shard=options.share,
+            class_images=options.class_images,
+            measures=False,
+        )
+        return
     results = score_runs(
         runs,
         options.protocol,

@@ -14,6 +14,14 @@ from dreambooth_pl.runs.folder import LOGS
 from dreambooth_pl.sampling.settings import AUTOCAST, LORA_SCALE
 
 
+def _share(text: str) -> tuple[int, int]:
+    """Read `3/10` as the rank and the number of ranks, (2, 10)."""
+    first, _, second = text.partition("/")
+    if not (first.isdecimal() and second.isdecimal() and 0 < int(first) <= int(second)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no share, such as 3/10.")
+    return int(first) - 1, int(second)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `evaluate.py`."""
     parser = argparse.ArgumentParser(
@@ -62,6 +70,13 @@ def build_parser() -> argparse.ArgumentParser:
         default=CLASS_IMAGES,
         metavar="N",
         help=f'number of images of "a CLASS" for PRES and drift; 0 for neither{default}',
+    )
+    add(
+        "--share",
+        type=_share,
+        metavar="K/N",
+        help="generate only the K-th of N equal shares of the images, and score nothing: for "
+        "several machines that work on the same runs; the same command without it then scores",
     )
     add(
         "--compare",

@@ -39,13 +39,18 @@ _KEY = "data.class_dir"
 _NAME = re.compile(r"\d{5,}\.png")
 
 
+def class_slug(class_noun: str) -> str:
+    """Return what cache folders of a class begin with: `toy_car` for "Toy car"."""
+    return re.sub(r"\W+", "_", class_noun.strip().lower())[:40]
+
+
 def default_class_dir(
     base: Base, class_noun: str, prompt: str, sampling: SamplingSettings, seed: int
 ) -> Path:
     """Return the cache folder of a recipe, `data/class_images/<class>-<hash of the recipe>`."""
     recipe = _recipe(base, prompt, sampling, seed)
-    slug = re.sub(r"\W+", "_", class_noun.strip().lower())[:40]
-    return CACHE / f"{slug}-{stable_hash(json.dumps(recipe, sort_keys=True)):016x}"
+    key = stable_hash(json.dumps(recipe, sort_keys=True))
+    return CACHE / f"{class_slug(class_noun)}-{key:016x}"
 
 
 def ensure_class_images(
@@ -84,7 +89,7 @@ def ensure_class_images(
         return _own_images(folder, count)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with taking_turns(folder):
+        with taking_turns(folder, across_machines=True):
             remove_leftovers(folder)
             _generate_missing(base, prompt, count, sampling, folder, seed, progress)
     except OSError as error:

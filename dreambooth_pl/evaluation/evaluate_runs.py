@@ -67,6 +67,7 @@ def score_runs(
     reporter: ProgressReporter | None = None,
     class_images: int = CLASS_IMAGES,
     failed: Failed | None = None,
+    measures: bool = True,
 ) -> list[Result]:
     """Generate and score the images of runs under a protocol.
 
@@ -79,6 +80,7 @@ def score_runs(
         class_images: how many images of "a CLASS" by run and base, for PRES and drift; 0 for
             neither.
         failed: is told of runs that cannot be evaluated, which are left out; None to raise.
+        measures: as for `ImageGenerator`.
 
     Returns:
         For each group of runs with the same base, subject and encoders: `real photos` (ceiling; no
@@ -123,7 +125,9 @@ def score_runs(
             subjects[group.subject],
             is_live(members[0].class_noun),
         )
-        generator = ImageGenerator(protocol, bases.of(members[0]), class_images, reporter)
+        generator = ImageGenerator(
+            protocol, bases.of(members[0]), class_images, reporter, measures=measures
+        )
         return GroupScorer(generator, scorer, group, suffix).results(members, names, photos, failed)
 
     suffixes = _distinguish(list(groups))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -97,6 +97,8 @@ class ImageGenerator:
         class_images: how many images of the class.
         reporter: shows how far it has come; None shows nothing.
         shard: this rank, and how many ranks share the work.
+        measures: whether the best batch size is measured. Machines that share the work may each
+            find another one, and then their images would not be of one kind.
     """
 
     def __init__(
@@ -106,12 +108,14 @@ class ImageGenerator:
         class_images: int = CLASS_IMAGES,
         reporter: ProgressReporter | None = None,
         shard: tuple[int, int] = (0, 1),
+        measures: bool = True,
     ) -> None:
         self.protocol = protocol
         self.base = base
         self.class_images = class_images
         self.reporter = reporter
         self.shard = shard
+        self.measures = measures
         self._adapter: str | None = _UNKNOWN  # hash of what the base holds; None for nothing
 
     def plan(self, run: Run, of_class: bool = False) -> ImagePlan:
@@ -128,7 +132,10 @@ class ImageGenerator:
         size = None
         if self.protocol not in FEW:
             folders = (folder_of(run, self.protocol, what) for what in (TUNED, BASE))
-            size = next(filter(None, map(recorded_batch_size, folders)), "auto")
+            own = run.sampling.batch_size
+            fixed = SamplingSettings.batch_size if own == "auto" else own
+            best = "auto" if self.measures else fixed
+            size = next(filter(None, map(recorded_batch_size, folders)), best)
         settings = replace(run.sampling, batch_size=size or run.sampling.batch_size)
         return settle_batch_size(self.base, settings, len(self.plan(run).requests))
 
@@ -155,9 +162,9 @@ class ImageGenerator:
         recipe = GenerationRecipe(plan.requests, plan.labels, self.settings(run), adapter)
         return self._generate(run, recipe, TUNED, of_class)
 
-    def all_of(self, run: Run) -> None:
-        """Generate all images of a run."""
-        for generate_set in (self.tuned, self.untuned):
+    def all_of(self, run: Run, untuned: bool = True) -> None:
+        """Generate all images of a run, or only those by its adapter."""
+        for generate_set in (self.tuned, self.untuned) if untuned else (self.tuned,):
             generate_set(run)
             if self.class_images:
                 generate_set(run, of_class=True)
@@ -186,6 +193,7 @@ def generate_images(
     reporter: ProgressReporter | None = None,
     shard: tuple[int, int] = (0, 1),
     class_images: int = CLASS_IMAGES,
+    measures: bool = True,
 ) -> None:
     """Generate this rank's share of what `score_runs` wants of the same runs; keep it on disk.
 
@@ -199,14 +207,22 @@ def generate_images(
         reporter: shows how far it has come; None shows nothing.
         shard: this rank, and how many ranks share the work.
         class_images: as for `score_runs`.
+        measures: as for `ImageGenerator`.
 
     Raises:
         UserError: as `score_runs`.
     """
     bases = LoadedBase(device)
+    floors: set[Hashable] = set()  # `score_runs` copies what the untuned base has made for others
     for run in runs:
         with telling(None, run):
-            ImageGenerator(protocol, bases.of(run), class_images, reporter, shard).all_of(run)
+            generator = ImageGenerator(
+                protocol, bases.of(run), class_images, reporter, shard, measures
+            )
+            recipe = generator.untuned_recipe(run)
+            floor = (run.base_spec, run.instance_dir, recipe.requests, recipe.settings)
+            generator.all_of(run, untuned=floor not in floors)
+            floors.add(floor)
 
 
 def settle_batch_sizes(

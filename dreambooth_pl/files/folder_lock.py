@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dreambooth_pl.errors import UserError
+from dreambooth_pl.files.lease import HeldError, Lease
 
 try:
     import fcntl
@@ -15,6 +16,7 @@ except ImportError:  # Windows has no fcntl
     fcntl = None
 
 _NAME = ".lock"
+_LEASE = ".lease"
 
 
 @contextmanager
@@ -51,12 +53,52 @@ def locked(folder: Path) -> Iterator[int]:
 
 
 @contextmanager
-def taking_turns(folder: Path) -> Iterator[None]:
+def leased(folder: Path) -> Iterator[None]:
+    """Keep benchmarks of other machines out of `folder` while the block runs.
+
+    Raises:
+        UserError: one is at work there.
+    """
+    lease = Lease(folder / _LEASE)
+    try:
+        lease.take()
+    except HeldError as held:
+        raise UserError(
+            f"Another benchmark is at work in {folder}: {held.holder}. Let it end or end it, or "
+            "choose another folder with --out."
+        ) from held
+    with lease.kept():
+        yield
+
+
+@contextmanager
+def taking_turns(folder: Path, across_machines: bool = False) -> Iterator[None]:
     """Wait until no other process is in such a block for this folder.
 
     The folder must exist. It is locked itself, so that no lock file is added to it. On systems
     without such locks (Windows, some network file systems) there is no waiting.
+
+    Args:
+        folder: what the block works on.
+        across_machines: whether to wait for other machines, too, by a hidden file in the folder.
     """
+    with _turn_here(folder):
+        if not across_machines:
+            yield
+            return
+        lease = Lease(folder / _LEASE)
+        while True:
+            try:
+                lease.take()
+                break
+            except HeldError:
+                continue  # taking has waited already
+        with lease.kept():
+            yield
+
+
+@contextmanager
+def _turn_here(folder: Path) -> Iterator[None]:
     if fcntl is None:
         yield
         return

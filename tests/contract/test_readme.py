@@ -131,7 +131,11 @@ def test_command_is_understood(words, monkeypatch, capsys):
             assert index.startswith("https://download.pytorch.org/whl/")
         case ["pip", "install", "-c", constraints, "-e", what]:
             assert (REPOSITORY / constraints).is_file()
-            assert what in (".", ".[dev]")
+            assert what in (".", ".[dev]", ".[ray]", ".[slurm]")
+        case ["ray", "start", "--head", "--port=6379"] | ["ray", "stop"]:
+            pass
+        case ["ray", "start", "--address=10.0.0.1:6379"]:
+            pass
         case ["tensorboard", "--logdir", "lightning_logs"]:
             pass
         case ["python3", "-m", "venv", ".venv"] | [".", ".venv/bin/activate"] | ["pytest"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from dreambooth_pl.bases.families import FAMILIES
 from dreambooth_pl.bases.families.stable_diffusion import StableDiffusion
 from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.bases.objectives import EpsilonPrediction
-from dreambooth_pl.benchmark.executors import ROOT, ScriptCall
+from dreambooth_pl.benchmark.executors.call import ROOT, ScriptCall, Watch
 from dreambooth_pl.benchmark.jobs import expand
 from dreambooth_pl.benchmark.spec import read_benchmark
 from dreambooth_pl.benchmark.training import train
@@ -193,15 +193,17 @@ def test_adapter_kind(tiny_base_dir: Path, tmp_path: Path, monkeypatch) -> None:
 class Backwards:
     """An executor that takes the script calls one by one, the last one first, and fails each."""
 
+    slots = 1
+
     def __init__(self) -> None:
         self.calls: list[str] = []
 
     def __call__(
-        self, tasks: Sequence[ScriptCall], started: Callable[[ScriptCall], None]
+        self, tasks: Sequence[ScriptCall], watch: Watch
     ) -> Iterator[tuple[ScriptCall, int]]:
         for task in reversed(tasks):
             self.calls.append(task.name)
-            started(task)
+            watch.started(task)
             yield task, 3
 
 

@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import time
 
 from lightning.pytorch import Callback
 
@@ -61,3 +62,17 @@ class Poison(Callback):
         if self.what == "gradient" and trainer.global_step + 1 == self.step:
             parameters = [p for p in pl_module.parameters() if p.grad is not None]
             parameters[0].grad.fill_(math.inf)
+
+
+class WaitAt(Callback):
+    """Waits at the given optimiser step, once it is saved, until a file is there."""
+
+    def __init__(self, step: int, file: str) -> None:
+        self.step = step
+        self.file = file
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        end = time.monotonic() + 120
+        while trainer.global_step == self.step and not os.path.exists(self.file):
+            assert time.monotonic() < end
+            time.sleep(0.05)

@@ -153,13 +153,16 @@ def test_a_benchmark_groups_what_can_train_together(fit, capsys) -> None:
     Path("small.yaml").write_text(yaml.safe_dump(content))
     ran: list[tuple[str, ...]] = []
 
-    def fails(tasks, started):
-        for task in tasks:
-            started(task)
-            ran.append(task.arguments)
-            yield task, 1
+    class Fails:
+        slots = 1
 
-    assert benchmark.main(["--config", "small.yaml", "--together", "auto"], fails) == 1
+        def __call__(self, tasks, watch):
+            for task in tasks:
+                watch.started(task)
+                ran.append(task.arguments)
+                yield task, 1
+
+    assert benchmark.main(["--config", "small.yaml", "--together", "auto"], Fails()) == 1
     said = capsys.readouterr().err
     assert "runs of the variant dropout train one by one: model.lora.dropout is 0.1" in said
     assert [words[0] for words in ran[1:]] == ["fit", "fit"]

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_pl.benchmark import executors
-from dreambooth_pl.benchmark.executors import LocalExecutor, ScriptCall
+from dreambooth_pl.benchmark.executors import call
+from dreambooth_pl.benchmark.executors.call import Resources, ScriptCall
+from dreambooth_pl.benchmark.executors.local import LocalExecutor, visible_gpus
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.folder_lock import locked, taking_turns
 from dreambooth_pl.stop_signals import STOP
@@ -30,13 +31,31 @@ sys.exit(int(sys.argv[1]))
 """
 
 
+class Told:
+    """Notes what an executor tells."""
+
+    def __init__(self, order: list[tuple[str, object]] | None = None) -> None:
+        self.order = [] if order is None else order
+        self.where: list[str] = []
+
+    def started(self, task: ScriptCall, where: str = "") -> None:
+        self.order.append(("start", task.name))
+        self.where.append(where)
+
+    def retried(self, task: ScriptCall, why: str) -> None:
+        self.order.append(("retry", task.name))
+
+    def look(self) -> None:
+        pass
+
+
 @pytest.fixture()
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A script in the place of train.py, which takes half a minute to start on a slow machine."""
-    assert (executors.ROOT / ScriptCall("any", (), tmp_path).script).is_file()
+    assert (call.ROOT / ScriptCall("any", (), tmp_path).script).is_file()
     script = tmp_path / "train.py"
     script.write_text(STAND_IN)
-    monkeypatch.setattr(executors, "ROOT", tmp_path)
+    monkeypatch.setattr(call, "ROOT", tmp_path)
     return script
 
 
@@ -44,7 +63,7 @@ def test_each_task_in_turn_with_its_status_and_log(stand_in, tmp_path) -> None:
     tasks = [ScriptCall(f"t{n}", (str(n), "a b"), tmp_path / f"{n}.txt") for n in (0, 3, 0)]
     tasks[2].log.write_text("before\n")
     order: list[tuple[str, object]] = []
-    for task, status in LocalExecutor()(tasks, lambda task: order.append(("start", task.name))):
+    for task, status in LocalExecutor()(tasks, Told(order)):
         order.append((task.name, status))
     assert order == [("start", "t0"), ("t0", 0), ("start", "t3"), ("t3", 3)] + order[:2]
     log = sorted(tasks[1].log.read_text().splitlines())
@@ -64,16 +83,16 @@ def test_tasks_beside_each_other_share_the_cores(tmp_path, monkeypatch) -> None:
         "print('threads', os.environ['OMP_NUM_THREADS'])\n"
         "sys.exit(0 if other.exists() else 1)\n"
     )
-    monkeypatch.setattr(executors, "ROOT", tmp_path)
+    monkeypatch.setattr(call, "ROOT", tmp_path)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     files = [str(tmp_path / name) for name in "ab"]
     tasks = [
         ScriptCall(name, tuple(order), tmp_path / f"{name}.txt")
         for name, order in (("first", files), ("second", files[::-1]))
     ]
-    started: list[str] = []
-    ended = dict(LocalExecutor(at_once=2)(tasks, lambda task: started.append(task.name)))
-    assert started == ["first", "second"]
+    told = Told()
+    ended = dict(LocalExecutor(at_once=2)(tasks, told))
+    assert told.order == [("start", "first"), ("start", "second")]
     assert {task.name: status for task, status in ended.items()} == {"first": 0, "second": 0}
     threads = tasks[0].log.read_text().split()[1]
     assert int(threads) == max(1, len(os.sched_getaffinity(0)) // 2)
@@ -89,7 +108,7 @@ def test_an_interruption_ends_the_training(stand_in, tmp_path) -> None:
     try:
         signal.setitimer(signal.ITIMER_REAL, 2.0)
         with pytest.raises(KeyboardInterrupt):
-            list(LocalExecutor()([task], lambda task: None))
+            list(LocalExecutor()([task], Told()))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -113,7 +132,7 @@ def test_a_second_signal_ends_a_busy_training_at_once(stand_in, tmp_path) -> Non
     if benchmark == 0:
         try:
             with STOP.handled():
-                list(LocalExecutor()([task], lambda task: None))
+                list(LocalExecutor()([task], Told()))
         finally:
             os._exit(0)
     training = int(wait_for("pid").split("pid ")[1].split()[0])
@@ -168,3 +187,67 @@ def test_a_folder_that_cannot_be_written_to(tmp_path) -> None:
         locked(tmp_path / "file/out"),
     ):
         pass
+
+
+def test_each_slot_has_its_card_and_its_share_of_the_cores(tmp_path, monkeypatch) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import os, time\n"
+        "time.sleep(0.3)\n"
+        "print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['OMP_NUM_THREADS'])\n"
+    )
+    monkeypatch.setattr(call, "ROOT", tmp_path)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-a")
+    gpus = visible_gpus(2)
+    tasks = [ScriptCall(f"t{n}", (), tmp_path / f"{n}.txt") for n in range(4)]
+    told = Told()
+    executor = LocalExecutor(at_once=4, resources=Resources(cpus=3.5), gpus=gpus)
+    assert all(status == 0 for _, status in executor(tasks, told))
+    assert told.where == ["GPU 5", "GPU GPU-a"] * 2
+    assert [task.log.read_text().split() for task in tasks] == [["5", "3"], ["GPU-a", "3"]] * 2
+    quarters = LocalExecutor(at_once="auto", resources=Resources(gpus=0.25), gpus=gpus)
+    pairs = LocalExecutor(at_once="auto", resources=Resources(gpus=2), gpus=[*gpus, "6", "7"])
+    assert (quarters.slots, pairs.slots) == (8, 2)
+    assert pairs._environment(1)["CUDA_VISIBLE_DEVICES"] == "6,7"
+
+
+def test_auto_opens_slots_by_the_memory_that_the_first_call_took(tmp_path, monkeypatch) -> None:
+    script = tmp_path / "train.py"
+    script.write_text("import time\nheld = bytearray(300 << 20)\ntime.sleep(1.5)\n")
+    monkeypatch.setattr(call, "ROOT", tmp_path)
+    monkeypatch.setattr("dreambooth_pl.benchmark.executors.local.cores", lambda: 64)
+    monkeypatch.setattr("dreambooth_pl.benchmark.executors.local.free_memory_gb", lambda: 1.2)
+    executor = LocalExecutor(at_once="auto")
+    assert executor.slots == 1
+    tasks = [ScriptCall(name, (), tmp_path / f"{name}.txt") for name in "ab"]
+    assert [status for _, status in executor(tasks[:1], Told())] == [0]
+    assert executor.slots == 3  # of about 0.3 GiB, with a tenth to spare
+
+
+def test_a_call_without_memory_starts_anew_with_half_the_batch(tmp_path, monkeypatch) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import sys\n"
+        "print(*sys.argv[1:])\n"
+        "if '--data.batch_size=2' not in sys.argv:\n"
+        "    sys.exit('torch.OutOfMemoryError: CUDA out of memory.')\n"
+    )
+    monkeypatch.setattr(call, "ROOT", tmp_path)
+    run = tmp_path / "lightning_logs/name/version_0"
+    run.mkdir(parents=True)
+    (run / "config.yaml").touch()
+    task = ScriptCall("job", ("fit",), tmp_path / "log.txt", runs=tmp_path, batch=(8, 1))
+    told = Told()
+    ((ended, status),) = LocalExecutor()([task], told)
+    assert (ended.name, status) == ("job", 0)
+    assert [what for what, _ in told.order] == ["start", "retry", "start", "retry", "start"]
+    lines = [line for line in task.log.read_text().splitlines() if line.startswith("fit")]
+    accumulated = "--data.batch_size=2 --trainer.accumulate_grad_batches=4"
+    assert lines[0] == f"fit --resume {run}"
+    assert lines[1].endswith("--data.batch_size=4 --trainer.accumulate_grad_batches=2")
+    assert lines[2].endswith(accumulated)  # 2 x 4 samples a step, as 8 x 1
+    odd = ScriptCall("odd", ("fit",), tmp_path / "odd.txt", batch=(3, 1))
+    told = Told()
+    assert [status for _, status in LocalExecutor()([odd], told)] == [1]
+    assert told.order == [("start", "odd")]

@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from dreambooth_pl.benchmark import job_folder
+from dreambooth_pl.benchmark.executors.call import Resources
 from dreambooth_pl.benchmark.jobs import check_photos, expand
 from dreambooth_pl.benchmark.spec import Subject, read_benchmark
 from dreambooth_pl.errors import UserError
@@ -244,3 +245,18 @@ def test_the_newest_run_counts_by_its_number() -> None:
         (runs / f"version_{number}/lora").mkdir()
         (runs / f"version_{number}/lora/pytorch_lora_weights.safetensors").touch()
     assert job_folder.complete_run(job) == runs / "version_2"  # the other one is no whole run
+
+
+def test_resources_and_what_they_may_not_be() -> None:
+    assert read(GRID).resources == Resources()
+    asked = read(GRID + "resources: {cpus: 2, gpus: 0.25, memory_gb: 16}\n").resources
+    assert asked == Resources(cpus=2, gpus=0.25, memory_gb=16) and asked.threads == 2
+    for value, message in {
+        "{gpu: 1}": "Unknown key resources.gpu. Did you mean gpus",
+        "{gpus: 1.5}": "resources.gpus: 1.5 is neither a part of a GPU nor a whole number",
+        "{cpus: 0}": "resources.cpus: 0 is not above 0",
+        "{memory_gb: much}": "resources.memory_gb: 'much' is no number",
+        "4": "resources: needs keys",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            read(GRID + f"resources: {value}\n")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from dreambooth_pl.benchmark.executors import ScriptCall
+from dreambooth_pl.benchmark.executors.call import ScriptCall
 from dreambooth_pl.benchmark.together import (
     TogetherExecutor,
     grouped,
@@ -125,11 +126,9 @@ class Pretend:
         self.statuses = statuses
         self.ran: list[ScriptCall] = []
 
-    def __call__(
-        self, tasks: Sequence[ScriptCall], started: Callable[[ScriptCall], None]
-    ) -> Iterator[tuple[ScriptCall, int]]:
+    def __call__(self, tasks: Sequence[ScriptCall], watch: Any) -> Iterator[tuple[ScriptCall, int]]:
         for task in tasks:
-            started(task)
+            watch.started(task)
             self.ran.append(task)
             statuses = self.statuses.get(task.name)
             if statuses is None:
@@ -147,7 +146,8 @@ def test_each_run_of_a_group_is_reported_by_itself(tmp_path) -> None:
     by_name = {name: name[0] for name in names if name != "alone"}
     executor = TogetherExecutor(own, by_name, 8, tmp_path / "together")
     begun: list[str] = []
-    found = {task.name: status for task, status in executor(tasks, lambda t: begun.append(t.name))}
+    watch = SimpleNamespace(started=lambda task, where: begun.append(task.name))
+    found = {task.name: status for task, status in executor(tasks, watch)}
     assert begun == names
     assert found == {"x0": 0, "x1": 1, "alone": 0, "y0": -9, "y1": -9}
     assert own.ran[1] == tasks[2]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from dreambooth_pl.benchmark.executors import ScriptCall
+from dreambooth_pl.benchmark.executors.call import ScriptCall, Watch
 from dreambooth_pl.benchmark.jobs import Job
 from dreambooth_pl.benchmark.spec import Variant
 from dreambooth_pl.benchmark.training import train
@@ -24,21 +24,26 @@ class Pretend:
             (before that).
     """
 
+    slots = 1
+
     def __init__(self, first: str) -> None:
         self.first = first
         self.ran: list[ScriptCall] = []
+        self.words: list[list[str]] = []
 
     def __call__(
-        self, tasks: Sequence[ScriptCall], started: Callable[[ScriptCall], None]
+        self, tasks: Sequence[ScriptCall], watch: Watch
     ) -> Iterator[tuple[ScriptCall, int]]:
         for task in reversed(tasks):  # an executor may choose the order
-            started(task)
+            watch.started(task)
             seen = sum(task.name == other.name for other in self.ran)
             self.ran.append(task)
+            self.words.append(task.words())
             does = self.first if seen == 0 else "end"
             run = task.log.parent / f"lightning_logs/name/version_{seen}"
-            if task.arguments[1] == "--resume":
-                run = Path(task.arguments[2])
+            words = task.words()
+            if words[1] == "--resume":
+                run = Path(words[2])
             run.mkdir(parents=True, exist_ok=True)
             if does in ("end", "stop"):
                 (run / "config.yaml").touch()
@@ -76,13 +81,12 @@ def test_a_run_that_has_begun_goes_on_in_its_own_folder(tmp_path) -> None:
     assert {failure.job.name for failure in failures} == {"a", "b"}
     assert "goes on" not in said.getvalue()
     executor.ran.clear()
+    executor.words.clear()
     executor.first = "end"
     runs, failures = train(jobs, executor, ProgressReporter(said))
     begun = {name: tmp_path / f"out/{name}/lightning_logs/name/version_0" for name in ("a", "b")}
     assert (runs, failures) == (begun, [])
-    assert [task.arguments for task in executor.ran] == [
-        ("fit", "--resume", str(begun[name])) for name in ("b", "a")
-    ]
+    assert executor.words == [["fit", "--resume", str(begun[name])] for name in ("b", "a")]
     assert f"job 1 of 2: a goes on in {begun['a']}; its log is" in said.getvalue()
 
 

@@ -241,3 +241,28 @@ def test_mistakes_are_told_in_a_line(
     captured = capsys.readouterr()
     assert captured.out == "" and message in captured.err
     assert captured.err.startswith("error: ") and len(captured.err.splitlines()) == 1
+
+
+def test_shares_make_the_images_that_one_machine_makes(
+    make_run: MakeRun, prompts: Path, evaluate: Callable, capsys: pytest.CaptureFixture
+) -> None:
+    folder = make_run()
+    options = [folder, "--protocol", prompts, "--class-images", 2]
+    made = []
+    for share in ("1/3", "2/3", "3/3"):
+        words = [*map(str, options), "--share", share, "--device", "cpu"]
+        assert cli_evaluate.main(words) == 0 and not capsys.readouterr().out
+        made.append(len(list(folder.glob("evaluation/trial/*/*.png"))))
+    assert made == [6, 10, 12]  # of 4 + 4 and 2 + 2 images
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("evaluation/trial/*/*.png")}
+    rows = evaluate(*options)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    shared = {path: path.read_bytes() for path in before}
+    shutil.rmtree(folder / "evaluation")
+    words = [*map(str, options), "--share", "1/1", "--device", "cpu"]
+    assert cli_evaluate.main(words) == 0
+    assert {path: path.read_bytes() for path in before} == shared
+    capsys.readouterr()
+    assert evaluate(*options) == rows
+    assert cli_evaluate.main([*words, "--save", "there"]) == 1
+    assert "--share generates images" in capsys.readouterr().err
