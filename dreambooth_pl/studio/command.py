@@ -8,8 +8,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from dreambooth_pl.commands.common import tells_mistakes, whole_number
 from dreambooth_pl.bounds import Bounds
+from dreambooth_pl.commands.common import tells_mistakes, whole_number
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.folder_lock import locked
 from dreambooth_pl.progress import ProgressReporter

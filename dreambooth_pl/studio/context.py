@@ -9,7 +9,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from dreambooth_pl.studio.job_queue import JobQueue
+from dreambooth_pl.studio.jobs.job_queue import JobQueue
 from dreambooth_pl.studio.served_files import ServedFiles
 from dreambooth_pl.studio.subjects import Subjects
 from dreambooth_pl.studio.workspace import Workspace

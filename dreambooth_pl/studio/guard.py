@@ -68,7 +68,9 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        headers = {name.decode("latin-1").lower(): v.decode("latin-1") for name, v in scope["headers"]}
+        headers = {
+            name.decode("latin-1").lower(): v.decode("latin-1") for name, v in scope["headers"]
+        }
         refusal = self._refusal(scope, headers)
         if refusal is None:
             await self._app(scope, receive, _with_headers(send))

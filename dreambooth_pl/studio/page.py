@@ -8,11 +8,23 @@ from pathlib import Path
 import gradio as gr
 
 from dreambooth_pl.studio.context import Studio
+from dreambooth_pl.studio.tabs.compare import compare_tab
+from dreambooth_pl.studio.tabs.generate import generate_tab
 from dreambooth_pl.studio.tabs.photos import photos_tab
+from dreambooth_pl.studio.tabs.take import take_tab
 from dreambooth_pl.studio.tabs.train import train_tab
 from dreambooth_pl.studio.texts import LANGUAGES, Texts
 
 CSS = Path(__file__).with_name("page.css")
+TABS = {
+    "photos": photos_tab,
+    "train": train_tab,
+    "generate": generate_tab,
+    "compare": compare_tab,
+    "take": take_tab,
+}
+"""What adds a tab's content, by its name; from left to right."""
+
 _HOUR = 3600
 
 
@@ -28,6 +40,12 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill_hover="#115e59",
         button_primary_background_fill_dark="#0f766e",
         button_primary_text_color="#ffffff",
+        color_accent="#0f766e",
+        color_accent_dark="#5eead4",
+        body_text_color_subdued="#4b5563",
+        body_text_color_subdued_dark="#c3c8d1",
+        block_title_text_color="#374151",
+        block_title_text_color_dark="#d1d5db",
         block_info_text_color="#4b5563",
         block_info_text_color_dark="#c3c8d1",
         block_label_text_color="#374151",
@@ -42,10 +60,9 @@ def build_page(studio: Studio, texts: Texts) -> gr.Blocks:
     ) as page:
         gr.HTML(_head(texts))
         with gr.Tabs():
-            with gr.Tab(texts("page.photos"), id="photos"):
-                photos_tab(studio, texts, page)
-            with gr.Tab(texts("page.train"), id="train") as tab:
-                train_tab(studio, texts, page, tab)
+            for name, add_content in TABS.items():
+                with gr.Tab(texts(f"page.{name}"), id=name) as tab:
+                    add_content(studio, texts, page, tab)
     return page
 
 

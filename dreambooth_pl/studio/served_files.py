@@ -22,7 +22,9 @@ TYPES = {
     ".html": "text/html; charset=utf-8",
 }
 """What is handed out, by suffix."""
-SANDBOX = "sandbox allow-scripts; default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'"
+SANDBOX = (
+    "sandbox allow-scripts; default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'"
+)
 """Policy of a report: it shows itself, and can do nothing with the studio."""
 
 

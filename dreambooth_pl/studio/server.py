@@ -34,6 +34,10 @@ def make_app(studio: Studio, local: bool, auth: str | None) -> Guard:
         language = preferred_language(request.headers.get("accept-language", ""))
         return RedirectResponse(f"/{language}/")
 
+    @app.get("/manifest.json")
+    def manifest() -> dict[str, str]:  # Gradio's pages ask for one
+        return {"name": Texts("en")("page.title"), "start_url": "/", "display": "browser"}
+
     @app.get(f"{ROUTE}/{{folder}}/{{path:path}}")
     def hand_out(folder: str, path: str) -> Response:
         file = studio.files.find(folder, path)

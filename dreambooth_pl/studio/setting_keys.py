@@ -25,7 +25,16 @@ OWN_KEYS = {
     "trainer.default_root_dir",
 }
 """What the page asks for elsewhere, and folders, which are the studio's."""
-GROUPS = ("seed_everything", "data", "model", "sampling", "probe", "checkpoint", "validation", "trainer")
+GROUPS = (
+    "seed_everything",
+    "data",
+    "model",
+    "sampling",
+    "probe",
+    "checkpoint",
+    "validation",
+    "trainer",
+)
 
 
 @dataclass(frozen=True)

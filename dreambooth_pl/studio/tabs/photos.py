@@ -7,13 +7,13 @@ from pathlib import Path
 import gradio as gr
 
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.studio.commands import identifier_command
 from dreambooth_pl.studio.context import Studio
-from dreambooth_pl.studio.page_parts import box, job_line, log_part, picture, tells
-from dreambooth_pl.studio.photo_cards import photo_cards
+from dreambooth_pl.studio.jobs.commands import identifier_command
 from dreambooth_pl.studio.presets import DEFAULT_BASE, preset_values
 from dreambooth_pl.studio.subjects import Subject
 from dreambooth_pl.studio.texts import Texts
+from dreambooth_pl.studio.views.page_parts import box, job_line, log_part, picture, tells
+from dreambooth_pl.studio.views.photo_cards import photo_cards
 
 NEW = ""
 """The choice of a subject that is to be made."""
@@ -21,7 +21,7 @@ _RESOLUTION = 128
 """Side in pixels for the warnings until a base is chosen: the embedded base's."""
 
 
-def photos_tab(studio: Studio, texts: Texts, page: gr.Blocks) -> None:
+def photos_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> None:
     """Add the tab's content to a page."""
     gr.Markdown(texts("photos.intro"))
     with gr.Row():
@@ -31,7 +31,10 @@ def photos_tab(studio: Studio, texts: Texts, page: gr.Blocks) -> None:
         name = gr.Textbox(label=texts("photos.name"), info=texts("photos.name_info"), max_lines=1)
         noun = gr.Textbox(label=texts("photos.noun"), info=texts("photos.noun_info"), max_lines=1)
         identifier = gr.Textbox(
-            "sks", label=texts("photos.identifier"), info=texts("photos.identifier_info"), max_lines=1
+            "sks",
+            label=texts("photos.identifier"),
+            info=texts("photos.identifier_info"),
+            max_lines=1,
         )
     save = gr.Button(texts("photos.save"), elem_id="photos-save")
     upload = gr.File(
@@ -149,5 +152,3 @@ def photos_tab(studio: Studio, texts: Texts, page: gr.Blocks) -> None:
     remove.click(remove_photo, [subject, photo], [cards, photo], show_progress="hidden")
     look.click(look_up, [noun, identifier], None, show_progress="hidden")
     gr.Timer(2).tick(found_out, None, found, show_progress="hidden", queue=False)
-
-

@@ -8,11 +8,10 @@ from typing import Any
 import gradio as gr
 
 from dreambooth_pl.errors import UserError
-from dreambooth_pl.studio.commands import resume_command, train_command
 from dreambooth_pl.studio.context import Studio
-from dreambooth_pl.studio.job_queue import TRAIN
-from dreambooth_pl.studio.jobs import Job
-from dreambooth_pl.studio.page_parts import kept_choice, run_choices, tells
+from dreambooth_pl.studio.jobs.commands import resume_command, train_command
+from dreambooth_pl.studio.jobs.job import Job
+from dreambooth_pl.studio.jobs.job_queue import TRAIN
 from dreambooth_pl.studio.presets import (
     DEFAULT_BASE,
     PRESETS,
@@ -24,9 +23,10 @@ from dreambooth_pl.studio.presets import (
     training_config,
     write_training_config,
 )
-from dreambooth_pl.studio.run_panel import queue_part, run_panel
-from dreambooth_pl.studio.run_views import RunView, find_run_views, named_run
 from dreambooth_pl.studio.texts import Texts
+from dreambooth_pl.studio.views.page_parts import kept_choice, run_choices, tells
+from dreambooth_pl.studio.views.run_panel import queue_part, run_panel
+from dreambooth_pl.studio.views.run_views import RunView, find_run_views, named_run
 
 NEWEST = ""
 """The choice of the run that is at work, or was last."""
@@ -43,9 +43,7 @@ def train_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> Non
             label=texts("train.base"),
             filterable=False,
         )
-        other = gr.Textbox(
-            label=texts("train.other"), info=texts("train.other_info"), max_lines=1
-        )
+        other = gr.Textbox(label=texts("train.other"), info=texts("train.other_info"), max_lines=1)
     preset = gr.Radio([], label=texts("train.preset"), elem_id="train-preset")
     with gr.Accordion(texts("train.settings"), open=False, elem_id="train-settings") as settings:
         gr.Markdown(texts("train.settings_info"))

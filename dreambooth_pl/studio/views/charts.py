@@ -89,6 +89,4 @@ def _axes(first: int, last: int, low: float, high: float, x: Scale, y: Scale) ->
         f'<text x="{x(step):.1f}" y="{HEIGHT - 5}" text-anchor="{anchor}">{step}</text>'
         for step, anchor in ((first, "start"), (last, "end"))
     ]
-    return (
-        f'<path class="st-axis" d="M{_LEFT} {_TOP}V{bottom}H{WIDTH - _RIGHT}"/>' + "".join(texts)
-    )
+    return f'<path class="st-axis" d="M{_LEFT} {_TOP}V{bottom}H{WIDTH - _RIGHT}"/>' + "".join(texts)

@@ -12,7 +12,7 @@ from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.pictures import once_per_file
 from dreambooth_pl.files.plain_yaml import read_yaml
 from dreambooth_pl.runs.folder import CHECKPOINTS, CONFIG, LAST, LORA, METRICS, PROBES, TUNED
-from dreambooth_pl.studio.jobs import Job
+from dreambooth_pl.studio.jobs.job import Job
 
 BEST_BY = "validation/score"
 """The curve by which the best step is marked."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.runs.folder import CHECKPOINTS
 from dreambooth_pl.studio.presets import ROOT
-from dreambooth_pl.studio.run_views import RunView
+from dreambooth_pl.studio.views.run_views import RunView
 
 MAX_IMAGES = 16
 """Of one request."""
@@ -125,7 +125,13 @@ def identifier_command(class_noun: str, identifier: str, base: str, out: Path) -
 
 
 def _pack(folder: Path, target: Path | None = None) -> Command:
-    return ("-m", "zipfile", "-c", str(target or folder.with_name(f"{folder.name}.zip")), str(folder))
+    return (
+        "-m",
+        "zipfile",
+        "-c",
+        str(target or folder.with_name(f"{folder.name}.zip")),
+        str(folder),
+    )
 
 
 def _adapter(form: ImageForm, run: RunView) -> Path:

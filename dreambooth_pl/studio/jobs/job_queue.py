@@ -16,7 +16,7 @@ from typing import Any
 from dreambooth_pl.files.atomic import write_json
 from dreambooth_pl.files.folder_lock import locked
 from dreambooth_pl.runs.folder import next_run_folder
-from dreambooth_pl.studio.jobs import (
+from dreambooth_pl.studio.jobs.job import (
     ENDED,
     LOG,
     PROCESS,
@@ -34,7 +34,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 TRAIN = "train"
 
 _CANCELLED = 128 + signal.SIGTERM
-_MODULE = "dreambooth_pl.studio.run_job"
+_MODULE = "dreambooth_pl.studio.jobs.run_job"
 
 
 class JobQueue:
@@ -145,5 +145,3 @@ class JobQueue:
 def is_stopping(job: Job) -> bool:
     """Return whether a job was asked to stop."""
     return (job.folder / STOPPING).exists()
-
-

@@ -5,13 +5,13 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from dreambooth_pl.studio.charts import Line, chart
 from dreambooth_pl.studio.context import Studio
-from dreambooth_pl.studio.job_queue import TRAIN, is_stopping
-from dreambooth_pl.studio.jobs import Job
-from dreambooth_pl.studio.page_parts import box, log_part, picture, run_summary
-from dreambooth_pl.studio.run_views import Progress, RunView, last_progress
+from dreambooth_pl.studio.jobs.job import Job
+from dreambooth_pl.studio.jobs.job_queue import TRAIN, is_stopping
 from dreambooth_pl.studio.texts import Texts
+from dreambooth_pl.studio.views.charts import Line, chart
+from dreambooth_pl.studio.views.page_parts import box, log_part, picture, run_summary
+from dreambooth_pl.studio.views.run_views import Progress, RunView, last_progress
 
 _FRAME = 96
 """Side in pixels of an image of the film strip."""

@@ -13,9 +13,9 @@ import gradio as gr
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.atomic import WriteError
 from dreambooth_pl.studio.context import Studio
-from dreambooth_pl.studio.jobs import Job
-from dreambooth_pl.studio.run_views import Progress, RunView, find_run_views, last_progress
+from dreambooth_pl.studio.jobs.job import Job
 from dreambooth_pl.studio.texts import Texts
+from dreambooth_pl.studio.views.run_views import Progress, RunView, find_run_views, last_progress
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""The process of a job: `python -m dreambooth_pl.studio.run_job FOLDER LOCK`.
+"""The process of a job: `python -m dreambooth_pl.studio.jobs.run_job FOLDER LOCK`.
 
 It outlives the studio. It runs the job's commands one after the other and writes down how they
 ended, since no other process may be there to learn it.
@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dreambooth_pl.files.atomic import write_json
-from dreambooth_pl.studio.jobs import ENDED, PROCESS, STOPPING, read_job
+from dreambooth_pl.studio.jobs.job import ENDED, PROCESS, STOPPING, read_job
 
 _NICENESS = 5  # the page answers while a training takes all cores
 _STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
