@@ -16,15 +16,6 @@ from dreambooth_pl.studio.tabs.train import train_tab
 from dreambooth_pl.studio.texts import LANGUAGES, Texts
 
 CSS = Path(__file__).with_name("page.css")
-TABS = {
-    "photos": photos_tab,
-    "train": train_tab,
-    "generate": generate_tab,
-    "compare": compare_tab,
-    "take": take_tab,
-}
-"""What adds a tab's content, by its name; from left to right."""
-
 _HOUR = 3600
 
 
@@ -41,7 +32,6 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill_dark="#0f766e",
         button_primary_text_color="#ffffff",
         color_accent="#0f766e",
-        color_accent_dark="#5eead4",
         body_text_color_subdued="#4b5563",
         body_text_color_subdued_dark="#c3c8d1",
         block_title_text_color="#374151",
@@ -60,9 +50,16 @@ def build_page(studio: Studio, texts: Texts) -> gr.Blocks:
     ) as page:
         gr.HTML(_head(texts))
         with gr.Tabs():
-            for name, add_content in TABS.items():
-                with gr.Tab(texts(f"page.{name}"), id=name) as tab:
-                    add_content(studio, texts, page, tab)
+            with gr.Tab(texts("page.photos"), id="photos"):
+                subject = photos_tab(studio, texts, page)
+            with gr.Tab(texts("page.train"), id="train") as tab:
+                train_tab(studio, texts, page, tab, subject)
+            with gr.Tab(texts("page.generate"), id="generate") as tab:
+                generate_tab(studio, texts, page, tab)
+            with gr.Tab(texts("page.compare"), id="compare") as tab:
+                compare_tab(studio, texts, page, tab)
+            with gr.Tab(texts("page.take"), id="take") as tab:
+                take_tab(studio, texts, page, tab)
     return page
 
 

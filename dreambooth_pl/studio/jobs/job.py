@@ -12,15 +12,12 @@ from typing import Any, Literal
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.atomic import write_json
 from dreambooth_pl.files.folder_lock import locked
+from dreambooth_pl.studio.jobs.run_job import ENDED, RECORD
 
 State = Literal["queued", "running", "done", "stopped", "failed"]
 Kind = Literal["train", "generate", "reproduce", "evaluate", "export", "pack", "identifier"]
 
-RECORD = "job.json"
 STARTED = "started.json"
-PROCESS = "process.json"
-STOPPING = "stopping.json"
-ENDED = "ended.json"
 LOG = "log.txt"
 STOPPED = tuple(128 + number for number in (signal.SIGINT, signal.SIGTERM)) + (129,)
 """Exit statuses of a process that was asked to stop."""

@@ -16,25 +16,24 @@ from typing import Any
 from dreambooth_pl.files.atomic import write_json
 from dreambooth_pl.files.folder_lock import locked
 from dreambooth_pl.runs.folder import next_run_folder
+from dreambooth_pl.studio.jobs import run_job
 from dreambooth_pl.studio.jobs.job import (
-    ENDED,
     LOG,
-    PROCESS,
     STARTED,
-    STOPPING,
     Job,
     Kind,
     read_job,
     read_json,
     write_job,
 )
+from dreambooth_pl.studio.jobs.run_job import ENDED, PROCESS, STOPPING
 from dreambooth_pl.studio.workspace import Workspace
 
 SECONDS_BETWEEN_LOOKS = 0.5
 TRAIN = "train"
 
 _CANCELLED = 128 + signal.SIGTERM
-_MODULE = "dreambooth_pl.studio.jobs.run_job"
+_SCRIPT = Path(run_job.__file__)
 
 
 class JobQueue:
@@ -131,7 +130,7 @@ class JobQueue:
         with locked(job.folder) as lock, (job.folder / LOG).open("ab") as log:
             write_json(job.folder / STARTED, {"run": run, "time": time.time()})
             process = subprocess.Popen(
-                [sys.executable, "-m", _MODULE, str(job.folder.absolute()), str(lock)],
+                [sys.executable, str(_SCRIPT), str(job.folder.absolute()), str(lock)],
                 cwd=self.workspace.root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

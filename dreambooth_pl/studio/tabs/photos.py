@@ -21,8 +21,8 @@ _RESOLUTION = 128
 """Side in pixels for the warnings until a base is chosen: the embedded base's."""
 
 
-def photos_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> None:
-    """Add the tab's content to a page."""
+def photos_tab(studio: Studio, texts: Texts, page: gr.Blocks) -> gr.Dropdown:
+    """Add the tab's content to a page, and return the choice of the subject."""
     gr.Markdown(texts("photos.intro"))
     with gr.Row():
         subject = gr.Dropdown(
@@ -152,3 +152,4 @@ def photos_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> No
     remove.click(remove_photo, [subject, photo], [cards, photo], show_progress="hidden")
     look.click(look_up, [noun, identifier], None, show_progress="hidden")
     gr.Timer(2).tick(found_out, None, found, show_progress="hidden", queue=False)
+    return subject

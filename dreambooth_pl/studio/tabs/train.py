@@ -32,8 +32,15 @@ NEWEST = ""
 """The choice of the run that is at work, or was last."""
 
 
-def train_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> None:
-    """Add the tab's content to a page."""
+def train_tab(
+    studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab, chosen: gr.Dropdown
+) -> None:
+    """Add the tab's content to a page.
+
+    Args:
+        studio, texts, page, tab: as for every tab.
+        chosen: the subject that is chosen on the tab Photos.
+    """
     gr.Markdown(texts("train.intro"))
     with gr.Row():
         subject = gr.Dropdown([], label=texts("train.subject"), filterable=False)
@@ -45,14 +52,14 @@ def train_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> Non
         )
         other = gr.Textbox(label=texts("train.other"), info=texts("train.other_info"), max_lines=1)
     preset = gr.Radio([], label=texts("train.preset"), elem_id="train-preset")
-    with gr.Accordion(texts("train.settings"), open=False, elem_id="train-settings") as settings:
+    with gr.Accordion(texts("train.settings"), open=False, elem_id="train-settings"):
         gr.Markdown(texts("train.settings_info"))
         with gr.Row():
-            key = gr.Dropdown([], label=texts("train.key"), elem_id="train-key")
+            key = gr.Dropdown([], label=texts("train.key"), elem_id="train-key", interactive=False)
             value = gr.Dropdown(
                 [], label=texts("train.value"), allow_custom_value=True, elem_id="train-value"
             )
-        about = gr.Markdown(elem_id="train-about")
+        about = gr.Markdown(texts("train.reading"), elem_id="train-about")
         with gr.Row():
             put = gr.Button(texts("train.put"), elem_id="train-put")
             reset = gr.Button(texts("train.reset"))
@@ -87,17 +94,20 @@ def train_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> Non
             gr.Radio(choices=preset_choices(base), value=preset or PRESETS[1]),
         )
 
-    def open_settings() -> gr.Dropdown:
-        return gr.Dropdown(choices=[one["key"] for one in studio.keys])
+    def offer_keys() -> tuple:
+        if not studio.keys:
+            return gr.skip(), gr.skip(), gr.skip()
+        choices = [one["key"] for one in studio.keys]
+        return gr.Dropdown(choices=choices, interactive=True), "", gr.Timer(active=False)
 
     def describe(key: str | None, base: str, preset: str | None) -> tuple:
         found = next((one for one in studio.keys if one["key"] == key), None)
         if found is None:
-            return gr.skip(), texts("train.reading") if not studio.keys else ""
+            return gr.skip(), gr.skip()
         now = preset_values(base, preset or PRESETS[1]).get(found["key"], found["default"])
         options = ["true", "false"] if found["kind"] == "flag" else list(found["choices"])
         options += ["null"] if found["optional"] and options else []
-        told = f"{found['help']} {texts('train.now', value=_written(now))}"
+        told = f"`{key}`: {found['help']} {texts('train.now', value=_written(now))}"
         return gr.Dropdown(choices=options, value=_written(now)), told
 
     @tells
@@ -193,10 +203,10 @@ def train_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> Non
     hidden = {"show_progress": "hidden"}
     page.load(refresh, [subject, base, preset], [subject, preset], **hidden)
     page.load(look, [run, last], watched, **hidden)
-    tab.select(refresh, [subject, base, preset], [subject, preset], **hidden)
+    tab.select(refresh, [chosen, base, preset], [subject, preset], **hidden)
     base.change(refresh, [subject, base, preset], [subject, preset], **hidden)
-    settings.expand(open_settings, None, key, **hidden)
-    key.focus(open_settings, None, key, **hidden)
+    until_read = gr.Timer(1)
+    until_read.tick(offer_keys, None, [key, about, until_read], queue=False, **hidden)
     key.change(describe, [key, base, preset], [value, about], **hidden)
     put.click(change, [key, value, changes], [changes, changed], **hidden)
     reset.click(lambda: ({}, ""), None, [changes, changed], **hidden)
