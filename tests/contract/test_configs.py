@@ -14,6 +14,7 @@ from dreambooth_pl.prompts import IDENTIFIERS
 CONFIGS = Path(__file__).parents[2] / "configs"
 EXPERIMENTS = sorted(CONFIGS.glob("*.yaml"))
 BASES = sorted(CONFIGS.glob("base/*.yaml"))
+PRESETS = sorted(CONFIGS.glob("presets/*/*.yaml"))
 OPTIONS = sorted(CONFIGS.glob("options/*.yaml"))
 
 
@@ -43,7 +44,7 @@ def test_there_are_configs() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", EXPERIMENTS + BASES + OPTIONS, ids=lambda path: str(path.relative_to(CONFIGS))
+    "path", EXPERIMENTS + BASES + OPTIONS + PRESETS, ids=lambda path: str(path.relative_to(CONFIGS))
 )
 def test_parses_and_every_value_arrives(path: Path, parse) -> None:
     parsed = parse(path)

@@ -36,7 +36,7 @@ SETTINGS = {
     "probe.every_n_steps": 3,
 }
 TABS = ("1 · Photos", "2 · Train", "3 · Generate", "4 · Compare", "5 · Take it with you")
-WAIT = 120_000  # milliseconds; for a loaded machine
+WAIT = 300_000  # milliseconds; for a loaded machine
 
 
 @dataclass
@@ -233,6 +233,7 @@ def test_from_photos_to_a_download(
     with zipfile.ZipFile(download.value.path()) as archive:
         names = [Path(name).name for name in archive.namelist()]
     assert {"README.md", "pytorch_lora_weights.safetensors"} <= set(names)
+    page.page.get_by_role("button", name="Model card").click()
     page.expect("#take-card", "Rex")
 
     for one in (page, other):  # nothing comes from elsewhere

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.runs.folder import CHECKPOINTS
+from dreambooth_pl.studio.jobs import generate_in_turn
 from dreambooth_pl.studio.presets import ROOT
 from dreambooth_pl.studio.views.run_views import RunView
 
@@ -53,8 +54,8 @@ def resume_command(run: RunView) -> Command:
     return (str(ROOT / "train.py"), "fit", "--resume", str(run.folder))
 
 
-def generate_commands(form: ImageForm, run: RunView, out: Path) -> list[Command]:
-    """Return the commands that generate what a form asks for, with the adapter and without.
+def generate_command(form: ImageForm, run: RunView, out: Path) -> Command:
+    """Return the command that generates what a form asks for, with the adapter and without.
 
     Raises:
         UserError: the run has no such checkpoint, or no prompt is given.
@@ -67,15 +68,15 @@ def generate_commands(form: ImageForm, run: RunView, out: Path) -> list[Command]
         *("--num-images", str(min(form.images, MAX_IMAGES)), "--no-grid"),
         *("--steps", str(form.steps), "--guidance", f"{form.guidance:g}"),
     ]
-    script = str(ROOT / "generate.py")
 
     def command(name: str, unet: float, text_encoder: float) -> Command:
         scales = ("--lora-scale-unet", f"{unet:g}", "--lora-scale-text-encoder")
-        words = (script, str(source), *options, *scales, f"{text_encoder:g}")
+        words = (str(source), *options, *scales, f"{text_encoder:g}")
         return (*words, "--out", str(out / name))
 
     tuned = command("tuned", form.scale_unet, form.scale_text_encoder)
-    return [tuned, command("base", 0.0, 0.0)] if form.beside_base else [tuned]
+    beside = (generate_in_turn.THEN, *command("base", 0.0, 0.0)) if form.beside_base else ()
+    return ("-m", generate_in_turn.__name__, *tuned, *beside)
 
 
 def reproduce_command(image: Path, run: RunView | None, out: Path) -> Command:

@@ -44,6 +44,7 @@ def compare_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> N
     paired = gr.Checkbox(False, label=texts("compare.paired"))
     ask = gr.Button(texts("compare.ask"), variant="primary", elem_id="compare-ask")
     history = gr.Dropdown([], label=texts("compare.history"), filterable=False)
+    state = gr.HTML(elem_id="compare-state")
     tables = gr.Markdown(elem_id="compare-tables")
     result = gr.HTML(elem_id="compare-result")
     last = gr.State("")
@@ -75,13 +76,14 @@ def compare_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> N
             (job for job in studio.queue.jobs("evaluate") if job.folder.name == number), None
         )
         html = box(texts("compare.empty")) if job is None else _result(studio, job, texts)
-        seen = f"{html}{choices}"
+        seen = f"{html}{choices}{job and job_line(studio, job, texts)}"
         if seen == last:
-            return (gr.skip(),) * 4
-        return _tables(studio, job), html, gr.Dropdown(choices=choices, value=number), seen
+            return (gr.skip(),) * 5
+        line = job_line(studio, job, texts) if job else ""
+        return line, _tables(studio, job), html, gr.Dropdown(choices=choices, value=number), seen
 
     hidden = {"show_progress": "hidden"}
-    watched = [tables, result, history, last]
+    watched = [state, tables, result, history, last]
     page.load(refresh, runs, runs, **hidden)
     page.load(look, [history, last], watched, **hidden)
     tab.select(refresh, runs, runs, **hidden)
@@ -113,7 +115,7 @@ def _tables(studio: Studio, job: Job | None) -> str:
 
 def _result(studio: Studio, job: Job, texts: Texts) -> str:
     out = studio.workspace.results / job.folder.name
-    parts = [job_line(studio, job, texts)]
+    parts = []
     if (out / TABLE).is_file() and studio.queue.state(job) == "done":
         if (out / _REPORT).is_file():
             address = studio.files.address(out / _REPORT)

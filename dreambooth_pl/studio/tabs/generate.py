@@ -14,7 +14,7 @@ from dreambooth_pl.studio.jobs.commands import (
     FINAL,
     MAX_IMAGES,
     ImageForm,
-    generate_commands,
+    generate_command,
     reproduce_command,
 )
 from dreambooth_pl.studio.jobs.job import Job
@@ -98,7 +98,7 @@ def generate_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> 
         job = studio.queue.add(
             "generate",
             f"{view.name}: {form.prompt}",
-            lambda folder: generate_commands(form, view, studio.workspace.results / folder.name),
+            lambda folder: [generate_command(form, view, studio.workspace.results / folder.name)],
             form.facts(),
         )
         return gr.Dropdown(choices=_history(studio), value=job.folder.name), ""

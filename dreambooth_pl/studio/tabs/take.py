@@ -46,7 +46,8 @@ def take_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> None
         export = gr.Button(texts("take.export"), variant="primary", elem_id="take-export")
         pack = gr.Button(texts("take.pack"), elem_id="take-pack")
     result = gr.HTML(elem_id="take-result")
-    card = gr.Markdown(elem_id="take-card")
+    with gr.Accordion(texts("take.card"), open=False, elem_id="take-card-fold"):
+        card = gr.Markdown(elem_id="take-card")
     last = gr.State("")
 
     def refresh(chosen: str | None) -> gr.Dropdown:
