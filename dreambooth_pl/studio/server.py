@@ -38,6 +38,10 @@ def make_app(studio: Studio, local: bool, auth: str | None) -> Guard:
     def manifest() -> dict[str, str]:  # Gradio's pages ask for one
         return {"name": Texts("en")("page.title"), "start_url": "/", "display": "browser"}
 
+    @app.get("/favicon.ico")
+    def favicon() -> Response:
+        return Response(status_code=204)
+
     @app.get(f"{ROUTE}/{{folder}}/{{path:path}}")
     def hand_out(folder: str, path: str) -> Response:
         file = studio.files.find(folder, path)

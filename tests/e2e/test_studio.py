@@ -140,6 +140,11 @@ class Page:
     def button(self, selector: str) -> None:
         self.page.locator(f"{selector}:not([disabled])").click()
 
+    def serious_faults(self) -> list[str]:
+        """Return what axe-core finds on the tab that hinders people seriously."""
+        found = axe.Axe().run(self.page).response["violations"]
+        return [one["help"] for one in found if one["impact"] in ("serious", "critical")]
+
     def pictures(self, selector: str, count: int) -> list[str]:
         self.page.wait_for_function(
             "([selector, count]) => document.querySelectorAll(selector).length >= count",
@@ -235,6 +240,10 @@ def test_from_photos_to_a_download(
     assert {"README.md", "pytorch_lora_weights.safetensors"} <= set(names)
     page.page.get_by_role("button", name="Model card").click()
     page.expect("#take-card", "Rex")
+
+    for number in range(1, len(TABS) + 1):
+        page.tab(number)
+        assert page.serious_faults() == []
 
     for one in (page, other):  # nothing comes from elsewhere
         outside = [
