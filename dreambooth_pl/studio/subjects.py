@@ -78,7 +78,7 @@ class Subjects:
             str(words.get("identifier", "sks")),
         )
 
-    def save(self, name: str, class_noun: str, identifier: str) -> Subject:
+    def set_words(self, name: str, class_noun: str, identifier: str) -> Subject:
         """Make a subject, or give one other words.
 
         Raises:

@@ -135,7 +135,7 @@ def test_command_is_understood(words, monkeypatch, capsys):
             assert index.startswith("https://download.pytorch.org/whl/")
         case ["pip", "install", "-c", constraints, "-e", what]:
             assert (REPOSITORY / constraints).is_file()
-            assert what in (".", ".[dev]", ".[ray]", ".[slurm]")
+            assert what in (".", ".[dev]", ".[ray]", ".[slurm]", ".[studio]")
         case ["ray", "start", "--head", "--port=6379"] | ["ray", "stop"]:
             pass
         case ["ray", "start", "--address=10.0.0.1:6379"]:
@@ -193,6 +193,7 @@ def test_option_in_prose_is_one_of_a_program(span, monkeypatch):
         build_identifiers_parser(),
         build_parser(),
         build_report_parser(),
+        build_studio_parser(),
         build_subjects_parser(),
     ]
     scripts = [*(REPOSITORY / "benchmarks").glob("*.py")]

@@ -92,7 +92,7 @@ def test_other_kinds_of_files_are_not_taken(name: str) -> None:
 def test_a_subject_needs_a_name(workspace: Workspace, name: str) -> None:
     assert safe_name(name) == ""
     with pytest.raises(UserError, match="a name"):
-        Subjects(workspace).save(name, "dog", "sks")
+        Subjects(workspace).set_words(name, "dog", "sks")
     with pytest.raises(UserError, match="no subject"):
         Subjects(workspace).get(name)
 
@@ -101,7 +101,7 @@ def test_files_beyond_the_limits_are_refused(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subjects = Subjects(workspace)
-    subject = subjects.save("Rex", "dog", "sks")
+    subject = subjects.set_words("Rex", "dog", "sks")
     large = tmp_path / "large.png"
     Image.new("RGB", (400, 400)).save(large)
     monkeypatch.setattr(subjects_module, "MAX_BYTES", 100)
@@ -114,7 +114,7 @@ def test_files_beyond_the_limits_are_refused(
 
 def test_photos_are_kept_under_names_of_their_own(workspace: Workspace, photo_dir: Path) -> None:
     subjects = Subjects(workspace)
-    subject = subjects.save("Мой пёс", "dog", "sks")
+    subject = subjects.set_words("Мой пёс", "dog", "sks")
     files = sorted(photo_dir.iterdir())
     assert subjects.add_files(subject, [*files, files[0]]) == []
     kept = sorted(path.name for path in subject.photos.iterdir())
@@ -134,7 +134,7 @@ def test_each_photo_has_its_verdict(workspace: Workspace, photo_dir: Path) -> No
     from dreambooth_pl.studio.texts import Texts
 
     subjects = Subjects(workspace)
-    subject = subjects.save("Rex", "dog", "sks")
+    subject = subjects.set_words("Rex", "dog", "sks")
     html, used = photo_cards(subject, 32, Texts("en"))
     assert used == [] and "No photos yet" in html
     broken = photo_dir / "broken <b>.png"

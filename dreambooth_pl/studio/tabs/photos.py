@@ -14,6 +14,7 @@ from dreambooth_pl.studio.subjects import Subject
 from dreambooth_pl.studio.texts import Texts
 from dreambooth_pl.studio.views.page_parts import box, job_line, log_part, picture, tells
 from dreambooth_pl.studio.views.photo_cards import photo_cards
+from dreambooth_pl.studio.workspace import safe_name
 
 NEW = ""
 """The choice of a subject that is to be made."""
@@ -28,7 +29,9 @@ def photos_tab(studio: Studio, texts: Texts, page: gr.Blocks) -> gr.Dropdown:
         subject = gr.Dropdown(
             [], label=texts("photos.subject"), elem_id="photos-subject", filterable=False
         )
-        name = gr.Textbox(label=texts("photos.name"), info=texts("photos.name_info"), max_lines=1)
+        name = gr.Textbox(
+            label=texts("photos.name"), info=texts("photos.name_info"), max_lines=1, visible=False
+        )
         noun = gr.Textbox(label=texts("photos.noun"), info=texts("photos.noun_info"), max_lines=1)
         identifier = gr.Textbox(
             "sks",
@@ -69,11 +72,12 @@ def photos_tab(studio: Studio, texts: Texts, page: gr.Blocks) -> gr.Dropdown:
     @tells
     def choose(chosen: str) -> tuple:
         if chosen == NEW:
-            words = (gr.Textbox("", interactive=True), "dog", "sks", *shown(None))
-            return (*words, gr.Button(visible=True), "")
+            # What is typed meanwhile stays: no field gets a value.
+            fields = (gr.Textbox(visible=True), gr.skip(), gr.skip())
+            return (*fields, *shown(None), gr.Button(interactive=True))
         one = studio.subjects.get(chosen)
-        fields = (gr.Textbox(one.name, interactive=False), one.class_noun, one.identifier)
-        return (*fields, *shown(one), gr.Button(interactive=one.own), "")
+        fields = (gr.Textbox(visible=False), one.class_noun, one.identifier)
+        return (*fields, *shown(one), gr.Button(interactive=one.own))
 
     @tells
     def open_page() -> gr.Dropdown:
@@ -82,12 +86,13 @@ def photos_tab(studio: Studio, texts: Texts, page: gr.Blocks) -> gr.Dropdown:
     @tells
     def save_words(chosen: str, name: str, noun: str, identifier: str) -> tuple:
         one = _saved(chosen, name, noun, identifier)
-        return gr.Dropdown(choices=choices(), value=one.name), texts("photos.saved", name=one.name)
+        told = box(texts("photos.saved", name=one.name), "good")
+        return gr.Dropdown(choices=choices(), value=one.name), "", told
 
     def _saved(chosen: str, name: str, noun: str, identifier: str) -> Subject:
-        if chosen == NEW and name in studio.subjects.names():
+        if chosen == NEW and safe_name(name) in studio.subjects.names():
             raise UserError(texts("photos.taken", name=name))
-        return studio.subjects.save(chosen or name, noun, identifier)
+        return studio.subjects.set_words(chosen or name, noun, identifier)
 
     @tells
     def add(files: list[str] | None, chosen: str, name: str, noun: str, identifier: str) -> tuple:
@@ -99,7 +104,7 @@ def photos_tab(studio: Studio, texts: Texts, page: gr.Blocks) -> gr.Dropdown:
                 Path(file).unlink(missing_ok=True)
         told = "".join(box(line, "bad") for line in lines)
         dropdown = gr.Dropdown(choices=choices(), value=one.name)
-        return None, told, dropdown, *shown(one)
+        return None, told, dropdown, "", *shown(one)
 
     @tells
     def read_caption(chosen: str, name: str | None) -> str:
@@ -142,11 +147,11 @@ def photos_tab(studio: Studio, texts: Texts, page: gr.Blocks) -> gr.Dropdown:
     words = [subject, name, noun, identifier]
     page.load(open_page, None, subject, show_progress="hidden")
     subject.change(
-        choose, subject, [name, noun, identifier, cards, photo, save, refused],
-        show_progress="hidden",
-    )  # fmt: skip
-    save.click(save_words, words, [subject, refused], show_progress="hidden")
-    upload.upload(add, [upload, *words], [upload, refused, subject, cards, photo])
+        choose, subject, [name, noun, identifier, cards, photo, save], show_progress="hidden"
+    )
+    subject.input(lambda: "", None, refused, show_progress="hidden")
+    save.click(save_words, words, [subject, name, refused], show_progress="hidden")
+    upload.upload(add, [upload, *words], [upload, refused, subject, name, cards, photo])
     photo.change(read_caption, [subject, photo], caption, show_progress="hidden")
     write.click(write_caption, [subject, photo, caption], cards, show_progress="hidden")
     remove.click(remove_photo, [subject, photo], [cards, photo], show_progress="hidden")
