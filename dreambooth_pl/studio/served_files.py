@@ -23,7 +23,8 @@ TYPES = {
 }
 """What is handed out, by suffix."""
 SANDBOX = (
-    "sandbox allow-scripts; default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'"
+    "sandbox allow-scripts allow-popups; default-src 'none'; img-src 'self' data:; "
+    "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 )
 """Policy of a report: it shows itself, and can do nothing with the studio."""
 

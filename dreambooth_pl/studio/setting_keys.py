@@ -15,16 +15,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from dreambooth_pl.bounds import field_types
 
-OWN_KEYS = {
-    "data.instance_dir",
-    "data.identifier",
-    "data.class_noun",
-    "data.class_dir",
-    "data.mask_dir",
-    "model.base",
-    "trainer.default_root_dir",
-}
-"""What the page asks for elsewhere, and folders, which are the studio's."""
+OWN_KEYS = {"data.identifier", "data.class_noun", "model.base"}
+"""What the page asks for elsewhere."""
 GROUPS = (
     "seed_everything",
     "data",
@@ -81,9 +73,11 @@ def _is_offered(key: str) -> bool:
     from dreambooth_pl.training.trainer_settings import TRAINER_HELP, TrainerNumbers
 
     group, _, name = key.partition(".")
+    if key in OWN_KEYS or name.endswith("_dir") or key.endswith(".seed"):
+        return False  # folders are the studio's, and there is one seed for all
     if group == "trainer":
-        return key not in OWN_KEYS and (name in TRAINER_HELP or name in field_types(TrainerNumbers))
-    return group in GROUPS and key not in OWN_KEYS and not key.endswith(".seed")
+        return name in TRAINER_HELP or name in field_types(TrainerNumbers)
+    return group in GROUPS
 
 
 def _kind(hint: Any) -> tuple[Any, tuple[str, ...], bool] | None:

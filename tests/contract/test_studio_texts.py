@@ -49,6 +49,14 @@ def test_every_text_is_used_and_every_used_text_is_there() -> None:
     assert not unused
 
 
+def test_the_protocols_are_those_of_evaluate() -> None:
+    pytest.importorskip("gradio")
+    from dreambooth_pl.evaluation.protocols import DEFAULT, PROTOCOLS
+    from dreambooth_pl.studio.tabs import compare
+
+    assert set(compare.PROTOCOLS) == set(PROTOCOLS) and compare.PROTOCOLS[0] == DEFAULT
+
+
 def test_every_base_and_preset_has_a_name_and_a_file() -> None:
     assert {path.stem for path in (CONFIGS / "base").glob("*.yaml")} == set(bases())
     for base in bases():

@@ -15,7 +15,9 @@ from dreambooth_pl.files.folder_lock import locked
 from dreambooth_pl.studio.jobs.run_job import ENDED, RECORD
 
 State = Literal["queued", "running", "done", "stopped", "failed"]
-Kind = Literal["train", "generate", "reproduce", "evaluate", "export", "pack", "identifier"]
+Kind = Literal[
+    "train", "generate", "reproduce", "evaluate", "export", "pack", "identifier", "estimate"
+]
 
 STARTED = "started.json"
 LOG = "log.txt"

@@ -21,7 +21,7 @@ from dreambooth_pl.studio.views.page_parts import (
 )
 from dreambooth_pl.studio.views.run_views import find_run_views, named_run
 
-PROTOCOLS = ("probes", "dreambench")
+PROTOCOLS = ("short", "probes", "dreambench")
 TABLE = "table.md"
 """What `evaluate.py --save` writes its tables to, in Markdown."""
 _REPORT = "report.html"

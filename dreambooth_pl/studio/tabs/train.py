@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,7 +11,7 @@ import gradio as gr
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.studio.context import Studio
 from dreambooth_pl.studio.jobs.commands import resume_command, train_command
-from dreambooth_pl.studio.jobs.job import Job
+from dreambooth_pl.studio.jobs.job import Job, Kind
 from dreambooth_pl.studio.jobs.job_queue import TRAIN
 from dreambooth_pl.studio.presets import (
     DEFAULT_BASE,
@@ -24,10 +25,11 @@ from dreambooth_pl.studio.presets import (
     write_training_config,
 )
 from dreambooth_pl.studio.texts import Texts
-from dreambooth_pl.studio.views.page_parts import kept_choice, run_choices, tells
+from dreambooth_pl.studio.views.page_parts import job_line, kept_choice, run_choices, tells
 from dreambooth_pl.studio.views.run_panel import queue_part, run_panel
 from dreambooth_pl.studio.views.run_views import RunView, find_run_views, named_run
 
+_ESTIMATE_LINES = 40
 NEWEST = ""
 """The choice of the run that is at work, or was last."""
 
@@ -65,7 +67,10 @@ def train_tab(
             reset = gr.Button(texts("train.reset"))
         changed = gr.HTML(elem_id="train-changed")
     changes = gr.State({})
-    start = gr.Button(texts("train.start"), variant="primary", elem_id="train-start")
+    with gr.Row():
+        start = gr.Button(texts("train.start"), variant="primary", elem_id="train-start")
+        estimate = gr.Button(texts("train.estimate"), elem_id="train-estimate")
+    estimated_html = gr.HTML(elem_id="train-estimated")
     waiting = gr.HTML(elem_id="train-queue")
     with gr.Row():
         run = gr.Dropdown([], label=texts("train.run"), elem_id="train-run", filterable=False)
@@ -117,25 +122,39 @@ def train_tab(
         changes = {**changes, key: read_value(str(value or ""))}
         return changes, _changed(changes, texts)
 
-    @tells
-    def begin(
-        chosen: str, base: str, preset: str, other: str, changes: dict
-    ) -> tuple[Any, str, str]:
+    def request(
+        kind: Kind, chosen: str, base: str, preset: str, other: str, changes: dict, *more: str
+    ) -> None:
         one = studio.subjects.get(chosen)
         if not any(one.photos.iterdir()):
             raise UserError(texts("train.no_photos"))
         files = config_files(base, preset)
         config = training_config(studio.workspace, one, base, preset, other or "", changes)
+
+        def commands(folder: Path) -> list:
+            own = write_training_config(folder, one.name, config)
+            return [(*train_command([*files, own]), *more)]
+
         facts = {"run_name": name_of_run(base, preset, one), "subject": one.name}
-        studio.queue.add(
-            TRAIN,
-            f"{one.name}, {texts(f'preset.{preset}')}",
-            lambda folder: [
-                train_command([*files, write_training_config(folder, one.name, config)])
-            ],
-            facts,
-        )
+        studio.queue.add(kind, f"{one.name}, {texts(f'preset.{preset}')}", commands, facts)
+
+    @tells
+    def begin(*form: Any) -> tuple[str, str, str]:
+        request(TRAIN, *form)
         return NEWEST, queue_part(studio, texts), ""
+
+    @tells
+    def ask_estimate(*form: Any) -> str:
+        request("estimate", *form, "--dry-run")
+        return estimated()
+
+    def estimated() -> str:
+        jobs = studio.queue.jobs("estimate")
+        if not jobs:
+            return ""
+        lines = "\n".join(jobs[0].log_lines(_ESTIMATE_LINES))
+        told = f'<pre class="st-pre" tabindex="0">{escape(lines)}</pre>' if lines else ""
+        return job_line(studio, jobs[0], texts) + told
 
     def job_of(name: str) -> Job | None:
         """Return the job that works in a run, or was the last to; of no name: the newest."""
@@ -213,6 +232,8 @@ def train_tab(
     start.click(
         begin, [subject, base, preset, other, changes], [run, waiting, last], **hidden
     ).then(look, [run, last], watched, **hidden)
+    estimate.click(ask_estimate, [subject, base, preset, other, changes], estimated_html, **hidden)
+    gr.Timer(3).tick(estimated, None, estimated_html, queue=False, **hidden)
     stop.click(end, run, None, **hidden)
     go_on.click(continue_run, run, None, **hidden)
     cancel.click(cancel_all, None, waiting, **hidden)
