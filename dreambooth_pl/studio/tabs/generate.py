@@ -67,7 +67,11 @@ def generate_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> 
     ask = gr.Button(texts("generate.ask"), variant="primary", elem_id="generate-ask")
     with gr.Row():
         history = gr.Dropdown(
-            [], label=texts("generate.history"), elem_id="generate-history", filterable=False
+            [],
+            label=texts("generate.history"),
+            elem_id="generate-history",
+            filterable=False,
+            scale=3,
         )
         again = gr.Button(texts("generate.again"))
         reproduce = gr.Button(texts("generate.reproduce"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 300, 150
-_LEFT, _RIGHT, _TOP, _BOTTOM = 38, 8, 8, 20
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 8, 8, 20
 
 Points = Sequence[tuple[int, float]]
 Scale = Callable[[float], float]
