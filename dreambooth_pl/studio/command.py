@@ -6,17 +6,22 @@ import argparse
 import socket
 import threading
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from dreambooth_pl.bounds import Bounds
-from dreambooth_pl.commands.common import tells_mistakes, whole_number
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.folder_lock import locked
 from dreambooth_pl.progress import ProgressReporter
+from dreambooth_pl.start import tells_mistakes
+from dreambooth_pl.stop_signals import STOP, advising
+from dreambooth_pl.studio.guard import is_local
 from dreambooth_pl.studio.workspace import Workspace
 
 _BUSY = "Another studio is at work in {folder}. Use its page, or end it first."
 _SHORTEST_PASSWORD = 8
+_PORTS = Bounds(0, 65_535)
+_GOES_ON = "What was started in it goes on; python studio.py finds it again."
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,7 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--port",
-        type=whole_number(Bounds(0, 65_535)),
+        type=int,
         default=7860,
         metavar="N",
         help="port of the page; 0 for a free one (default: %(default)s)",
@@ -55,8 +60,7 @@ def check(options: argparse.Namespace) -> None:
     Raises:
         UserError: a host that others can reach without a password, or a password that is none.
     """
-    from dreambooth_pl.studio.guard import is_local
-
+    _PORTS.check("--port", options.port, whole=True)
     if options.auth is not None:
         user, colon, password = options.auth.partition(":")
         if not (user and colon) or len(password) < _SHORTEST_PASSWORD:
@@ -83,14 +87,17 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     options = build_parser().parse_args(args)
     check(options)
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
+    if find_spec("gradio") is None:
         raise UserError(
             'The studio needs Gradio, which is not installed: pip install "dreambooth_pl[studio]"'
-        ) from error
+        )
     workspace = Workspace(Path.cwd())
-    with _listening(options.host, options.port) as listener, locked(workspace.own, _BUSY):
+    workspace.make()
+    with (
+        advising(_GOES_ON),
+        _listening(options.host, options.port) as listener,
+        locked(workspace.own, _BUSY),
+    ):
         _serve(workspace, listener, options)
     return 0
 
@@ -106,11 +113,11 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def _serve(workspace: Workspace, listener: socket.socket, options: argparse.Namespace) -> None:
-    import uvicorn
+    with STOP.loading():
+        import uvicorn
 
-    from dreambooth_pl.studio.context import Studio
-    from dreambooth_pl.studio.guard import is_local
-    from dreambooth_pl.studio.server import make_app
+        from dreambooth_pl.studio.context import Studio
+        from dreambooth_pl.studio.server import make_app
 
     studio = Studio(workspace)
     app = make_app(studio, is_local(options.host), options.auth)

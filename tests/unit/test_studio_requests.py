@@ -12,7 +12,6 @@ import pytest
 pytest.importorskip("gradio")
 from starlette.testclient import TestClient
 
-from dreambooth_pl.commands.common import tells_mistakes  # noqa: F401  mends torchvision first
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.studio.command import build_parser, check, main
 from dreambooth_pl.studio.context import Studio

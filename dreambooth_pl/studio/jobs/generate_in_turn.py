@@ -27,6 +27,6 @@ def generate_in_turn(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    from dreambooth_pl.commands.common import run_command
+    from dreambooth_pl.start import run_command
 
     run_command(lambda: generate_in_turn(sys.argv[1:]))
