@@ -134,8 +134,8 @@ class Subjects:
         for other in subject.photos.iterdir():
             is_caption = other.suffix.lower() in CAPTION_SUFFIXES and other.stem == path.stem
             if is_caption or mask_owner(other) == path.stem:
-                other.unlink()
-        path.unlink()
+                _unlink(subject, other)
+        _unlink(subject, path)
         self._touch(subject)
 
     def caption(self, subject: Subject, photo: str, text: str) -> None:
@@ -182,6 +182,11 @@ def stored_name(name: str) -> str | None:
     return f"{part}{'.mask' if is_mask else ''}{suffix}"
 
 
+def original_of(subject: Subject, photo: Path) -> Path:
+    """Return where the original of a cut photo is kept."""
+    return subject.photos.with_name("originals") / photo.name
+
+
 def _free(path: Path) -> Path:
     """Return the path, or one with a number if another file has it."""
     number = 2
@@ -190,6 +195,11 @@ def _free(path: Path) -> Path:
         candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
         number += 1
     return candidate
+
+
+def _unlink(subject: Subject, path: Path) -> None:
+    original_of(subject, path).unlink(missing_ok=True)
+    path.unlink()
 
 
 def _check_own(subject: Subject) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.studio import subjects as subjects_module
+from dreambooth_pl.studio.crops import MIDDLE, move_crop
 from dreambooth_pl.studio.served_files import ServedFiles
 from dreambooth_pl.studio.subjects import EXAMPLE, Subjects, stored_name
 from dreambooth_pl.studio.views.photo_cards import photo_cards
@@ -145,3 +146,27 @@ def test_each_photo_has_its_verdict(workspace: Workspace, photo_dir: Path) -> No
     assert used == ["00.png", "01.png", "02.jpg", "03.png", "04.jpg"]
     assert html.count("<li") == 6 and html.count('class="st-photo refused"') == 1
     assert "&lt;i&gt;sks" in html and "<i>" not in html
+
+
+def test_a_crop_can_be_moved_and_brought_back(workspace: Workspace, tmp_path: Path) -> None:
+    subject = Subjects(workspace).set_words("Rex", "dog", "sks")
+    wide = Image.new("RGB", (90, 30), "red")
+    wide.paste("blue", (60, 0, 90, 30))
+    path, mask = subject.photos / "wide.png", subject.photos / "wide.mask.png"
+    wide.save(path)
+    wide.getchannel("B").save(mask)
+    before = path.read_bytes()
+    for place, colour, white in ((1.0, (0, 0, 255), 255), (0.0, (255, 0, 0), 0)):
+        move_crop(subject, path, place)  # each time from the original
+        with Image.open(path) as image, Image.open(mask) as of_mask:
+            assert image.size == of_mask.size == (30, 30)
+            assert image.getpixel((15, 15)) == colour and of_mask.getpixel((15, 15)) == white
+    assert sorted(one.name for one in subject.photos.iterdir()) == ["wide.mask.png", "wide.png"]
+    move_crop(subject, path, MIDDLE)
+    assert path.read_bytes() == before
+    move_crop(subject, path, 1.0)
+    Subjects(workspace).remove(subject, "wide.png")
+    assert not any(file for file in subject.photos.parent.rglob("wide*"))
+    with pytest.raises(UserError, match="example"):
+        example = Subjects(workspace).get(EXAMPLE)
+        move_crop(example, example.photos / "00.png", 1.0)

@@ -8,6 +8,7 @@ import gradio as gr
 
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.studio.context import Studio
+from dreambooth_pl.studio.crops import MIDDLE, move_crop
 from dreambooth_pl.studio.jobs.commands import identifier_command
 from dreambooth_pl.studio.presets import DEFAULT_BASE, preset_values
 from dreambooth_pl.studio.subjects import Subject
@@ -53,7 +54,11 @@ def photos_tab(studio: Studio, texts: Texts, page: gr.Blocks) -> gr.Dropdown:
             )
         with gr.Row():
             write = gr.Button(texts("photos.write"))
+            move = gr.Button(texts("photos.move"), elem_id="photos-move")
             remove = gr.Button(texts("photos.remove"), variant="stop")
+        place = gr.Slider(
+            0, 1, MIDDLE, step=0.05, label=texts("photos.place"), info=texts("photos.place_info")
+        )
     with gr.Accordion(texts("photos.word"), open=False):
         gr.Markdown(texts("photos.word_info"))
         look = gr.Button(texts("photos.look"))
@@ -120,6 +125,12 @@ def photos_tab(studio: Studio, texts: Texts, page: gr.Blocks) -> gr.Dropdown:
         return shown(one)[0]
 
     @tells
+    def move_photo(chosen: str, name: str | None, place: float) -> str:
+        one = studio.subjects.get(chosen)
+        move_crop(one, studio.subjects.photo(one, name or ""), place)
+        return shown(one)[0]
+
+    @tells
     def remove_photo(chosen: str, name: str | None) -> tuple:
         one = studio.subjects.get(chosen)
         studio.subjects.remove(one, name or "")
@@ -154,6 +165,7 @@ def photos_tab(studio: Studio, texts: Texts, page: gr.Blocks) -> gr.Dropdown:
     upload.upload(add, [upload, *words], [upload, refused, subject, name, cards, photo])
     photo.change(read_caption, [subject, photo], caption, show_progress="hidden")
     write.click(write_caption, [subject, photo, caption], cards, show_progress="hidden")
+    move.click(move_photo, [subject, photo, place], cards, show_progress="hidden")
     remove.click(remove_photo, [subject, photo], [cards, photo], show_progress="hidden")
     look.click(look_up, [noun, identifier], None, show_progress="hidden")
     gr.Timer(2).tick(found_out, None, found, show_progress="hidden", queue=False)
