@@ -12,6 +12,7 @@ from typing import Any, Literal
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.atomic import write_json
 from dreambooth_pl.files.folder_lock import locked
+from dreambooth_pl.files.pictures import once_per_file
 from dreambooth_pl.studio.jobs.run_job import ENDED, RECORD
 
 State = Literal["queued", "running", "done", "stopped", "failed"]
@@ -110,6 +111,7 @@ def read_job(folder: Path) -> Job | None:
         return None
 
 
+@once_per_file(4096)
 def read_json(path: Path) -> dict[str, Any]:
     """Return what a JSON file holds; nothing where it is missing or damaged."""
     try:

@@ -43,7 +43,9 @@ def compare_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> N
         )
     paired = gr.Checkbox(False, label=texts("compare.paired"))
     ask = gr.Button(texts("compare.ask"), variant="primary", elem_id="compare-ask")
-    history = gr.Dropdown([], label=texts("compare.history"), filterable=False)
+    with gr.Row():
+        history = gr.Dropdown([], label=texts("compare.history"), filterable=False, scale=3)
+        stop = gr.Button(texts("job.stop"), variant="stop")
     state = gr.HTML(elem_id="compare-state")
     tables = gr.Markdown(elem_id="compare-tables")
     result = gr.HTML(elem_id="compare-result")
@@ -69,6 +71,12 @@ def compare_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> N
         )
         return gr.Dropdown(choices=_history(studio), value=job.folder.name), ""
 
+    @tells
+    def end(number: str | None) -> None:
+        for job in studio.queue.jobs("evaluate"):
+            if job.folder.name == number:
+                studio.queue.stop(job)
+
     def look(number: str | None, last: str) -> tuple:
         choices = _history(studio)
         number = kept_choice([value for _, value in choices], number)
@@ -88,6 +96,7 @@ def compare_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> N
     page.load(look, [history, last], watched, **hidden)
     tab.select(refresh, runs, runs, **hidden)
     ask.click(begin, [runs, protocol, scales, paired], [history, last], **hidden)
+    stop.click(end, history, None, **hidden)
     history.change(look, [history, last], watched, **hidden)
     gr.Timer(2).tick(look, [history, last], watched, queue=False, **hidden)
 

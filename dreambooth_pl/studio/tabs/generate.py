@@ -32,6 +32,8 @@ from dreambooth_pl.studio.views.run_views import named_run
 
 PROMPT = "a {identifier} {class} in the snow"
 _KINDS = ("generate", "reproduce")
+_SAID = 4
+"""Last lines of a reproduction, which say whether it is the same."""
 _SLIDE = "this.closest('.st-set').style.setProperty('--cut', this.value + '%')"
 
 
@@ -73,6 +75,7 @@ def generate_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> 
             filterable=False,
             scale=3,
         )
+        stop = gr.Button(texts("job.stop"), variant="stop")
         again = gr.Button(texts("generate.again"))
         reproduce = gr.Button(texts("generate.reproduce"))
     result = gr.HTML(elem_id="generate-result")
@@ -133,6 +136,10 @@ def generate_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> 
         )
         return gr.Dropdown(choices=_history(studio), value=new.folder.name), ""
 
+    @tells
+    def end(number: str | None) -> None:
+        studio.queue.stop(_chosen(studio, number, texts))
+
     def look(number: str | None, last: str) -> tuple:
         choices = _history(studio)
         values = [value for _, value in choices]
@@ -152,6 +159,7 @@ def generate_tab(studio: Studio, texts: Texts, page: gr.Blocks, tab: gr.Tab) -> 
     tab.select(refresh, run, run, **hidden)
     run.change(choose, run, [checkpoint, steps, guidance, unet, text_encoder], **hidden)
     ask.click(begin, fields, [history, last], **hidden)
+    stop.click(end, history, None, **hidden)
     again.click(fill_in, history, fields, **hidden)
     reproduce.click(generate_again, history, [history, last], **hidden)
     history.change(look, [history, last], watched, **hidden)
@@ -203,7 +211,8 @@ def _result(studio: Studio, job: Job, texts: Texts) -> str:
     state = job_line(studio, job, texts)
     if job.kind == "reproduce":
         images = "".join(picture(studio, path, path.name) for path in _images(studio, job, "."))
-        return f'{state}<div class="st-pairs">{images}</div>{log_part(job, texts)}'
+        said = escape("\n".join(job.log_lines(_SAID)))
+        return f'{state}<pre class="st-pre" tabindex="0">{said}</pre>{images}'
     base = {path.name: path for path in _images(studio, job, "base")}
     tuned = _images(studio, job, "tuned")
     pairs = "".join(_pair(studio, path, base.get(path.name), texts) for path in tuned)
