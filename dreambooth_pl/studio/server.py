@@ -6,6 +6,7 @@ import os
 
 # Set before Gradio is imported: it must not send anything anywhere.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["GRADIO_RUN_HISTORY"] = "False"
 
 import gradio as gr
 from fastapi import FastAPI, HTTPException, Request
@@ -67,7 +68,6 @@ def make_app(studio: Studio, local: bool, auth: str | None) -> Guard:
             build_page(studio, Texts(language)),
             path=f"/{language}",
             footer_links=[],
-            run_history=False,
             show_error=True,
             max_file_size=MAX_BYTES,
             ssr_mode=False,
