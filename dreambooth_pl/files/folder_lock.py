@@ -19,13 +19,23 @@ _NAME = ".lock"
 _LEASE = ".lease"
 
 
+_BENCHMARK = (
+    "Another benchmark, or a training that one has started, is at work in {folder}. Let it end or "
+    "end it, or choose another folder with --out."
+)
+
+
 @contextmanager
-def locked(folder: Path) -> Iterator[int]:
+def locked(folder: Path, busy: str = _BENCHMARK) -> Iterator[int]:
     """Lock `folder` while the block runs, or longer if a child process keeps the descriptor open.
 
-    Benchmarks use this lock. A training process outlives a benchmark that is killed. Without the
-    lock, the restarted benchmark would train the same job a second time, in parallel. On Windows
-    nothing is locked.
+    Benchmarks and the studio use this lock. A training process outlives a benchmark that is killed.
+    Without the lock, the restarted benchmark would train the same job a second time, in parallel.
+    On Windows nothing is locked.
+
+    Args:
+        folder: the folder; it is made if needed.
+        busy: what is said if another process holds the lock; `{folder}` is filled in.
 
     Yields:
         File descriptor of the lock.
@@ -45,10 +55,7 @@ def locked(folder: Path) -> Iterator[int]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise UserError(
-                    f"Another benchmark, or a training that one has started, is at work in "
-                    f"{folder}. Let it end or end it, or choose another folder with --out."
-                ) from error
+                raise UserError(busy.format(folder=folder)) from error
         yield file.fileno()
 
 

@@ -14,6 +14,7 @@ from dreambooth_pl.prompts import IDENTIFIERS
 CONFIGS = Path(__file__).parents[2] / "configs"
 EXPERIMENTS = sorted(CONFIGS.glob("*.yaml"))
 BASES = sorted(CONFIGS.glob("base/*.yaml"))
+PRESETS = sorted(CONFIGS.glob("presets/miniature/*.yaml"))
 OPTIONS = sorted(CONFIGS.glob("options/*.yaml"))
 
 
@@ -43,7 +44,7 @@ def test_there_are_configs() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", EXPERIMENTS + BASES + OPTIONS, ids=lambda path: str(path.relative_to(CONFIGS))
+    "path", EXPERIMENTS + BASES + OPTIONS + PRESETS, ids=lambda path: str(path.relative_to(CONFIGS))
 )
 def test_parses_and_every_value_arrives(path: Path, parse) -> None:
     parsed = parse(path)
@@ -101,3 +102,11 @@ def test_opens_with_its_own_command(path: Path) -> None:
     first = path.read_text().splitlines()[0]
     assert first.startswith("# python train.py fit --config configs/")
     assert first.endswith(f"configs/{path.relative_to(CONFIGS)}")
+
+
+def test_presets_of_all_bases_set_what_those_of_the_miniature_set() -> None:
+    parsed = {key for path in PRESETS for key in read(path)}
+    others = [path for path in CONFIGS.glob("presets/*/*.yaml") if path not in PRESETS]
+    assert len(others) == len(PRESETS) * (len(BASES) - 1)
+    for path in others:
+        assert read(path).keys() <= parsed, path

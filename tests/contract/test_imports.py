@@ -34,6 +34,7 @@ ROOMS = [
     "export",
     "benchmark",
     "commands",
+    "studio",
 ]
 """Modules and folders of the package, from the ground up."""
 OWN_WORLD = "miniature"  # makes the embedded base; nothing else may depend on it

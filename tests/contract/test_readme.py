@@ -24,6 +24,8 @@ from dreambooth_pl.miniature.pretrain.__main__ import parse as parse_pretrain
 from dreambooth_pl.miniature.report import build_parser as build_report_parser
 from dreambooth_pl.miniature.subjects import build_parser as build_subjects_parser
 from dreambooth_pl.prompts import check_template
+from dreambooth_pl.studio.command import build_parser as build_studio_parser
+from dreambooth_pl.studio.command import check as check_studio
 
 REPOSITORY = Path(__file__).parents[2]
 README = REPOSITORY / "README.md"
@@ -107,6 +109,8 @@ def test_command_is_understood(words, monkeypatch, capsys):
             assert len(options.weights or options.adapters) == len(options.adapters)
             for template in options.prompt or ():
                 check_template(template)
+        case ["python", "studio.py", *arguments]:
+            check_studio(build_studio_parser().parse_args(arguments))
         case ["python", "benchmark.py", *arguments]:
             read_benchmark(build_benchmark_parser().parse_args(arguments).config)
         case ["python", "-m", "dreambooth_pl.miniature.pretrain", *arguments]:
@@ -131,7 +135,7 @@ def test_command_is_understood(words, monkeypatch, capsys):
             assert index.startswith("https://download.pytorch.org/whl/")
         case ["pip", "install", "-c", constraints, "-e", what]:
             assert (REPOSITORY / constraints).is_file()
-            assert what in (".", ".[dev]", ".[ray]", ".[slurm]")
+            assert what in (".", ".[dev]", ".[ray]", ".[slurm]", ".[studio]")
         case ["ray", "start", "--head", "--port=6379"] | ["ray", "stop"]:
             pass
         case ["ray", "start", "--address=10.0.0.1:6379"]:
@@ -189,6 +193,7 @@ def test_option_in_prose_is_one_of_a_program(span, monkeypatch):
         build_identifiers_parser(),
         build_parser(),
         build_report_parser(),
+        build_studio_parser(),
         build_subjects_parser(),
     ]
     scripts = [*(REPOSITORY / "benchmarks").glob("*.py")]

@@ -1,0 +1,1 @@
+"""The studio: photos in, images of the subject out, in a browser; state lies in files alone."""
