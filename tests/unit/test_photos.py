@@ -13,11 +13,13 @@ import torch
 from PIL import Image, ImageFilter
 from PIL.PngImagePlugin import PngImageFile
 
+from dreambooth_pl.bases.load import load_base
 from dreambooth_pl.data.datamodule import DreamBoothDataModule
 from dreambooth_pl.data.photos import MANY, Photos, prepare, read_photo, to_tensor, vet_folder
 from dreambooth_pl.errors import UserError
 from dreambooth_pl.files.pictures import formats
 from dreambooth_pl.progress import ProgressReporter
+from dreambooth_pl.training.encoder import Encoder
 
 # The DreamBooth dataset's folder of subjects, where one is at hand: its photos are not in here.
 WOLF = Path(os.environ.get("DREAMBENCH_DIR", "no dataset")) / "wolf_plushie"
@@ -305,7 +307,7 @@ def test_photos_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
 
 
 def test_each_photo_and_mask_is_decoded_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_base_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a.png", "b.png"):
         picture(96, 32).save(tmp_path / name)
@@ -319,6 +321,7 @@ def test_each_photo_and_mask_is_decoded_once(
     )
     views = data.views
     assert len(views) == 32
+    encoder = Encoder(load_base(str(tiny_base_dir)))
     decoded = []
     load = PngImageFile.load
 
@@ -328,10 +331,9 @@ def test_each_photo_and_mask_is_decoded_once(
         return load(file)
 
     monkeypatch.setattr(PngImageFile, "load", counted)
+    encoder.latent_moments(views, 32)
     for view in views:
-        view.pixels(32)
         assert view.original_size == (32, 96)
-    for view in views:
         view.loss_weights(32)
     assert sorted(decoded) == ["a.mask.png", "a.png", "b.mask.png", "b.png"]
     picture(32, 32).save(tmp_path / "b.png")  # a changed file is read again
