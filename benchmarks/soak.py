@@ -79,7 +79,7 @@ def watch(command: Sequence[str], log: Path, metrics: Path, seconds: float) -> l
                 memory, handles = run.memory_info().rss / 2**20, run.num_fds()
             except psutil.Error:
                 break  # it has just ended
-            if step:
+            if step and memory:  # what has ended, and has not been waited for, holds nothing
                 samples.append(Sample(step, memory, handles))
         if run.wait():
             sys.exit(f"the run ended with {run.returncode}: see {log}")
