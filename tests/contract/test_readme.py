@@ -121,7 +121,11 @@ def test_command_is_understood(words, monkeypatch, capsys):
             build_identifiers_parser().parse_args(arguments)
         case ["python", script, *options] if script.startswith("benchmarks/"):
             source = (REPOSITORY / script).read_text()
-            for option in (word for word in options if word.startswith("--")):
+            own, fit = options, []
+            if "--" in options:  # options of train.py fit follow
+                own, fit = options[: options.index("--")], options[options.index("--") + 1 :]
+            assert {word.split("=")[0] for word in fit} <= {*FIT_OPTIONS}
+            for option in (word for word in own if word.startswith("--")):
                 assert f'add_argument("{option}"' in source
         case ["python", "-m", "dreambooth_pl.miniature.report", *arguments]:
             build_report_parser().parse_args(arguments)
