@@ -223,6 +223,7 @@ def generate_images(
             floor = (run.base_spec, run.instance_dir, recipe.requests, recipe.settings)
             generator.all_of(run, untuned=floor not in floors)
             floors.add(floor)
+            del generator  # it holds the base, and the next run may load another
 
 
 def settle_batch_sizes(

@@ -42,8 +42,8 @@ def test_a_process_that_keeps_memory_and_files_is_found_out(tmp_path) -> None:
     command = [sys.executable, "-c", LEAKS, str(metrics)]
     samples = watch(command, tmp_path / "log.txt", metrics, seconds=0.02)
     steps = [sample.step for sample in samples]
-    assert fit_line(steps, [s.memory for s in samples]).slope == pytest.approx(1000, rel=0.2)
-    assert fit_line(steps, [s.handles for s in samples]).slope == pytest.approx(1000, rel=0.2)
+    assert 500 < fit_line(steps, [s.memory for s in samples]).slope < 2000
+    assert 500 < fit_line(steps, [s.handles for s in samples]).slope < 2000
 
 
 def test_a_run_that_fails_is_said(tmp_path) -> None:
