@@ -8,11 +8,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dreambooth_pl.files.atomic import atomic_path
+
+_FACTS = "facts"  # in a file's metadata
 
 
 class TensorCache:
@@ -28,10 +30,13 @@ class TensorCache:
     def get(self, facts: Mapping[str, Any]) -> dict[str, Tensor] | None:
         """Return the tensors that were kept under equal facts, on the CPU; None without any.
 
-        A file that cannot be read counts as none.
+        A file that cannot be read, or was kept under other facts and renamed, counts as none.
         """
         try:
-            return load_file(self._path(facts))
+            with safe_open(self._path(facts), "pt") as file:
+                if (file.metadata() or {}).get(_FACTS) != _text(facts):
+                    return None
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError):
             return None
 
@@ -47,7 +52,7 @@ class TensorCache:
         """
         kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         with atomic_path(self._path(facts)) as path:
-            save_file(kept, path, metadata={"facts": _text(facts)})
+            save_file(kept, path, metadata={_FACTS: _text(facts)})
 
     def _path(self, facts: Mapping[str, Any]) -> Path:
         return self._folder / f"{sha256(_text(facts).encode()).hexdigest()[:32]}.safetensors"

@@ -99,6 +99,17 @@ def test_a_damaged_file_counts_as_none(base: Base, views: list[View], tmp_path: 
         assert torch.equal(file.get_tensor("mean"), first[0][0])
 
 
+def test_a_file_of_other_facts_counts_as_none(
+    base: Base, views: list[View], tmp_path: Path
+) -> None:
+    first = Encoder(base, tmp_path / "cache").latent_moments(views[:1], 32)
+    (kept,) = (tmp_path / "cache").iterdir()
+    Encoder(base, tmp_path / "cache").latent_moments(views[2:3], 32)
+    (other,) = {*(tmp_path / "cache").iterdir()} - {kept}
+    other.replace(kept)  # as a careless copy would
+    assert same(Encoder(base, tmp_path / "cache").latent_moments(views[:1], 32), first)
+
+
 def test_prompts_are_kept_too(base: Base, tmp_path: Path) -> None:
     prompts, calls = ["a sks dog", "a dog"], Calls(base.text_encoders[0])
     first = Encoder(base, tmp_path).conditioning(prompts)
