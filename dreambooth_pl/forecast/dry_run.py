@@ -77,10 +77,9 @@ def dry_run(training: Training, settings: Any, start: Start, notes: Sequence[str
     rounds = _rounds(start.step, max_steps, settings.probe.every_n_steps)
     sets = _image_sets(data, settings) if rounds else []
     of_classes, of_probes = _generation_seconds(training, classes.to_generate, sets)
-    pictures = len(data.views) + classes.wanted * (1 + data.settings.horizontal_flip)
     parts = {
         "class_images": of_classes,
-        "encoding": per_view * pictures,
+        "encoding": per_view * training.pictures,
         "training": per_step * (max_steps - start.step),
         "probes": of_probes * rounds,
     }

@@ -75,6 +75,12 @@ class Training:
         return self.data.num_class_images if weight > 0 else 0
 
     @property
+    def pictures(self) -> int:
+        """Number of views that are encoded before the first step."""
+        flips = 1 + self.data.settings.horizontal_flip
+        return len(self.data.views) + self.classes * flips
+
+    @property
     def samples(self) -> int:
         """Samples that one pass takes: photos, and as many class images."""
         return self.data.settings.batch_size * (2 if self.classes else 1)
@@ -176,12 +182,9 @@ def _held(training: Training) -> dict[str, int]:
     on_gpu = training.device.type != "cpu"
     height, width = training.size
     moments = 2 * base.denoiser.config.in_channels * height * width // base.vae_scale_factor**2
-    pictures = len(training.data.views) + training.classes * (
-        1 + training.data.settings.horizontal_flip
-    )
     return {
         "weights": weight_bytes(base) if on_gpu else 0,
-        "latents": pictures * moments * _BYTES,
+        "latents": training.pictures * moments * _BYTES,
         "state": _STATE * _BYTES * _trained(training),
     }
 
