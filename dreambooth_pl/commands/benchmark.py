@@ -159,8 +159,8 @@ def build_parser() -> argparse.ArgumentParser:
         type=_together,
         default=1,
         metavar="N",
-        help="train up to N runs side by side in one process, on one base in memory, several times "
-        "as fast as one by one; each run is what it would be alone, up to rounding. auto: as many "
+        help="train up to N runs side by side in one process, on one base in memory, faster than "
+        "one by one; each run is what it would be alone, up to rounding. auto: as many "
         f"as pays, {MOST} at most. Runs that cannot be are trained one by one (default: "
         "%(default)s)",
     )
